@@ -1,0 +1,31 @@
+"""``vsrbench VERB ...``: the same as ``python -m vsrbench.VERB ...``."""
+
+import runpy
+import sys
+
+VERBS = {
+    "train": "train a method on a data set",
+    "eval": "write frames and judge them under a protocol",
+    "upscale": "upscale a video file or a folder of frames",
+    "bench": "parameter tables",
+    "data": "check a data set on disk",
+    "weights": "export trained parts in the diffusers layout",
+    "demo": "train, judge and upscale a miniature in a few minutes and write a page about it",
+}
+
+
+def main() -> None:
+    """Dispatch to the verb's module, under its own name, so that child processes can be started the same way."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        lines = "\n".join(f"  {verb:10}{what}" for verb, what in VERBS.items())
+        print(f"usage: vsrbench VERB [key=value ...]\n\n{lines}\n\nvsrbench VERB --help lists the settings.")
+        return
+    verb = sys.argv.pop(1)
+    if verb not in VERBS:
+        print(f"error: unknown verb {verb!r}: use one of {', '.join(VERBS)}", file=sys.stderr)
+        raise SystemExit(2)
+    runpy.run_module(f"vsrbench.{verb}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Composing a configuration from anywhere, checking it early, and building what it names.
+
+The only file besides the entry points that knows Hydra. Importing it loads neither torch nor Hydra.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsrbench.errors import ConfigError, VsrbenchError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from vsrbench.methods.base import Method
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def home() -> Path:
+    """Folder that holds ``conf/`` and ``experiments/``: the package in a wheel, else the checkout."""
+    for folder in (PACKAGE, PACKAGE.parents[1]):
+        if (folder / "conf" / "config.yaml").is_file():
+            return folder
+    raise ConfigError(f"conf/config.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall vsrbench")
+
+
+def compose(overrides: Sequence[str] = (), verb: str = "train") -> "DictConfig":
+    """The configuration that a command line would give; for tests and for use from Python.
+
+    Raises ConfigError for what the early checks refuse; Hydra's own errors for unknown keys and options.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    _register_resolvers()
+    GlobalHydra.instance().clear()  # a command that composes a second configuration already runs under Hydra
+    with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
+        cfg = hydra_compose("config", overrides=expand_arguments(list(overrides), verb))
+    check(cfg)
+    return cfg
+
+
+def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
+    """Run ``run(cfg)`` under Hydra with the command line's overrides; a user's error is one line and exit code 2."""
+    import hydra
+
+    _register_resolvers()
+    sys.argv[1:] = expand_arguments(sys.argv[1:], verb)
+
+    def task(cfg: "DictConfig") -> Any:
+        try:
+            check(cfg)
+            return run(cfg)
+        except VsrbenchError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
+
+    hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
+
+
+def expand_arguments(arguments: list[str], verb: str) -> list[str]:
+    """Turn what users type into Hydra overrides.
+
+    ``upscale IN OUT`` and ``data check`` words become keys, ``experiment=x`` means ``experiments=x``,
+    ``experiments=folder/*`` lists the folder. Applying it twice changes nothing (child processes of a
+    distributed run are started with the expanded line).
+    """
+    words = [a for a in arguments if "=" not in a and not a.startswith(("-", "~", "+"))]
+    flags_with_value = {"--config-dir", "-cd", "--config-name", "-cn", "--package", "-p", "--info", "-i"}
+    words = [w for w in words if _before(arguments, w) not in flags_with_value]
+    expanded = [a for a in arguments if a not in words]
+    expanded = [_expand_experiments(re.sub(r"^experiment=", "experiments=", a)) for a in expanded]
+    expanded += _positional(words, verb)
+    for override in (f"verb={verb}", f"hydra.searchpath=[file://{home()}]"):
+        if not any(a.split("=")[0] == override.split("=")[0] for a in expanded):
+            expanded.append(override)
+    return expanded
+
+
+def _before(arguments: list[str], word: str) -> str:
+    position = arguments.index(word)
+    return arguments[position - 1] if position else ""
+
+
+def _positional(words: list[str], verb: str) -> list[str]:
+    names = {"upscale": ["input", "output"], "data": ["task"]}.get(verb, [])
+    if len(words) > len(names):
+        raise _usage(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
+    return [f"{name}={_quoted(word)}" for name, word in zip(names, words, strict=False)]
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _expand_experiments(argument: str) -> str:
+    key, _, pattern = argument.partition("=")
+    if key != "experiments" or "*" not in pattern:
+        return argument
+    root = home() / "experiments"
+    found = sorted(str(p.relative_to(root).with_suffix("")) for p in root.glob(pattern + ".yaml"))
+    if not found:
+        raise _usage(f"experiments={pattern} matches no file below {root}")
+    return "experiments=" + ",".join(found)
+
+
+def _usage(message: str) -> SystemExit:
+    print(f"error: {message}", file=sys.stderr)
+    return SystemExit(2)
+
+
+def _register_resolvers() -> None:
+    """``${assets:name}``: a file or folder shipped inside the package."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("assets", lambda name: str(PACKAGE / "assets" / name), replace=True)
+
+
+def check(cfg: "DictConfig") -> None:
+    """Refuse what cannot work, before anything heavy is imported.
+
+    Raises ConfigError naming the setting and what is possible instead.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        raise ConfigError(f"the setting {key!r} has no value: add {key}=... to the command") from error
+    supports = plain["supports"]
+    for setting in ("size", "variant", "scale"):
+        allowed = supports.get(setting)
+        if allowed is not None and plain[setting] not in allowed:
+            options = ", ".join(str(a) for a in allowed)
+            raise ConfigError(f"method={plain['method']['name']} has no {setting}={plain[setting]}: use one of {options}")
+    if plain["verb"] == "train" and not supports.get("stages"):
+        raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
+    stages = supports.get("stages") or []
+    if plain["stage"] not in ("default", *stages):
+        raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(stages)}")
+    if plain["inference"]["precision"] not in ("fp32", "bf16"):
+        raise ConfigError(f"inference.precision={plain['inference']['precision']}: use fp32 or bf16")
+
+
+def build(node: "DictConfig", **extra: Any) -> Any:
+    """Instantiate a node with ``_target_``; a VsrbenchError raised inside comes out as itself."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **extra)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, VsrbenchError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise
+
+
+def build_method(cfg: "DictConfig") -> "Method":
+    """The method of the configuration with its trained weights, in eval mode, on ``inference.device``.
+
+    Weights: ``ckpt_path`` where it is given, else what the size ships (``weights:``), else as initialised.
+    """
+    import torch
+
+    from vsrbench.methods.base import load_trained
+
+    method: Method = build(cfg.method)
+    source = cfg.ckpt_path or cfg.weights
+    if source:
+        load_trained(method, str(source))
+    device = cfg.inference.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return method.eval().to(device).use(precision=cfg.inference.precision, batch=cfg.inference.batch)

@@ -1,0 +1,1 @@
+"""Clips from disk, from video files and from rendered photographs; training samples; low resolution."""

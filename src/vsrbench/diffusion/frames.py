@@ -1,0 +1,87 @@
+"""From LR frames to the first latent, through the steps, and back to RGB frames: shared by all latent methods."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.prior import Prior
+from vsrbench.diffusion.samplers import Sampler
+from vsrbench.nn.colour import replace_low_band
+from vsrbench.nn.imresize import imresize
+from vsrbench.types import Clip, Progress, Trace
+
+# predict(step, t, x, x0 of the step before) -> x0; x and x0 are (B,T,4,h,w)
+Predict = Callable[[int, int, Tensor, Tensor | None], Tensor]
+
+
+def frame_noise(
+    noise: NoiseSource, clip: Clip, shape: tuple[int, ...], purpose: str, step: int = 0
+) -> Tensor:
+    """Standard normal (B,T,*shape) on the clip's device, each frame's draw keyed by its own name and number."""
+    rows = [
+        torch.stack([noise.normal(shape, purpose, name, int(number), step) for number in numbers])
+        for name, numbers in zip(clip.name, clip.index, strict=True)
+    ]
+    return torch.stack(rows).to(clip.lr.device)
+
+
+def bicubic_latent(prior: Prior, lr: Tensor) -> Tensor:
+    """Latent (N,4,h,w) of LR frames (N,3,h,w) enlarged by MATLAB's bicubic: where sampling may start."""
+    return prior.encode(imresize(lr, 4).clamp(0, 1).to(lr.dtype))
+
+
+def initial_latents(prior: Prior, sampler: Sampler, clip: Clip, noise: NoiseSource, batch: int) -> Tensor:
+    """x at the first visited timestep, (B,T,4,h,w): pure noise, or the noised latent of the bicubic frame."""
+    height, width = clip.lr.shape[-2:]
+    eps = frame_noise(noise, clip, (prior.latent_channels, height, width), "initial")
+    if sampler.start == "noise":
+        return eps
+    latents = [bicubic_latent(prior, lr) for lr in clip.lr.flatten(0, 1).split(batch)]
+    first = sampler.timesteps(prior.schedule)[0]
+    return prior.schedule.add_noise(torch.cat(latents), eps.flatten(0, 1), first).view_as(eps)
+
+
+def denoise(
+    prior: Prior,
+    sampler: Sampler,
+    clip: Clip,
+    noise: NoiseSource,
+    predict: Predict,
+    batch: int = 4,
+    stop: int | None = None,
+    trace: Trace | None = None,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The loop over diffusion steps, all frames of a step together.
+
+    Returns x (B,T,4,h,w) after the last step and the last x0. stop: end before this
+    step. The trace sees every step's x0 and x.
+    """
+    timesteps = sampler.timesteps(prior.schedule)[:stop]
+    if progress is not None:
+        progress.start(len(timesteps) * clip.lr.shape[0] * clip.frames, "frame steps")
+    x = initial_latents(prior, sampler, clip, noise, batch)
+    x0: Tensor | None = None
+    for step, t in enumerate(timesteps):
+        last, x0 = x0, predict(step, t, x, x0)
+        stochastic = sampler.kind == "ddpm" or sampler.eta > 0
+        fresh = frame_noise(noise, clip, tuple(x.shape[2:]), "step", step) if stochastic else None
+        x = sampler.update(prior.schedule, x, x0, step, fresh, last)
+        if trace is not None:
+            trace.on_step(step, None, x0=x0, x=x)
+        if progress is not None:
+            progress.advance(clip.lr.shape[0] * clip.frames)
+    return x, x0
+
+
+def finish(prior: Prior, sampler: Sampler, clip: Clip, latents: Tensor, batch: int) -> Tensor:
+    """Decode (B,T,4,h,w) to RGB (B,T,3,4h,4w) in [0,1], a few frames at a time, with the low-band colour fix."""
+    frames = []
+    for latent, lr in zip(latents.flatten(0, 1).split(batch), clip.lr.flatten(0, 1).split(batch), strict=True):
+        rgb = prior.decode(latent).float()
+        if sampler.low_band > 0:
+            rgb = replace_low_band(rgb, imresize(lr, 4).to(rgb.dtype), sampler.low_band)
+        frames.append(rgb.clamp(0, 1))
+    return torch.cat(frames).unflatten(0, latents.shape[:2])

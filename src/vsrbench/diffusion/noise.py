@@ -1,0 +1,67 @@
+"""Noise as a function of what it is for, never of how the work is grouped."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+def stable_seed(*key: object) -> int:
+    """A 63-bit number from any printable key, the same on every machine and in every process."""
+    text = "\x1f".join(str(k) for k in key)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+class NoiseSource(Protocol):
+    """What sampling and training ask for random numbers."""
+
+    def normal(
+        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
+    ) -> Tensor: ...
+
+    def uniform(
+        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal and uniform numbers derived from (seed, purpose, clip, frame, step).
+
+    The same clip gets the same noise for any batch size, frame grouping, chunk, rank or device count.
+    Training samples carry their number in the clip's name (``000#1234``), so their draws never repeat.
+    """
+
+    seed: int
+
+    def generator(self, purpose: str, clip: str = "", frame: int = 0, step: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(stable_seed(self.seed, purpose, clip, frame, step))
+
+    def normal(
+        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
+    ) -> Tensor:
+        """Standard normal float32 on the CPU."""
+        return torch.randn(shape, generator=self.generator(purpose, clip, frame, step))
+
+    def uniform(
+        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
+    ) -> Tensor:
+        """Uniform float32 in [0,1) on the CPU."""
+        return torch.rand(shape, generator=self.generator(purpose, clip, frame, step))
+
+
+@dataclass(frozen=True)
+class RecordedNoise:
+    """Replays stored draws: ``draws[(purpose, clip, frame, step)]``. Raises KeyError naming an absent draw."""
+
+    draws: dict[tuple[str, str, int, int], Tensor] = field(default_factory=dict)
+
+    def normal(
+        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
+    ) -> Tensor:
+        draw = self.draws[(purpose, clip, frame, step)]
+        return draw.reshape(shape)
+
+    uniform = normal

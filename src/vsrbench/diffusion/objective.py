@@ -1,0 +1,58 @@
+"""Loss terms of latent methods: the prior's own target as printed, and the terms that the miniatures add."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.prior import Prior
+from vsrbench.types import Clip
+
+TERMS = ("prediction", "x0", "pixel", "gradient")
+
+
+def objective(
+    prior: Prior, weights: Mapping[str, float], x_t: Tensor, output: Tensor, t: Tensor, latent: Tensor, hr: Tensor
+) -> dict[str, Tensor]:
+    """Weighted loss terms of a network output (B,4,h,w) at x_t and timesteps t (B,).
+
+    latent: the clean latent (B,4,h,w); hr: its frame (B,3,4h,4w) in [0,1]. Terms with weight 0 are not computed.
+    prediction: squared error against the prior's target (v for SD x4), the target of *this* x_t, so that it
+    also holds where the signal in x_t is not the clean latent. x0: squared error of the noise-free
+    approximation. pixel: Charbonnier error of the decoded frame. gradient: L1 error of its differences.
+    Decoding is the dearest part, so the last two look at the central half of each side only.
+    """
+    terms: dict[str, Tensor] = {}
+    if weights.get("prediction"):
+        eps = prior.schedule.eps(x_t, latent, t)
+        target = prior.schedule.target(latent, eps, t)
+        terms["prediction"] = weights["prediction"] * F.mse_loss(output, target)
+    if not any(weights.get(term) for term in ("x0", "pixel", "gradient")):
+        return terms
+    x0 = prior.schedule.x0(x_t, output, t)
+    if weights.get("x0"):
+        terms["x0"] = weights["x0"] * F.mse_loss(x0, latent)
+    if weights.get("pixel") or weights.get("gradient"):
+        top, left = x0.shape[-2] // 4, x0.shape[-1] // 4
+        bottom, right = x0.shape[-2] - top, x0.shape[-1] - left
+        decoded = prior.decode(x0[..., top:bottom, left:right]).float()
+        error = decoded - hr[..., 4 * top : 4 * bottom, 4 * left : 4 * right]
+        if weights.get("pixel"):
+            terms["pixel"] = weights["pixel"] * (error.square() + 1e-6).sqrt().mean()
+        if weights.get("gradient"):
+            across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
+            terms["gradient"] = weights["gradient"] * (across + down)
+    return terms
+
+
+def draw_timesteps(noise: NoiseSource, clip: Clip, limit: int) -> Tensor:
+    """One timestep per sample, (B,) long, uniform in [0, limit)."""
+    draws = torch.stack([noise.uniform((), "timestep", name) for name in clip.name])
+    return (draws * limit).long().to(clip.lr.device)
+
+
+def draw_choice(noise: NoiseSource, clip: Clip, purpose: str, options: int) -> list[int]:
+    """One of ``options`` per sample."""
+    return [int(noise.uniform((), purpose, name) * options) for name in clip.name]

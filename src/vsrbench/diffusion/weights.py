@@ -1,0 +1,120 @@
+"""Reading a diffusers folder or hub id strictly: every key must fit, and a report says what did not."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vsrbench.errors import WeightsError
+
+
+def locate(path: str) -> Path:
+    """The local folder of a path or hub id. Raises WeightsError when it is neither on disk nor reachable."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.count("/") != 1 or path.startswith((".", "/", "~")):
+        raise WeightsError(f"prior.path={path}: no such folder")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "*.safetensors", "*.json"]
+    try:
+        return Path(snapshot_download(path, allow_patterns=wanted))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise WeightsError(
+            f"prior.path={path} is no folder here and cannot be fetched from the hub ({type(error).__name__}): "
+            "check the name and the connection, or give a local diffusers folder"
+        ) from error
+
+
+def load_config(path: str, part: str, name: str = "config.json") -> dict[str, Any]:
+    """A part's JSON configuration. Raises WeightsError naming the absent or broken file."""
+    file = locate(path) / part / name
+    if not file.is_file():
+        raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{file} is not valid JSON ({error})") from error
+
+
+def load_part(path: str, part: str) -> Any:
+    """``unet`` or ``vae`` of a diffusers folder in float32, eval mode; strict, with a key report on failure."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    load_config(path, part)
+    folder = locate(path)
+    kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
+    weights = list((folder / part).glob("diffusion_pytorch_model*"))
+    if not weights:
+        raise WeightsError(f"{folder / part} holds a config but no diffusion_pytorch_model.safetensors (or .bin)")
+    variant = "fp16" if all(".fp16." in file.name for file in weights) else None
+    try:
+        network, report = kind.from_pretrained(
+            str(folder), subfolder=part, output_loading_info=True, variant=variant, low_cpu_mem_usage=False,
+            torch_dtype=torch.float32,
+        )  # fmt: skip
+    except (RuntimeError, OSError, ValueError) as error:
+        raise WeightsError(f"{folder / part} cannot be loaded: {str(error).splitlines()[0]}") from error
+    refuse_bad_keys(f"{folder / part}", report)
+    return network.eval()
+
+
+def refuse_bad_keys(where: str, report: dict[str, Any]) -> None:
+    """Raise WeightsError when the loading report names missing, unexpected or misshapen keys."""
+    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
+    if any(bad.values()):
+        counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
+        raise WeightsError(f"{where}: weights do not fit the config: {counts}")
+
+
+def load_prompt(path: str) -> Tensor:
+    """The embedded empty prompt (1,n,d): stored beside the prior, in the cache, or computed once and cached.
+
+    Raises WeightsError when there is neither ``prompt_embeds.safetensors`` nor a text encoder.
+    """
+    from safetensors.torch import load_file, save_file
+
+    folder = locate(path)
+    stored = folder / "prompt_embeds.safetensors"
+    if stored.is_file():
+        return load_file(stored)["prompt_embeds"].float()
+    encoder = folder / "text_encoder"
+    if not (encoder / "config.json").is_file():
+        raise WeightsError(f"{folder} has neither prompt_embeds.safetensors nor text_encoder/ and tokenizer/")
+    cached = _cache_folder() / f"prompt-{_fingerprint(encoder)}.safetensors"
+    if cached.is_file():
+        return load_file(cached)["prompt_embeds"]
+    embeds = encode_empty_prompt(folder)
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cached.with_suffix(f".{os.getpid()}")
+    save_file({"prompt_embeds": embeds.contiguous()}, temporary)
+    temporary.replace(cached)
+    return embeds
+
+
+@torch.no_grad()
+def encode_empty_prompt(folder: Path) -> Tensor:
+    """"" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+    model = CLIPTextModel.from_pretrained(str(folder / "text_encoder")).float().eval()
+    tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    return model(tokens.input_ids)[0]
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("VSRBENCH_CACHE", "~/.cache/vsrbench")).expanduser()
+
+
+def _fingerprint(encoder: Path) -> str:
+    """Names, sizes and times of the encoder's files: enough to notice other weights without reading gigabytes."""
+    import hashlib
+
+    facts = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in encoder.iterdir())
+    return hashlib.blake2b(repr((str(encoder.resolve()), facts)).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,91 @@
+"""Writing the frames that are scored afterwards, clip by clip, and what making them cost."""
+
+import json
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vsrbench.evaluation.frames import Source, encode
+from vsrbench.evaluation.values import NOT_APPLICABLE
+from vsrbench.runs import Run, write_atomic
+
+TIMINGS = "timings.json"  # {clip: {frames, seconds, peak_memory}} of the clips that are complete
+
+Frames = Iterator[tuple[int, Tensor]]
+
+
+def write_clips(
+    run: Run, sources: list[Source], upscale: Callable[[Source], Frames], device: str
+) -> dict[str, Any]:
+    """Write ``frames/<clip>/<frame>.png`` of every clip; clips that an earlier call completed are kept.
+
+    upscale(source) yields (frame number, (3,H,W) in [0,1]); ``device`` is where it computes.
+    Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes}}.
+    """
+    timings = _known(run)
+    for source in sources:
+        folder = run.frames / source.name
+        if source.name in timings and all((folder / f"{stem}.png").is_file() for stem in source.frame_names):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)  # a clip cut off in the middle is made again as a whole
+        timings[source.name] = _write_clip(run, source, upscale(source), device)
+        run.write_json(TIMINGS, timings)
+    return {source.name: timings[source.name] for source in sources}
+
+
+def discard(run: Run) -> None:
+    """Remove what an earlier evaluation left in the run folder: result, timings, frames."""
+    run.result.unlink(missing_ok=True)
+    (run.folder / TIMINGS).unlink(missing_ok=True)
+    shutil.rmtree(run.frames, ignore_errors=True)
+
+
+def _known(run: Run) -> dict[str, Any]:
+    path = run.folder / TIMINGS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write_clip(run: Run, source: Source, frames: Frames, device: str) -> dict[str, Any]:
+    """Seconds are those of making frames: reading LR and computing, not writing PNG files."""
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    count, seconds = 0, 0.0
+    started = time.perf_counter()
+    for number, frame in frames:
+        pixels = frame.cpu()  # waits for the device
+        seconds += time.perf_counter() - started
+        write_atomic(run.frames / source.name / f"{source.frame_names[number]}.png", encode(pixels))
+        count += 1
+        started = time.perf_counter()
+    # ru_maxrss counts kilobytes and is that of the whole process so far: an upper bound on the CPU
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if on_gpu
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    return {"frames": count, "seconds": seconds, "peak_memory": peak}
+
+
+def cost(timings: dict[str, Any], parameters: int, steps: int | None, device: str) -> dict[str, Any]:
+    """The ``cost`` part of result.json. parameters: of all networks; steps: of the sampler, None without one."""
+    frames = sum(entry["frames"] for entry in timings.values())
+    return {
+        "parameters": parameters,
+        "flops_per_frame": {"unavailable": "not measured by eval"},
+        "seconds_per_frame": sum(entry["seconds"] for entry in timings.values()) / frames,
+        "peak_memory": max(entry["peak_memory"] for entry in timings.values()),
+        "steps": NOT_APPLICABLE if steps is None else steps,
+        "device": device,
+    }
+
+
+def foreign_cost() -> dict[str, Any]:
+    """The ``cost`` part where other software made the frames: nothing is known."""
+    names = ("parameters", "flops_per_frame", "seconds_per_frame", "peak_memory", "steps", "device")
+    return dict.fromkeys(names, NOT_APPLICABLE)

@@ -1,0 +1,151 @@
+"""result.json: assembling, checking and showing it. Needs no torch: a login node may have none."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from vsrbench.errors import RunError
+from vsrbench.evaluation.protocol import Protocol
+from vsrbench.evaluation.values import NOT_APPLICABLE, Value
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vsrbench.evaluation.scoring import Scores
+
+SCHEMA = "vsrbench.result/1"
+KEYS = (
+    "schema", "method", "size", "variant", "predictions", "protocol", "data", "partial", "metrics", "cost",
+    "warnings", "provenance",
+)  # fmt: skip
+DIGITS = {"psnr": 4, "ssim": 5}  # in the table; other metrics have 4
+
+
+def conformance(coverage: dict[str, Any]) -> str:
+    """What can be said about the protocol's published bicubic row.
+
+    "data_absent" without any clip, "partial" where clips are absent or cut short, else "no_published_row":
+    a row is only claimed where it has been compared.
+    """
+    if not coverage["clips"]:
+        return "data_absent"
+    return "partial" if coverage["absent"] or coverage["short"] else "no_published_row"
+
+
+def assemble(
+    settings: dict[str, Any],
+    protocol: Protocol,
+    scores: "Scores",
+    coverage: dict[str, Any],
+    cost: dict[str, Any],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """The content of result.json, checked.
+
+    settings: the resolved configuration. coverage: {"set", "clips": {clip: frames}, "absent": [clips],
+    "short": {clip: [frames there, frames expected]}} as the data tell. cost: as ``output.cost`` gives.
+    Raises RunError for a value that no reader could trust.
+    """
+    foreign = settings["predictions"] is not None
+    result = {
+        "schema": SCHEMA,
+        "method": "predictions" if foreign else settings["method"]["name"],
+        "size": None if foreign else settings["size"],
+        "variant": None if foreign else settings["variant"],
+        "predictions": str(settings["predictions"]) if foreign else None,
+        "protocol": {
+            "id": protocol.id,
+            "hash": protocol.hash,
+            "conformance": conformance(coverage),
+            "switches": protocol.switches,
+            "flow": scores.flow,
+        },
+        "data": {**coverage, "split": protocol.split},
+        "partial": bool(coverage["absent"] or coverage["short"]),
+        "metrics": scores.metrics,
+        "cost": cost,
+        "warnings": scores.warnings,
+        "provenance": provenance,
+    }
+    check(result)
+    return result
+
+
+def check(result: dict[str, Any]) -> None:
+    """Raise RunError for a result that lacks a part, is of another schema, or holds a value of no known form."""
+    if result.get("schema") != SCHEMA:
+        raise RunError(
+            f"the result has schema {result.get('schema')!r}, this version reads {SCHEMA}: evaluate again"
+        )
+    missing = [key for key in KEYS if key not in result]
+    if missing:
+        raise RunError(f"the result lacks {', '.join(missing)}: evaluate again (force=true)")
+    for name, metric in result["metrics"].items():
+        _check_value(metric["mean"], f"{name}.mean")
+        for clip, entry in metric["clips"].items():
+            _check_value(entry["mean"], f"{name}.{clip}.mean")
+            for n, value in enumerate(entry["frames"]):
+                _check_value(value, f"{name}.{clip}.frames[{n}]")
+
+
+def _check_value(value: Value, where: str) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    is_reason = isinstance(value, dict) and set(value) == {"unavailable"}
+    if not (is_number or is_reason or value == NOT_APPLICABLE):
+        raise RunError(
+            f"metric {where} is {value!r}: a number, {NOT_APPLICABLE!r} or {{'unavailable': reason}} is expected; "
+            "evaluate again (force=true)"
+        )
+
+
+def show(result: dict[str, Any], console: "Console | None" = None) -> None:
+    """Print the means per clip as a table, then what a reader must know: missing data, reasons, warnings."""
+    from rich.console import Console
+
+    console = console or Console(width=None)
+    console.print(_table(result), soft_wrap=False)
+    for line in notes(result):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(result: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    metrics = result["metrics"]
+    title = " · ".join(
+        str(v) for v in (result["method"], result["size"], result["data"]["set"]) if v is not None
+    )
+    table = Table("clip", "frames", title=f"{title} · protocol {result['protocol']['id']}")
+    for name in metrics:
+        table.add_column(name, justify="right")
+    for clip, frames in result["data"]["clips"].items():
+        values = [_cell(name, metric["clips"][clip]["mean"]) for name, metric in metrics.items()]
+        table.add_row(clip, str(frames), *values)
+    table.add_section()
+    means = [_cell(name, metric["mean"]) for name, metric in metrics.items()]
+    table.add_row("mean", str(sum(result["data"]["clips"].values())), *means, style="bold")
+    return table
+
+
+def _cell(name: str, value: Value) -> str:
+    if isinstance(value, dict):
+        return "unavailable"
+    if isinstance(value, str):
+        return "-"
+    return f"{value:.{DIGITS.get(name.split('_')[0], 4)}f}"
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """Lines below the table: what is partial, why metrics are unavailable, which motion, warnings."""
+    data = result["data"]
+    lines = [
+        f"partial: {clip} has {have} of {expected} frames" for clip, (have, expected) in data["short"].items()
+    ]
+    if data["absent"]:
+        lines.append(f"partial: absent clips: {', '.join(data['absent'])}")
+    for name, metric in result["metrics"].items():
+        if isinstance(metric["mean"], dict):
+            lines.append(f"{name} is unavailable: {metric['mean']['unavailable']}")
+    if "consistency" in result["metrics"]:
+        kinds = ", ".join(sorted(set(result["protocol"]["flow"].values())))
+        lines.append(f"consistency: masked warping error x 1000, lower is better; motion: {kinds}")
+    return lines + [f"warning: {line}" for line in result["warnings"]]

@@ -1,0 +1,226 @@
+"""What every method promises to the shells: upscale a clip, name its parts and stages, give loss terms."""
+
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from vsrbench.diffusion.noise import Noise, NoiseSource
+from vsrbench.errors import TrainingError, WeightsError
+from vsrbench.types import Clip, Progress, Trace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage.
+
+    trainable: names from ``Method.parts()`` whose parameters move; everything else is frozen.
+    losses: names of the loss terms that ``Method.losses`` returns.
+    needs: stages whose checkpoint must exist first.
+    """
+
+    trainable: tuple[str, ...]
+    losses: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+class Method(pl.LightningModule):
+    """Base of all methods; a subclass implements ``upscale``, ``parts``, ``stages`` and ``losses``.
+
+    scale: factor from LR to HR. context: neighbour frames that a temporal chunk must overlap on each side
+    for chunked output to equal the whole clip's. multiple, minimum: what LR sizes must be divisible by and
+    at least be; ``inference`` pads and crops.
+    """
+
+    scale: int = 4
+    multiple: int = 1
+    minimum: int = 1
+    stages: dict[str, Stage] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strict_loading = False  # checkpoints hold the trained part alone
+        self.precision: torch.dtype = torch.float32
+        self.batch = 4
+        self.stage = ""
+        self.optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
+        self.schedule: Callable[[torch.optim.Optimizer], Any] | None = None
+        self.noise = Noise(0)
+        self.terms: dict[str, Tensor] = {}  # loss terms of the last batch; the training shell logs them
+
+    @property
+    def context(self) -> int:
+        return 0
+
+    def upscale(
+        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """Upscale a clip that fits in memory: (B,T,3,scale*h,scale*w) in [0,1]."""
+        raise NotImplementedError
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The method's networks by name, for parameter tables, freezing and cost."""
+        raise NotImplementedError
+
+    def counted(self) -> dict[str, list[nn.Module]]:
+        """Lines of the parameter table: what each counts. By default one line per part."""
+        return {name: [part] for name, part in self.parts().items()}
+
+    def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Weighted loss terms of the current stage; their sum is minimised.
+
+        Random choices come from ``noise`` under the samples' names, which hold the sample numbers: the same
+        sample gets the same draws in any batch and on any rank.
+        """
+        raise NotImplementedError
+
+    # --- shared training behaviour ---------------------------------------------------------------
+
+    def use(self, precision: str = "fp32", batch: int = 4) -> "Method":
+        """Settings of inference: autocast precision of the networks and frames per network call."""
+        self.precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        self.batch = batch
+        return self
+
+    def autocast(self) -> torch.autocast:
+        """Context in which the networks run while sampling: bf16 where ``use`` asked for it."""
+        enabled = self.precision == torch.bfloat16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
+        """Freeze everything but the stage's parts. Raises TrainingError for an unknown stage.
+
+        optimiser(parameters) makes the optimiser; schedule(optimiser), where given, the learning rate's
+        schedule, which moves once per optimiser step.
+        """
+        name = next(iter(self.stages)) if name == "default" else name
+        if name not in self.stages:
+            raise TrainingError(f"unknown stage {name!r}: use one of {', '.join(self.stages)}")
+        self.stage, self.optimiser, self.schedule, self.noise = name, optimiser, schedule, noise
+        self.requires_grad_(False)
+        for part in self.stages[name].trainable:
+            self.parts()[part].requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "Method":
+        """Parts that the stage does not train stay in eval mode (frozen statistics, no dropout)."""
+        super().train(mode)
+        if mode and self.stage:
+            trained = self.stages[self.stage].trainable
+            for name, part in self.parts().items():
+                if name not in trained:
+                    part.eval()
+        return self
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the parts that any stage trains (``<part>.<key>``)."""
+        names = {name for stage in self.stages.values() for name in stage.trainable}
+        if self.stage:
+            names = set(self.stages[self.stage].trainable)
+        parts = self.parts()
+        return {f"{n}.{k}": v for n in sorted(names) for k, v in parts[n].state_dict().items()}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Load what ``trained_state`` gave. Raises WeightsError listing the keys that do not fit."""
+        parts = self.parts()
+        by_part: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            name, _, rest = key.partition(".")
+            by_part.setdefault(name, {})[rest] = value
+        for name, values in by_part.items():
+            if name not in parts:
+                raise WeightsError(f"weights hold a part {name!r}; this method has {', '.join(parts)}")
+            _load_strictly(parts[name], values, name)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = self.trained_state()
+        checkpoint["stage"] = self.stage
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.load_trained_state(checkpoint["state_dict"])
+        checkpoint["state_dict"] = {}
+
+    def configure_optimizers(self) -> Any:
+        if self.optimiser is None:
+            raise TrainingError("begin_stage() must be called before training")
+        optimiser = self.optimiser([p for p in self.parameters() if p.requires_grad])
+        if self.schedule is None:
+            return optimiser
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self.schedule(optimiser), "interval": "step"}}
+
+    def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
+        """Sum of the loss terms, which stay in ``terms``; one that is not finite stops the run and is named."""
+        terms = self.losses(batch, self.noise)
+        for name, value in terms.items():
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"loss term {name!r} is {value.item()} at step {self.global_step} "
+                    f"(clips {', '.join(batch.name)}): lower the learning rate or use precision 32-true"
+                )
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        return torch.stack(list(terms.values())).sum()
+
+
+def _load_strictly(module: nn.Module, values: dict[str, Tensor], name: str) -> None:
+    own = module.state_dict()
+    missing = sorted(own.keys() - values.keys())
+    unexpected = sorted(values.keys() - own.keys())
+    shapes = [
+        f"{k} {tuple(values[k].shape)} for {tuple(own[k].shape)}"
+        for k in sorted(own.keys() & values.keys())
+        if own[k].shape != values[k].shape
+    ]
+    if missing or unexpected or shapes:
+        raise WeightsError(
+            f"weights do not fit {name!r}: {len(missing)} missing {missing[:3]}, "
+            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of wrong shape {shapes[:3]}; "
+            "is the checkpoint of another method or size?"
+        )
+    module.load_state_dict(values)
+
+
+def load_trained(method: Method, source: str) -> None:
+    """Load trained parts from a safetensors file, a checkpoint, or a run folder (its best checkpoint).
+
+    Averaged weights (EMA) are preferred where a checkpoint holds them. Raises WeightsError.
+    """
+    path = checkpoint_file(Path(source).expanduser())
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        method.load_trained_state({k: v.float() for k, v in load_file(path).items()})
+        return
+    content = read_checkpoint(path)
+    method.load_trained_state(content["state_dict"])
+    averaged = content.get("ema")
+    if averaged:
+        method.load_trained_state({**content["state_dict"], **averaged["shadow"]})
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The weights file meant by a path: the file itself, or best/last of a run folder."""
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        for folder in (path, path / "checkpoints"):
+            if (folder / name).is_file():
+                return folder / name
+    raise WeightsError(f"no weights at {path}: give a .safetensors or .ckpt file, or a run folder with checkpoints")
+
+
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """A checkpoint's content on the CPU. Raises WeightsError for a truncated or foreign file.
+
+    mmap: leave the tensors on disk until they are used, for a look at the counters.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}): it may be truncated; use another checkpoint") from error
+    if "state_dict" not in content:
+        raise WeightsError(f"{path} holds no 'state_dict': it was not written by this project")
+    return content

@@ -1,0 +1,5 @@
+"""DGAF-VSR: dense guidance from aligned features (Xu et al. 2025)."""
+
+from vsrbench.methods.dgaf.module import DGAF
+
+__all__ = ["DGAF"]

@@ -1,0 +1,77 @@
+"""PSNR and SSIM of single frames. Every function takes (...,C,H,W) and returns one value per image."""
+
+import torch
+from torch import Tensor
+
+from vsrbench.errors import DataError
+
+PEAK = 255.0
+WINDOW = 11  # SSIM: Gaussian window of 11x11 pixels, sigma 1.5 (Wang et al. 2004)
+
+
+def quantise(frames: Tensor) -> Tensor:
+    """Frames in [0,1] as 8-bit values: clipped, rounded half up (MATLAB's ``im2uint8``).
+
+    frames: (...) floating point. Returns uint8 of the same shape.
+    Raises DataError where a value is not finite: it would silently become some colour.
+    """
+    if not torch.isfinite(frames).all():
+        raise DataError(
+            "frames hold values that are not finite: the method diverged; try inference.precision=fp32 "
+            "or other weights (ckpt_path=...)"
+        )
+    return (frames.clamp(0, 1) * PEAK + 0.5).floor().to(torch.uint8)
+
+
+def luma(frames: Tensor) -> Tensor:
+    """BT.601 luma in studio range, not rounded: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
+
+    frames: (...,3,H,W) RGB in 0..255. Returns float64 (...,1,H,W) in 16..235.
+    Full range (as cv2 and pyiqa have it) would lower PSNR by 1.32 dB; rounding by 0.001 dB.
+    """
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64, device=frames.device)
+    return 16.0 + torch.einsum("...chw,c->...hw", frames.double(), weights / PEAK).unsqueeze(-3)
+
+
+def psnr(a: Tensor, b: Tensor, border: int = 0) -> Tensor:
+    """10 log10(255^2 / MSE) in dB, MSE over all channels and pixels; infinite where the images are equal.
+
+    a, b: (...,C,H,W) in 0..255, uint8 or floating point. border: pixels left out on each side.
+    Returns float64 (...). Raises DataError for shapes that differ or a border that leaves nothing.
+    """
+    a, b = _prepared(a, b, border, smallest=1)
+    mse = (a - b).square().mean(dim=(-3, -2, -1))
+    return 10 * torch.log10(PEAK**2 / mse)
+
+
+def ssim(a: Tensor, b: Tensor, border: int = 0) -> Tensor:
+    """SSIM with an 11x11 Gaussian window (sigma 1.5), K1 0.01, K2 0.03, over the valid region.
+
+    Population covariance, mean over the map, then over channels: what BasicSR and MATLAB's authors'
+    script compute. a, b: (...,C,H,W) in 0..255. border: pixels left out on each side, before the
+    5 pixels that the window itself cuts off. Returns float64 (...).
+    Raises DataError for shapes that differ or images smaller than the window.
+    """
+    from kornia.metrics import ssim as ssim_map
+
+    a, b = _prepared(a, b, border, smallest=WINDOW)
+    lead = a.shape[:-3]
+    # eps=0: the library's default would keep SSIM of two black images below 1
+    values = ssim_map(a.flatten(0, -4), b.flatten(0, -4), WINDOW, max_val=PEAK, eps=0.0, padding="valid")
+    return values.mean(dim=(-3, -2, -1)).reshape(lead)
+
+
+def _prepared(a: Tensor, b: Tensor, border: int, smallest: int) -> tuple[Tensor, Tensor]:
+    """Both in float64, at least 4-D, without the border."""
+    if a.shape != b.shape or a.ndim < 3:
+        raise DataError(
+            f"images to compare must have one shape (...,C,H,W), got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    height, width = a.shape[-2] - 2 * border, a.shape[-1] - 2 * border
+    if border < 0 or min(height, width) < smallest:
+        raise DataError(
+            f"crop={border} leaves {width}x{height} of {a.shape[-1]}x{a.shape[-2]} pixels, at least "
+            f"{smallest}x{smallest} are needed: lower the protocol's crop"
+        )
+    inner = (..., slice(border, border + height), slice(border, border + width))
+    return a[inner].double(), b[inner].double()
