@@ -24,7 +24,9 @@ def home() -> Path:
     for folder in (PACKAGE, PACKAGE.parents[1]):
         if (folder / "conf" / "config.yaml").is_file():
             return folder
-    raise ConfigError(f"conf/config.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall vsrbench")
+    raise ConfigError(
+        f"conf/config.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall vsrbench"
+    )
 
 
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> "DictConfig":
@@ -87,7 +89,7 @@ def _before(arguments: list[str], word: str) -> str:
 
 
 def _positional(words: list[str], verb: str) -> list[str]:
-    names = {"upscale": ["input", "output"], "data": ["task"]}.get(verb, [])
+    names = {"upscale": ["input", "output"], "data": ["task"], "weights": ["task"]}.get(verb, [])
     if len(words) > len(names):
         raise _usage(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
     return [f"{name}={_quoted(word)}" for name, word in zip(names, words, strict=False)]
@@ -139,9 +141,13 @@ def check(cfg: "DictConfig") -> None:
         allowed = supports.get(setting)
         if allowed is not None and plain[setting] not in allowed:
             options = ", ".join(str(a) for a in allowed)
-            raise ConfigError(f"method={plain['method']['name']} has no {setting}={plain[setting]}: use one of {options}")
+            raise ConfigError(
+                f"method={plain['method']['name']} has no {setting}={plain[setting]}: use one of {options}"
+            )
     if plain["verb"] == "train" and not supports.get("stages"):
-        raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
+        raise ConfigError(
+            f"method={plain['method']['name']} has nothing to train; use it with eval or upscale"
+        )
     stages = supports.get("stages") or []
     if plain["stage"] not in ("default", *stages):
         raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(stages)}")

@@ -49,7 +49,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; free space or choose another folder"
+        ) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -151,7 +153,9 @@ def refuse_other(run: Run, before: Any, now: Any) -> None:
     if differing:
         shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:6])
         more = f" (+{len(differing) - 6} more)" if len(differing) > 6 else ""
-        raise RunError(f"{run.folder} holds a run with other settings ({shown}{more}): choose another name=...")
+        raise RunError(
+            f"{run.folder} holds a run with other settings ({shown}{more}): choose another name=..."
+        )
 
 
 def provenance(seed: int) -> dict[str, Any]:
@@ -185,7 +189,9 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     git = ["git", "-C", str(root)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     changed = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False
     ).stdout.strip()

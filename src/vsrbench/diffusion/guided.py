@@ -69,7 +69,12 @@ def forward(
 
 
 def features(
-    unet: Any, x: Tensor, t: Tensor | int, context: Tensor, labels: Tensor | None = None, checkpointing: bool = False
+    unet: Any,
+    x: Tensor,
+    t: Tensor | int,
+    context: Tensor,
+    labels: Tensor | None = None,
+    checkpointing: bool = False,
 ) -> Residuals:
     """What a UNet computes at every place, in the layout of ``Residuals``."""
     found: dict[str, list[Tensor]] = {"encoder": [], "middle": [], "decoder": []}

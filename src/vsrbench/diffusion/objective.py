@@ -14,7 +14,13 @@ TERMS = ("prediction", "x0", "pixel", "gradient")
 
 
 def objective(
-    prior: Prior, weights: Mapping[str, float], x_t: Tensor, output: Tensor, t: Tensor, latent: Tensor, hr: Tensor
+    prior: Prior,
+    weights: Mapping[str, float],
+    x_t: Tensor,
+    output: Tensor,
+    t: Tensor,
+    latent: Tensor,
+    hr: Tensor,
 ) -> dict[str, Tensor]:
     """Weighted loss terms of a network output (B,4,h,w) at x_t and timesteps t (B,).
 

@@ -1,6 +1,5 @@
 """The frozen image prior: Stable Diffusion x4 upscaler as diffusers modules, or a miniature of the same kind."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,7 +43,12 @@ class Prior(nn.Module):
         return None if self.noise_level is None else torch.tensor([self.noise_level], device=device)
 
     def predict(
-        self, x: Tensor, lr: Tensor, t: Tensor | int, residuals: Residuals | None = None, checkpointing: bool = False
+        self,
+        x: Tensor,
+        lr: Tensor,
+        t: Tensor | int,
+        residuals: Residuals | None = None,
+        checkpointing: bool = False,
     ) -> Tensor:
         """The network's prediction (B,4,h,w) for x_t (B,4,h,w) and LR frames (B,3,h,w) in [0,1]."""
         joined = torch.cat([x, to_network(lr)], dim=1)
@@ -53,7 +57,9 @@ class Prior(nn.Module):
     def encode(self, rgb: Tensor, noise: Tensor | None = None) -> Tensor:
         """RGB (B,3,4h,4w) in [0,1] → latents (B,4,h,w) as the UNet sees them: mode, or a sample with ``noise``."""
         posterior = self.vae.encode(to_network(rgb)).latent_dist
-        latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
+        latent = (
+            posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
+        )
         return latent * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -111,8 +117,8 @@ def _random_prior(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = UNet2DConditionModel(**{k: v for k, v in unet.items()})
-        autoencoder = AutoencoderKL(**{k: v for k, v in vae.items()})
+        network: Any = UNet2DConditionModel(**unet)
+        autoencoder: Any = AutoencoderKL(**vae)
         prompt = torch.zeros(1, prompt_tokens, int(network.config.cross_attention_dim))
     return Prior(network.eval(), autoencoder.eval(), Schedule(**scheduler), prompt, noise_level)
 
@@ -121,7 +127,9 @@ def _check_fit(unet: Any, vae: Any, prompt: Tensor, noise_level: int | None) -> 
     """Raise ConfigError for parts that cannot work together."""
     latent = int(vae.config.latent_channels)
     if unet.config.in_channels != latent + 3:
-        raise ConfigError(f"the UNet takes {unet.config.in_channels} channels, not {latent} + 3: not an upscaler's")
+        raise ConfigError(
+            f"the UNet takes {unet.config.in_channels} channels, not {latent} + 3: not an upscaler's"
+        )
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if factor != 4:
         raise ConfigError(f"the VAE reduces by {factor}; these methods need a factor of 4 (f4)")
@@ -131,5 +139,9 @@ def _check_fit(unet: Any, vae: Any, prompt: Tensor, noise_level: int | None) -> 
         )
     if (unet.class_embedding is not None) != (noise_level is not None):
         have = "has" if unet.class_embedding is not None else "has no"
-        remedy = "prior.noise_level=0 (or 20, the stock default)" if noise_level is None else "prior.noise_level=null"
+        remedy = (
+            "prior.noise_level=0 (or 20, the stock default)"
+            if noise_level is None
+            else "prior.noise_level=null"
+        )
         raise ConfigError(f"the UNet {have} class embedding: set {remedy}")

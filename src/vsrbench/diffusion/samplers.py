@@ -62,7 +62,13 @@ class Sampler:
         return visited[0] - visited[1] if len(visited) > 1 else visited[0]
 
     def update(
-        self, schedule: Schedule, x: Tensor, x0: Tensor, step: int, noise: Tensor | None, last_x0: Tensor | None
+        self,
+        schedule: Schedule,
+        x: Tensor,
+        x0: Tensor,
+        step: int,
+        noise: Tensor | None,
+        last_x0: Tensor | None,
     ) -> Tensor:
         """x at the next visited timestep from x and x0 (both (B,4,h,w)) at visit number ``step``.
 
@@ -107,7 +113,12 @@ def ddim(x: Tensor, x0: Tensor, abar: Tensor, abar_next: Tensor, noise: Tensor |
 
 
 def dpmpp(
-    x: Tensor, x0: Tensor, last_x0: Tensor | None, abar: Tensor, abar_next: Tensor | None, abar_last: Tensor | None
+    x: Tensor,
+    x0: Tensor,
+    last_x0: Tensor | None,
+    abar: Tensor,
+    abar_next: Tensor | None,
+    abar_last: Tensor | None,
 ) -> Tensor:
     """DPM-Solver++ (2M), Lu et al. (2022), Alg. 2; first order at the first step, x0 itself at the last."""
     if abar_next is None:

@@ -43,6 +43,16 @@ class Schedule(nn.Module):
         power = 0.5 if beta_schedule == "scaled_linear" else 1.0
         betas = torch.linspace(beta_start**power, beta_end**power, num_train_timesteps) ** (1 / power)
         self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, dim=0), persistent=False)
+        self.config = {
+            "beta_start": beta_start,
+            "beta_end": beta_end,
+            "beta_schedule": beta_schedule,
+            "num_train_timesteps": num_train_timesteps,
+            "prediction_type": prediction_type,
+            "steps_offset": steps_offset,
+            "set_alpha_to_one": set_alpha_to_one,
+            "clip_sample": False,
+        }
         self.prediction_type = prediction_type
         self.steps_offset = steps_offset
         self.final_abar_is_one = set_alpha_to_one

@@ -35,7 +35,9 @@ def load_config(path: str, part: str, name: str = "config.json") -> dict[str, An
     """A part's JSON configuration. Raises WeightsError naming the absent or broken file."""
     file = locate(path) / part / name
     if not file.is_file():
-        raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
+        raise WeightsError(
+            f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs"
+        )
     try:
         return json.loads(file.read_text())
     except json.JSONDecodeError as error:
@@ -51,7 +53,9 @@ def load_part(path: str, part: str) -> Any:
     kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     weights = list((folder / part).glob("diffusion_pytorch_model*"))
     if not weights:
-        raise WeightsError(f"{folder / part} holds a config but no diffusion_pytorch_model.safetensors (or .bin)")
+        raise WeightsError(
+            f"{folder / part} holds a config but no diffusion_pytorch_model.safetensors (or .bin)"
+        )
     variant = "fp16" if all(".fp16." in file.name for file in weights) else None
     try:
         network, report = kind.from_pretrained(
@@ -66,7 +70,10 @@ def load_part(path: str, part: str) -> Any:
 
 def refuse_bad_keys(where: str, report: dict[str, Any]) -> None:
     """Raise WeightsError when the loading report names missing, unexpected or misshapen keys."""
-    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
+    bad = {
+        kind: sorted(map(str, report.get(f"{kind}_keys", [])))
+        for kind in ("missing", "unexpected", "mismatched")
+    }
     if any(bad.values()):
         counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
         raise WeightsError(f"{where}: weights do not fit the config: {counts}")
@@ -99,7 +106,7 @@ def load_prompt(path: str) -> Tensor:
 
 @torch.no_grad()
 def encode_empty_prompt(folder: Path) -> Tensor:
-    """"" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
+    """ "" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))

@@ -29,7 +29,7 @@ class DIS(nn.Module):
         import numpy as np
 
         presets = {"ultrafast": 0, "fast": 1, "medium": 2}
-        solver = cv2.DISOpticalFlow_create(presets[self.preset])
+        solver = cv2.DISOpticalFlow_create(presets[self.preset])  # type: ignore[attr-defined]
         height, width = a.shape[-2:]
         pad = (0, max(0, 24 - width), 0, max(0, 24 - height))
         grey = [_grey8(F.pad(frames, pad, mode="replicate")) for frames in (a, b)]
@@ -79,7 +79,9 @@ class Exact(nn.Module):
     """Marks that the clip's own ground-truth flow is to be used (``flow=exact``); estimates nothing."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        raise ConfigError("flow=exact needs data that know their flow (data=sample): use flow=dis or flow=raft")
+        raise ConfigError(
+            "flow=exact needs data that know their flow (data=sample): use flow=dis or flow=raft"
+        )
 
 
 def _grey8(frames: Tensor) -> Any:

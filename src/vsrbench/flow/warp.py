@@ -32,7 +32,9 @@ def warp(image: Tensor, flow: Tensor, align: str = "exact", padding: str = "zero
         grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
     else:
         raise ValueError(f"align={align!r}: use exact or released")
-    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=False)
+    return F.grid_sample(
+        image, grid.to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=False
+    )
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

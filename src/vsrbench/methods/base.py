@@ -150,7 +150,10 @@ class Method(pl.LightningModule):
         optimiser = self.optimiser([p for p in self.parameters() if p.requires_grad])
         if self.schedule is None:
             return optimiser
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self.schedule(optimiser), "interval": "step"}}
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": self.schedule(optimiser), "interval": "step"},
+        }
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         """Sum of the loss terms, which stay in ``terms``; one that is not finite stops the run and is named."""
@@ -209,7 +212,9 @@ def checkpoint_file(path: Path) -> Path:
         for folder in (path, path / "checkpoints"):
             if (folder / name).is_file():
                 return folder / name
-    raise WeightsError(f"no weights at {path}: give a .safetensors or .ckpt file, or a run folder with checkpoints")
+    raise WeightsError(
+        f"no weights at {path}: give a .safetensors or .ckpt file, or a run folder with checkpoints"
+    )
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
@@ -220,7 +225,9 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}): it may be truncated; use another checkpoint") from error
+        raise WeightsError(
+            f"{path} cannot be read ({error}): it may be truncated; use another checkpoint"
+        ) from error
     if "state_dict" not in content:
         raise WeightsError(f"{path} holds no 'state_dict': it was not written by this project")
     return content

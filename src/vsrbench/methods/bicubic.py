@@ -25,4 +25,3 @@ class Bicubic(Method):
 
     def parts(self) -> dict[str, nn.Module]:
         return {}
-

@@ -12,17 +12,20 @@ from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
+from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank, clip_flows
 from vsrbench.methods.base import Method, Stage
 from vsrbench.methods.dgaf.networks import GuidingUNet, upscale_warp_downscale
 from vsrbench.methods.dgaf.sampling import align_neighbours, direction, exact_context, sample
+from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
 
 
 class DGAF(Method):
     """Densely guided diffusion with aligned features (Xu et al. 2025).
 
-    rescale: s of OGWM. objective: weights of the loss terms ("prediction" alone as printed). trajectory: train
+    rescale: s of OGWM. flow_input: how frames are enlarged before flow is estimated ("nearest" as printed).
+    objective: weights of the loss terms ("prediction" alone as printed). trajectory: train
     on the x_t that the sampler really visits (ours, for few-step sampling from the noised LR frame) instead of
     noised ground truth. checkpointing: recompute features in the backward pass to save memory. max_context:
     upper bound of the frames a temporal chunk overlaps; None: as many as make chunked equal to whole.
@@ -38,6 +41,7 @@ class DGAF(Method):
         sampler: Sampler,
         flow: nn.Module,
         rescale: int = 4,
+        flow_input: str = "nearest",
         objective: Mapping[str, float] | None = None,
         trajectory: bool = False,
         checkpointing: bool = False,
@@ -47,7 +51,9 @@ class DGAF(Method):
         super().__init__()
         self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
         self.guide = GuidingUNet(prior.unet)
-        self.rescale = rescale
+        if flow_input not in ("nearest", "bicubic"):
+            raise ConfigError(f"method.flow_input={flow_input}: use nearest or bicubic")
+        self.rescale, self.flow_input = rescale, flow_input
         self.objective = dict(objective or {"prediction": 1.0})
         self.trajectory, self.checkpointing = trajectory, checkpointing
         self.max_context = max_context
@@ -78,9 +84,13 @@ class DGAF(Method):
         }
 
     def flows(self, clip: Clip) -> FlowBank:
-        """FM (Sec. 4): flows between frames enlarged by nearest neighbour, computed once per clip."""
-        enlarged = F.interpolate(clip.lr.flatten(0, 1), scale_factor=4, mode="nearest")
-        return clip_flows(clip, self.flow, enlarged.unflatten(0, clip.lr.shape[:2]))
+        """FM (Sec. 4): flows between pre-upscaled frames, computed once per clip."""
+        if self.flow_input == "nearest":
+            lr = clip.lr.flatten(0, 1)
+            enlarged = F.interpolate(lr, scale_factor=4, mode="nearest").unflatten(0, clip.lr.shape[:2])
+        else:
+            enlarged = imresize(clip.lr, 4).clamp(0, 1).to(clip.lr.dtype)
+        return clip_flows(clip, self.flow, enlarged)
 
     @torch.inference_mode()
     def upscale(
@@ -109,7 +119,9 @@ class DGAF(Method):
             # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
             # ours: how training mirrors that is not printed; the gap is the sampler's own.
             earlier = (t + self.sampler.gap(schedule)).clamp(max=schedule.length - 1)
-            noised = schedule.add_noise(self.prior.encode(neighbour.hr[:, 0]), self._eps(noise, neighbour), earlier)
+            noised = schedule.add_noise(
+                self.prior.encode(neighbour.hr[:, 0]), self._eps(noise, neighbour), earlier
+            )
             x0 = schedule.x0(noised, self.prior.predict(noised, neighbour.lr[:, 0], earlier), earlier)
             aligned = upscale_warp_downscale(x0, flow, self.rescale)
         return self._terms(x_t, current, aligned, t, latent)
@@ -133,7 +145,15 @@ class DGAF(Method):
             with torch.no_grad():
                 flows = self.flows(pair)
                 x, x0 = sample(
-                    self.prior, self.guide, self.sampler, pair, flows, noise, self.rescale, len(rows), stop=step
+                    self.prior,
+                    self.guide,
+                    self.sampler,
+                    pair,
+                    flows,
+                    noise,
+                    self.rescale,
+                    len(rows),
+                    stop=step,
                 )
                 assert x0 is not None
                 aligned, _ = align_neighbours(x0, flows, direction(step), self.rescale)
@@ -145,7 +165,9 @@ class DGAF(Method):
                 sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
         return sums
 
-    def _terms(self, x_t: Tensor, current: Clip, aligned: Tensor, t: Tensor, latent: Tensor) -> dict[str, Tensor]:
+    def _terms(
+        self, x_t: Tensor, current: Clip, aligned: Tensor, t: Tensor, latent: Tensor
+    ) -> dict[str, Tensor]:
         """Eq. 4 and the loss terms."""
         lr = current.lr[:, 0]
         labels = self.prior.labels(lr.device)
@@ -172,4 +194,3 @@ class DGAF(Method):
     def _eps(self, noise: NoiseSource, frame: Clip) -> Tensor:
         height, width = frame.lr.shape[-2:]
         return frame_noise(noise, frame, (self.prior.latent_channels, height, width), "eps")[:, 0]
-

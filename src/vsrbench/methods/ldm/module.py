@@ -66,7 +66,9 @@ class LDM(Method):
         progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-            frames = zip(x.flatten(0, 1).split(self.batch), clip.lr.flatten(0, 1).split(self.batch), strict=True)
+            frames = zip(
+                x.flatten(0, 1).split(self.batch), clip.lr.flatten(0, 1).split(self.batch), strict=True
+            )
             found = [self.prior.schedule.x0(x, self.prior.predict(x, lr, t).float(), t) for x, lr in frames]
             return torch.cat(found).view_as(x)
 
