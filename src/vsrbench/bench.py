@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def run(cfg: "DictConfig") -> None:
+    """Print the table of the method's sizes. Raises ConfigError for an unknown task."""
     if cfg.task != "params":
         raise ConfigError(f"task={cfg.task}: use params")
     import torch
@@ -44,16 +45,12 @@ def random_like(path: str) -> dict[str, Any]:
     from vsrbench.diffusion.weights import load_config
 
     parts = {part: load_config(path, part) for part in ("unet", "vae")}
-    return {
-        name: {k: v for k, v in config.items() if not k.startswith("_")} for name, config in parts.items()
-    }
+    return {name: {k: v for k, v in config.items() if not k.startswith("_")} for name, config in parts.items()}
 
 
 def counts(method: "Method") -> dict[str, tuple[int, bool]]:
     """{line: (parameters, trained by a stage)}; each parameter is counted once, in the line that names it."""
-    trained = {
-        id(p) for s in method.stages.values() for n in s.trainable for p in method.parts()[n].parameters()
-    }
+    trained = {id(p) for s in method.stages.values() for n in s.trainable for p in method.parts()[n].parameters()}
     lines = {}
     for name, modules in method.counted().items():
         parameters = [p for module in modules for p in module.parameters()]
@@ -62,6 +59,7 @@ def counts(method: "Method") -> dict[str, tuple[int, bool]]:
 
 
 def print_table(method: str, tables: dict[str, dict[str, tuple[int, bool]]], published: Any) -> None:
+    """A line per part, a column per size, and the paper's own figures where ``published`` quotes them."""
     from rich.console import Console
     from rich.table import Table
 

@@ -3,9 +3,11 @@
 The only file besides the entry points that knows Hydra. Importing it loads neither torch nor Hydra.
 """
 
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,18 @@ if TYPE_CHECKING:
     from vsrbench.methods.base import Method
 
 PACKAGE = Path(__file__).resolve().parent
+WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task",)}  # what needs no ``key=``
+FLAGS_WITH_VALUE = (
+    "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--package", "-p", "--info", "-i",
+)  # fmt: skip
 
 
 def home() -> Path:
-    """Folder that holds ``conf/`` and ``experiments/``: the package in a wheel, else the checkout."""
+    """Folder that holds ``conf/``: the package in a wheel, else the checkout. ``conf/experiments`` is ``experiments/``."""
     for folder in (PACKAGE, PACKAGE.parents[1]):
         if (folder / "conf" / "config.yaml").is_file():
             return folder
-    raise ConfigError(
-        f"conf/config.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall vsrbench"
-    )
+    raise ConfigError(f"conf/config.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall vsrbench")
 
 
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> "DictConfig":
@@ -51,17 +55,24 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
     import hydra
 
     _register_resolvers()
-    sys.argv[1:] = expand_arguments(sys.argv[1:], verb)
+    with _one_line():
+        sys.argv[1:] = expand_arguments(sys.argv[1:], verb)
 
     def task(cfg: "DictConfig") -> Any:
-        try:
+        with _one_line():
             check(cfg)
             return run(cfg)
-        except VsrbenchError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
 
     hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except VsrbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def expand_arguments(arguments: list[str], verb: str) -> list[str]:
@@ -69,34 +80,38 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
 
     ``upscale IN OUT`` and ``data check`` words become keys, ``experiment=x`` means ``experiments=x``,
     ``experiments=folder/*`` lists the folder. Applying it twice changes nothing (child processes of a
-    distributed run are started with the expanded line).
+    distributed run are started with the expanded line). A path with ``=`` in it counts as a path where it
+    exists or starts with ``/``, ``./`` or ``../``. Raises ConfigError for words and patterns that mean nothing.
     """
-    words = [a for a in arguments if "=" not in a and not a.startswith(("-", "~", "+"))]
-    flags_with_value = {"--config-dir", "-cd", "--config-name", "-cn", "--package", "-p", "--info", "-i"}
-    words = [w for w in words if _before(arguments, w) not in flags_with_value]
-    expanded = [a for a in arguments if a not in words]
-    expanded = [_expand_experiments(re.sub(r"^experiment=", "experiments=", a)) for a in expanded]
+    words, settings = [], []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_word = before not in FLAGS_WITH_VALUE and _is_word(argument, verb)
+        (words if is_word else settings).append(argument)
+    expanded = [_expand_experiments(re.sub(r"^experiment=", "experiments=", a)) for a in settings]
     expanded += _positional(words, verb)
-    for override in (f"verb={verb}", f"hydra.searchpath=[file://{home()}]"):
-        if not any(a.split("=")[0] == override.split("=")[0] for a in expanded):
-            expanded.append(override)
+    if not any(a.startswith("verb=") for a in expanded):
+        expanded.append(f"verb={verb}")
     return expanded
 
 
-def _before(arguments: list[str], word: str) -> str:
-    position = arguments.index(word)
-    return arguments[position - 1] if position else ""
+def _is_word(argument: str, verb: str) -> bool:
+    if argument.startswith(("-", "~", "+")):
+        return False
+    is_path = argument.startswith(("/", "./", "../")) or os.path.exists(argument)
+    return "=" not in argument or (verb == "upscale" and is_path)
 
 
 def _positional(words: list[str], verb: str) -> list[str]:
-    names = {"upscale": ["input", "output"], "data": ["task"], "weights": ["task"]}.get(verb, [])
+    names = WORDS.get(verb, ())
     if len(words) > len(names):
-        raise _usage(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
+        raise ConfigError(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
     return [f"{name}={_quoted(word)}" for name, word in zip(names, words, strict=False)]
 
 
 def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """A value that Hydra and OmegaConf give back unchanged: backslashes count only before a quote or a ``${``."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), literal)
     return f"'{escaped}'"
 
 
@@ -104,16 +119,11 @@ def _expand_experiments(argument: str) -> str:
     key, _, pattern = argument.partition("=")
     if key != "experiments" or "*" not in pattern:
         return argument
-    root = home() / "experiments"
+    root = home() / "conf" / "experiments"
     found = sorted(str(p.relative_to(root).with_suffix("")) for p in root.glob(pattern + ".yaml"))
     if not found:
-        raise _usage(f"experiments={pattern} matches no file below {root}")
+        raise ConfigError(f"experiments={pattern} matches no file below {root}")
     return "experiments=" + ",".join(found)
-
-
-def _usage(message: str) -> SystemExit:
-    print(f"error: {message}", file=sys.stderr)
-    return SystemExit(2)
 
 
 def _register_resolvers() -> None:
@@ -145,12 +155,10 @@ def check(cfg: "DictConfig") -> None:
                 f"method={plain['method']['name']} has no {setting}={plain[setting]}: use one of {options}"
             )
     if plain["verb"] == "train" and not supports.get("stages"):
-        raise ConfigError(
-            f"method={plain['method']['name']} has nothing to train; use it with eval or upscale"
-        )
+        raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
     stages = supports.get("stages") or []
     if plain["stage"] not in ("default", *stages):
-        raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(stages)}")
+        raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(('default', *stages))}")
     if plain["inference"]["precision"] not in ("fp32", "bf16"):
         raise ConfigError(f"inference.precision={plain['inference']['precision']}: use fp32 or bf16")
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ MAY_CHANGE = (
     "runs", "name", "force", "tags", "logger", "verb", "debug",
     "trainer.max_steps", "trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.accelerator",
     "trainer.strategy", "trainer.accumulate", "trainer.max_time", "data.workers", "inference.device", "train.batch",
-    "validation.every", "checkpoint",
+    "validation.every", "checkpoint", "trainer.log_every",
+    "data.recipe",  # repeats train
 )  # fmt: skip
 # train.batch may change because accumulation keeps train.effective_batch (checked when training starts).
 PACKAGES = ("torch", "pytorch-lightning", "diffusers", "numpy", "opencv-python-headless", "av", "kornia")
@@ -49,9 +51,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror}; free space or choose another folder"
-        ) from error
+        raise RunError(f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -153,9 +153,7 @@ def refuse_other(run: Run, before: Any, now: Any) -> None:
     if differing:
         shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:6])
         more = f" (+{len(differing) - 6} more)" if len(differing) > 6 else ""
-        raise RunError(
-            f"{run.folder} holds a run with other settings ({shown}{more}): choose another name=..."
-        )
+        raise RunError(f"{run.folder} holds a run with other settings ({shown}{more}): choose another name=...")
 
 
 def provenance(seed: int) -> dict[str, Any]:
@@ -184,14 +182,12 @@ def _installed(name: str) -> bool:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout the package lies in, with ``+changes``; None for an installed wheel."""
+    """Commit of the checkout the package lies in, with ``+changes``; None for an installed wheel or without git."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None
     git = ["git", "-C", str(root)]
-    commit = subprocess.run(
-        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     changed = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, check=False
     ).stdout.strip()

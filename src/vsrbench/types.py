@@ -47,9 +47,7 @@ class Clip:
         for field, shape in expected.items():
             value = getattr(self, field)
             if value is not None and tuple(value.shape) != shape:
-                raise DataError(
-                    f"Clip.{field} must be {shape}, got {tuple(value.shape)} (scale {self.scale})"
-                )
+                raise DataError(f"Clip.{field} must be {shape}, got {tuple(value.shape)} (scale {self.scale})")
         if len(self.name) != b:
             raise DataError(f"Clip.name must hold {b} names, got {len(self.name)}")
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def run(cfg: "DictConfig") -> None:
+    """Write what ``output`` asks for and print its path. Raises ConfigError for an output that cannot be meant."""
     if cfg.task != "export":
         raise ConfigError(f"weights knows the word export, not {cfg.task!r}")
     if not cfg.output:

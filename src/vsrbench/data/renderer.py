@@ -162,7 +162,7 @@ def sample(photo: np.ndarray, points: np.ndarray, zoom: float, hold: bool = Fals
             "use smaller frames, a slower path or a larger photograph"
         )
     low, high = np.maximum(low, 0), np.minimum(high, photo.shape[1::-1])
-    region = photo[low[1] : high[1], low[0] : high[0]].astype(np.float32)
+    region: np.ndarray = photo[low[1] : high[1], low[0] : high[0]].astype(np.float32)
     if zoom > 1:
         # ours: a Gaussian of 0.5 sqrt(zoom^2 - 1) pixels: none at zoom 1, then growing without a jump, so that
         # a moving zoom does not flicker; with the pixels' own blur it comes to about half a sample.
@@ -170,9 +170,7 @@ def sample(photo: np.ndarray, points: np.ndarray, zoom: float, hold: bool = Fals
     size = np.array(region.shape[1::-1])
     where = torch.from_numpy(((2 * (points - low) + 1) / size - 1).astype(np.float32))
     image = torch.from_numpy(region).permute(2, 0, 1)
-    return F.grid_sample(
-        image[None], where[None], mode="bicubic", padding_mode="reflection", align_corners=False
-    )[0]
+    return F.grid_sample(image[None], where[None], mode="bicubic", padding_mode="reflection", align_corners=False)[0]
 
 
 def _distance(thing: Thing, layer: Layer, points: np.ndarray) -> np.ndarray:

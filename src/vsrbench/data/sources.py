@@ -221,5 +221,9 @@ def as_frames(images: Sequence[np.ndarray], label: str) -> Tensor:
     sizes = {i.shape for i in images}
     if len(sizes) > 1:
         raise DataError(f"the frames from {label} on have different sizes: {sorted(s[:2] for s in sizes)}")
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-    return stacked.float().div_(255)[None].contiguous()
+    return to_unit(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """8-bit frames (T,3,h,w) to float32 (1,T,3,h,w) in [0,1]."""
+    return frames[None].contiguous().float().div_(255)

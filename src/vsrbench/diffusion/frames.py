@@ -16,9 +16,7 @@ from vsrbench.types import Clip, Progress, Trace
 Predict = Callable[[int, int, Tensor, Tensor | None], Tensor]
 
 
-def frame_noise(
-    noise: NoiseSource, clip: Clip, shape: tuple[int, ...], purpose: str, step: int = 0
-) -> Tensor:
+def frame_noise(noise: NoiseSource, clip: Clip, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
     """Standard normal (B,T,*shape) on the clip's device, each frame's draw keyed by its own name and number."""
     rows = [
         torch.stack([noise.normal(shape, purpose, name, int(number), step) for number in numbers])
@@ -79,9 +77,7 @@ def denoise(
 def finish(prior: Prior, sampler: Sampler, clip: Clip, latents: Tensor, batch: int) -> Tensor:
     """Decode (B,T,4,h,w) to RGB (B,T,3,4h,4w) in [0,1], a few frames at a time, with the low-band colour fix."""
     frames = []
-    for latent, lr in zip(
-        latents.flatten(0, 1).split(batch), clip.lr.flatten(0, 1).split(batch), strict=True
-    ):
+    for latent, lr in zip(latents.flatten(0, 1).split(batch), clip.lr.flatten(0, 1).split(batch), strict=True):
         rgb = prior.decode(latent).float()
         if sampler.low_band > 0:
             rgb = replace_low_band(rgb, imresize(lr, 4).to(rgb.dtype), sampler.low_band)

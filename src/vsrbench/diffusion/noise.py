@@ -17,9 +17,7 @@ def stable_seed(*key: object) -> int:
 class NoiseSource(Protocol):
     """What sampling and training ask for random numbers."""
 
-    def normal(
-        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
-    ) -> Tensor: ...
+    def normal(self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0) -> Tensor: ...
 
     def uniform(
         self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
@@ -39,15 +37,11 @@ class Noise:
     def generator(self, purpose: str, clip: str = "", frame: int = 0, step: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(stable_seed(self.seed, purpose, clip, frame, step))
 
-    def normal(
-        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
-    ) -> Tensor:
+    def normal(self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0) -> Tensor:
         """Standard normal float32 on the CPU."""
         return torch.randn(shape, generator=self.generator(purpose, clip, frame, step))
 
-    def uniform(
-        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
-    ) -> Tensor:
+    def uniform(self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0) -> Tensor:
         """Uniform float32 in [0,1) on the CPU."""
         return torch.rand(shape, generator=self.generator(purpose, clip, frame, step))
 
@@ -58,9 +52,7 @@ class RecordedNoise:
 
     draws: dict[tuple[str, str, int, int], Tensor] = field(default_factory=dict)
 
-    def normal(
-        self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0
-    ) -> Tensor:
+    def normal(self, shape: tuple[int, ...], purpose: str, clip: str = "", frame: int = 0, step: int = 0) -> Tensor:
         draw = self.draws[(purpose, clip, frame, step)]
         return draw.reshape(shape)
 

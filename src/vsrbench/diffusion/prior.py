@@ -20,9 +20,7 @@ class Prior(nn.Module):
 
     prompt: Tensor
 
-    def __init__(
-        self, unet: Any, vae: Any, schedule: Schedule, prompt: Tensor, noise_level: int | None = None
-    ) -> None:
+    def __init__(self, unet: Any, vae: Any, schedule: Schedule, prompt: Tensor, noise_level: int | None = None) -> None:
         super().__init__()
         self.unet, self.vae, self.schedule = unet, vae, schedule
         self.register_buffer("prompt", prompt, persistent=False)
@@ -57,9 +55,7 @@ class Prior(nn.Module):
     def encode(self, rgb: Tensor, noise: Tensor | None = None) -> Tensor:
         """RGB (B,3,4h,4w) in [0,1] → latents (B,4,h,w) as the UNet sees them: mode, or a sample with ``noise``."""
         posterior = self.vae.encode(to_network(rgb)).latent_dist
-        latent = (
-            posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
-        )
+        latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
         return latent * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -127,9 +123,7 @@ def _check_fit(unet: Any, vae: Any, prompt: Tensor, noise_level: int | None) -> 
     """Raise ConfigError for parts that cannot work together."""
     latent = int(vae.config.latent_channels)
     if unet.config.in_channels != latent + 3:
-        raise ConfigError(
-            f"the UNet takes {unet.config.in_channels} channels, not {latent} + 3: not an upscaler's"
-        )
+        raise ConfigError(f"the UNet takes {unet.config.in_channels} channels, not {latent} + 3: not an upscaler's")
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     if factor != 4:
         raise ConfigError(f"the VAE reduces by {factor}; these methods need a factor of 4 (f4)")
@@ -139,9 +133,8 @@ def _check_fit(unet: Any, vae: Any, prompt: Tensor, noise_level: int | None) -> 
         )
     if (unet.class_embedding is not None) != (noise_level is not None):
         have = "has" if unet.class_embedding is not None else "has no"
-        remedy = (
-            "prior.noise_level=0 (or 20, the stock default)"
-            if noise_level is None
-            else "prior.noise_level=null"
-        )
+        remedy = "prior.noise_level=0 (or 20, the stock default)" if noise_level is None else "prior.noise_level=null"
         raise ConfigError(f"the UNet {have} class embedding: set {remedy}")
+    labels = unet.config.num_class_embeds
+    if noise_level is not None and labels is not None and not 0 <= noise_level < labels:
+        raise ConfigError(f"prior.noise_level={noise_level}: the UNet has levels 0 to {labels - 1}")

@@ -48,13 +48,20 @@ class Sampler:
         """Visited timesteps, noisiest first.
 
         From noise: "leading" spacing t = k*(T//steps) + offset, as the released codes (50 steps: 981 ... 1).
-        From the noised LR frame: evenly from strength*(T-1) down to 1 (ours).
+        From the noised LR frame: evenly from strength*(T-1) down to 1 (ours). Raises ConfigError where they do not fit.
         """
         if self.start == "noise":
             ratio = schedule.length // self.steps
-            return [k * ratio + schedule.steps_offset for k in reversed(range(self.steps))]
-        first = round((schedule.length - 1) * self.strength)
-        return [round(t) for t in torch.linspace(first, 1, self.steps, dtype=torch.float64).tolist()]
+            visited = [k * ratio + schedule.steps_offset for k in reversed(range(self.steps))]
+        else:
+            first = round((schedule.length - 1) * self.strength)
+            visited = [round(t) for t in torch.linspace(first, 1, self.steps, dtype=torch.float64).tolist()]
+        if visited[0] >= schedule.length or any(a <= b for a, b in zip(visited, [*visited[1:], -1], strict=True)):
+            raise ConfigError(
+                f"sampler.steps={self.steps} does not fit {schedule.length} timesteps at "
+                f"sampler.strength={self.strength}: use fewer steps"
+            )
+        return visited
 
     def gap(self, schedule: Schedule) -> int:
         """Timesteps between two visits."""

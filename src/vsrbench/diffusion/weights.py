@@ -19,12 +19,12 @@ def locate(path: str) -> Path:
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
         raise WeightsError(f"prior.path={path}: no such folder")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "*.safetensors", "*.json"]
+    wanted = ["unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "prompt_embeds.safetensors"]
     try:
         return Path(snapshot_download(path, allow_patterns=wanted))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise WeightsError(
             f"prior.path={path} is no folder here and cannot be fetched from the hub ({type(error).__name__}): "
             "check the name and the connection, or give a local diffusers folder"
@@ -35,9 +35,7 @@ def load_config(path: str, part: str, name: str = "config.json") -> dict[str, An
     """A part's JSON configuration. Raises WeightsError naming the absent or broken file."""
     file = locate(path) / part / name
     if not file.is_file():
-        raise WeightsError(
-            f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs"
-        )
+        raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
     try:
         return json.loads(file.read_text())
     except json.JSONDecodeError as error:
@@ -53,9 +51,7 @@ def load_part(path: str, part: str) -> Any:
     kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     weights = list((folder / part).glob("diffusion_pytorch_model*"))
     if not weights:
-        raise WeightsError(
-            f"{folder / part} holds a config but no diffusion_pytorch_model.safetensors (or .bin)"
-        )
+        raise WeightsError(f"{folder / part} holds a config but no diffusion_pytorch_model.safetensors (or .bin)")
     variant = "fp16" if all(".fp16." in file.name for file in weights) else None
     try:
         network, report = kind.from_pretrained(
@@ -63,17 +59,14 @@ def load_part(path: str, part: str) -> Any:
             torch_dtype=torch.float32,
         )  # fmt: skip
     except (RuntimeError, OSError, ValueError) as error:
-        raise WeightsError(f"{folder / part} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{folder / part} cannot be loaded: {_first_line(error)}") from error
     refuse_bad_keys(f"{folder / part}", report)
     return network.eval()
 
 
 def refuse_bad_keys(where: str, report: dict[str, Any]) -> None:
     """Raise WeightsError when the loading report names missing, unexpected or misshapen keys."""
-    bad = {
-        kind: sorted(map(str, report.get(f"{kind}_keys", [])))
-        for kind in ("missing", "unexpected", "mismatched")
-    }
+    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
     if any(bad.values()):
         counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
         raise WeightsError(f"{where}: weights do not fit the config: {counts}")
@@ -82,20 +75,20 @@ def refuse_bad_keys(where: str, report: dict[str, Any]) -> None:
 def load_prompt(path: str) -> Tensor:
     """The embedded empty prompt (1,n,d): stored beside the prior, in the cache, or computed once and cached.
 
-    Raises WeightsError when there is neither ``prompt_embeds.safetensors`` nor a text encoder.
+    Raises WeightsError when there is neither ``prompt_embeds.safetensors`` nor a text encoder, or they are broken.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     folder = locate(path)
     stored = folder / "prompt_embeds.safetensors"
     if stored.is_file():
-        return load_file(stored)["prompt_embeds"].float()
+        return _stored_prompt(stored)
     encoder = folder / "text_encoder"
     if not (encoder / "config.json").is_file():
         raise WeightsError(f"{folder} has neither prompt_embeds.safetensors nor text_encoder/ and tokenizer/")
     cached = _cache_folder() / f"prompt-{_fingerprint(encoder)}.safetensors"
     if cached.is_file():
-        return load_file(cached)["prompt_embeds"]
+        return _stored_prompt(cached)
     embeds = encode_empty_prompt(folder)
     cached.parent.mkdir(parents=True, exist_ok=True)
     temporary = cached.with_suffix(f".{os.getpid()}")
@@ -109,10 +102,39 @@ def encode_empty_prompt(folder: Path) -> Tensor:
     """ "" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-    model = CLIPTextModel.from_pretrained(str(folder / "text_encoder")).float().eval()
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+        model, report = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), output_loading_info=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{folder}: the text encoder cannot be loaded ({_first_line(error)}); it needs text_encoder/ and tokenizer/"
+        ) from error
+    refuse_bad_keys(f"{folder / 'text_encoder'}", report)
+    model = model.float().eval()
     tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     return model(tokens.input_ids)[0]
+
+
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """Tensors of a file on the CPU. Raises WeightsError for a truncated or foreign one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} cannot be read ({error}): it may be truncated; fetch or export it again") from error
+
+
+def _stored_prompt(file: Path) -> Tensor:
+    content = read_safetensors(file)
+    if "prompt_embeds" not in content:
+        raise WeightsError(f"{file} holds {', '.join(content) or 'nothing'} instead of prompt_embeds")
+    return content["prompt_embeds"].float()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _cache_folder() -> Path:

@@ -8,40 +8,15 @@ import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from vsrbench.data.readers import image_size, read_image
+from vsrbench.data.sources import Source
 from vsrbench.errors import DataError
 from vsrbench.metrics.frame import quantise
-from vsrbench.types import Clip
-
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
-
-
-class Source(Protocol):
-    """What scoring needs to know of a clip of the data; frame numbers count from 0 within the clip."""
-
-    name: str
-    scale: int
-
-    @property
-    def frames(self) -> int: ...
-
-    @property
-    def frame_names(self) -> list[str]: ...
-
-    @property
-    def has_hr(self) -> bool: ...
-
-    @property
-    def scored(self) -> list[int] | None: ...
-
-    def read(self, start: int, stop: int) -> Clip: ...
 
 
 def judged(source: Source, frames: str) -> list[int]:
@@ -89,25 +64,30 @@ def find(folder: Path, sources: Iterable[Source], frames: str) -> dict[str, dict
     return found
 
 
+def check_sizes(source: Source, files: dict[int, Path]) -> None:
+    """Raise DataError for a frame of another size than the ground truth; reads headers alone."""
+    height, width = (source.scale * n for n in source.size)
+    for path in files.values():
+        found = image_size(path)
+        if found != (height, width):
+            raise DataError(
+                f"{path} has {found[1]}x{found[0]} pixels, {source.name} at scale={source.scale} has "
+                f"{width}x{height}: frames are never resized to fit; set the scale they were made for"
+            )
+
+
 def read(path: Path) -> Tensor:
     """One frame, uint8 (3,H,W) RGB.
 
-    Raises DataError for a file that is no PNG, is truncated, or is not 8-bit RGB: conversions that a
-    library would make silently (16 to 8 bit, palette, alpha) change numbers.
+    Raises DataError for a file that is truncated or anything but 8-bit RGB PNG: what a library would convert
+    silently (16 to 8 bit, palette, alpha, grey, JPEG) changes numbers.
     """
-    content = path.read_bytes()
-    if content[:8] != PNG_SIGNATURE or len(content) < 33:
-        raise DataError(f"{path} is not a PNG file, or an empty one: write the frame again")
-    depth, colour = content[24], content[25]  # of the IHDR chunk, always the first
-    if (depth, colour) != (8, 2):
-        kind = COLOUR_TYPES.get(colour, "unknown")
-        raise DataError(f"{path} has {depth} bits {kind}: frames must be 8-bit RGB without alpha or palette")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            pixels = np.array(image)
-    except (OSError, SyntaxError, ValueError) as error:  # what PIL raises for broken chunks and short data
-        raise DataError(f"{path} cannot be decoded ({error}): write the frame again") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    pixels = read_image(path)
+    with open(path, "rb") as file:
+        header = file.read(26)
+    if header[1:4] != b"PNG" or header[25] != 2:  # colour type of the IHDR chunk: 2 is RGB
+        raise DataError(f"{path} is no RGB PNG: write frames as 8-bit RGB PNG")
+    return torch.tensor(pixels).permute(2, 0, 1).contiguous()
 
 
 def encode(frame: Tensor) -> bytes:

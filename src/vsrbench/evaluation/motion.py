@@ -38,9 +38,7 @@ def motion_kind(clip: Clip, switch: str) -> str:
 def _exact(clip: Clip) -> tuple[Tensor, Tensor]:
     assert clip.flow_forward is not None
     flow = clip.flow_forward[0]
-    hidden = (
-        torch.zeros_like(flow[:, 0], dtype=torch.bool) if clip.occlusion is None else clip.occlusion[0, :, 0]
-    )
+    hidden = torch.zeros_like(flow[:, 0], dtype=torch.bool) if clip.occlusion is None else clip.occlusion[0, :, 0]
     return temporal.on_hr_grid(flow, hidden, clip.scale)
 
 

@@ -10,32 +10,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsrbench.evaluation.frames import Source, encode
+from vsrbench.data.sources import Source
+from vsrbench.evaluation.frames import encode
 from vsrbench.evaluation.values import NOT_APPLICABLE
 from vsrbench.runs import Run, write_atomic
+from vsrbench.types import Progress
 
-TIMINGS = "timings.json"  # {clip: {frames, seconds, peak_memory}} of the clips that are complete
+TIMINGS = "timings.json"  # {weights, clips: {clip: {frames, seconds, peak_memory}}}, complete clips only
 
 Frames = Iterator[tuple[int, Tensor]]
 
 
 def write_clips(
-    run: Run, sources: list[Source], upscale: Callable[[Source], Frames], device: str
+    run: Run,
+    sources: list[Source],
+    upscale: Callable[[Source], Frames],
+    weights: dict[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write ``frames/<clip>/<frame>.png`` of every clip; clips that an earlier call completed are kept.
 
-    upscale(source) yields (frame number, (3,H,W) in [0,1]); ``device`` is where it computes.
+    upscale(source) yields (frame number, (3,H,W) in [0,1]). weights: what the frames depend on besides the
+    configuration; frames of other weights are made again.
     Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes}}.
     """
-    timings = _known(run)
+    if progress is not None:
+        progress.start(sum(source.frames for source in sources), "upscaling")
+    clips = _complete(run, sources, weights)
     for source in sources:
-        folder = run.frames / source.name
-        if source.name in timings and all((folder / f"{stem}.png").is_file() for stem in source.frame_names):
+        if source.name in clips:
+            if progress is not None:
+                progress.advance(source.frames)
             continue
-        shutil.rmtree(folder, ignore_errors=True)  # a clip cut off in the middle is made again as a whole
-        timings[source.name] = _write_clip(run, source, upscale(source), device)
-        run.write_json(TIMINGS, timings)
-    return {source.name: timings[source.name] for source in sources}
+        shutil.rmtree(run.frames / source.name, ignore_errors=True)  # a clip cut off in the middle
+        clips[source.name] = _write_clip(run, source, upscale(source), progress)
+        run.write_json(TIMINGS, {"weights": weights, "clips": clips})
+    return clips
 
 
 def discard(run: Run) -> None:
@@ -45,14 +55,23 @@ def discard(run: Run) -> None:
     shutil.rmtree(run.frames, ignore_errors=True)
 
 
-def _known(run: Run) -> dict[str, Any]:
+def _complete(run: Run, sources: list[Source], weights: dict[str, str] | None) -> dict[str, Any]:
+    """Timings of the clips whose frames are all there, made with the same weights."""
     path = run.folder / TIMINGS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"weights": weights, "clips": {}}
+    if known["weights"] != weights:
+        return {}
+    return {
+        source.name: known["clips"][source.name]
+        for source in sources
+        if source.name in known["clips"]
+        and all((run.frames / source.name / f"{stem}.png").is_file() for stem in source.frame_names)
+    }
 
 
-def _write_clip(run: Run, source: Source, frames: Frames, device: str) -> dict[str, Any]:
+def _write_clip(run: Run, source: Source, frames: Frames, progress: Progress | None) -> dict[str, Any]:
     """Seconds are those of making frames: reading LR and computing, not writing PNG files."""
-    on_gpu = device.startswith("cuda")
+    on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     count, seconds = 0, 0.0
@@ -62,18 +81,17 @@ def _write_clip(run: Run, source: Source, frames: Frames, device: str) -> dict[s
         seconds += time.perf_counter() - started
         write_atomic(run.frames / source.name / f"{source.frame_names[number]}.png", encode(pixels))
         count += 1
+        if progress is not None:
+            progress.advance()
         started = time.perf_counter()
-    # ru_maxrss counts kilobytes and is that of the whole process so far: an upper bound on the CPU
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if on_gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
+    # ru_maxrss counts kilobytes and is that of the whole process so far: an upper bound
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 0
+    peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"frames": count, "seconds": seconds, "peak_memory": peak}
 
 
 def cost(timings: dict[str, Any], parameters: int, steps: int | None, device: str) -> dict[str, Any]:
-    """The ``cost`` part of result.json. parameters: of all networks; steps: of the sampler, None without one."""
+    """The ``cost`` part of result.json. parameters: of all networks; steps: the sampler's, None without one."""
     frames = sum(entry["frames"] for entry in timings.values())
     return {
         "parameters": parameters,

@@ -64,9 +64,7 @@ class Protocol:
         given = {str(key) for key in node}
         if known != given:
             missing, unknown = sorted(known - given), sorted(given - known)
-            raise ConfigError(
-                f"protocol: missing switches {missing}, unknown switches {unknown}; state every one"
-            )
+            raise ConfigError(f"protocol: missing switches {missing}, unknown switches {unknown}; state every one")
         values = {name: node[name] for name in known}
         for name in ("metrics", "perceptual"):
             values[name] = tuple(values[name])

@@ -1,6 +1,9 @@
 """result.json: assembling, checking and showing it. Needs no torch: a login node may have none."""
 
+import hashlib
+import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.errors import RunError
@@ -71,11 +74,9 @@ def assemble(
 
 
 def check(result: dict[str, Any]) -> None:
-    """Raise RunError for a result that lacks a part, is of another schema, or holds a value of no known form."""
+    """Raise RunError for a result of another schema, without a part, or with a value of no known form."""
     if result.get("schema") != SCHEMA:
-        raise RunError(
-            f"the result has schema {result.get('schema')!r}, this version reads {SCHEMA}: evaluate again"
-        )
+        raise RunError(f"the result has schema {result.get('schema')!r}, this version reads {SCHEMA}: evaluate again")
     missing = [key for key in KEYS if key not in result]
     if missing:
         raise RunError(f"the result lacks {', '.join(missing)}: evaluate again (force=true)")
@@ -87,12 +88,36 @@ def check(result: dict[str, Any]) -> None:
                 _check_value(value, f"{name}.{clip}.frames[{n}]")
 
 
+def fingerprint(file: Path) -> dict[str, str]:
+    """Path and BLAKE2b hash of a weights file, as ``provenance.weights`` has it."""
+    with open(file, "rb") as content:
+        digest = hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return {"file": str(file.resolve()), "blake2b": digest}
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A result.json, checked.
+
+    Raises RunError for a file that is no result, and where the weights that it was made with have changed on
+    disk since.
+    """
+    try:
+        result = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path} is no JSON ({error}): evaluate again (force=true)") from error
+    check(result)
+    weights = result["provenance"].get("weights")
+    if weights and Path(weights["file"]).is_file() and fingerprint(Path(weights["file"])) != weights:
+        raise RunError(f"{weights['file']} has changed since {path} was made: evaluate again (force=true)")
+    return result
+
+
 def _check_value(value: Value, where: str) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     is_reason = isinstance(value, dict) and set(value) == {"unavailable"}
     if not (is_number or is_reason or value == NOT_APPLICABLE):
         raise RunError(
-            f"metric {where} is {value!r}: a number, {NOT_APPLICABLE!r} or {{'unavailable': reason}} is expected; "
+            f"metric {where} is {value!r}, not a number, {NOT_APPLICABLE!r} or {{'unavailable': reason}}: "
             "evaluate again (force=true)"
         )
 
@@ -111,9 +136,7 @@ def _table(result: dict[str, Any]) -> Any:
     from rich.table import Table
 
     metrics = result["metrics"]
-    title = " · ".join(
-        str(v) for v in (result["method"], result["size"], result["data"]["set"]) if v is not None
-    )
+    title = " · ".join(str(v) for v in (result["method"], result["size"], result["data"]["set"]) if v is not None)
     table = Table("clip", "frames", title=f"{title} · protocol {result['protocol']['id']}")
     for name in metrics:
         table.add_column(name, justify="right")
@@ -137,9 +160,7 @@ def _cell(name: str, value: Value) -> str:
 def notes(result: dict[str, Any]) -> list[str]:
     """Lines below the table: what is partial, why metrics are unavailable, which motion, warnings."""
     data = result["data"]
-    lines = [
-        f"partial: {clip} has {have} of {expected} frames" for clip, (have, expected) in data["short"].items()
-    ]
+    lines = [f"partial: {clip} has {have} of {expected} frames" for clip, (have, expected) in data["short"].items()]
     if data["absent"]:
         lines.append(f"partial: absent clips: {', '.join(data['absent'])}")
     for name, metric in result["metrics"].items():

@@ -5,17 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
+from vsrbench.data.sources import Source
 from vsrbench.errors import DataError
 from vsrbench.evaluation import frames as reading
-from vsrbench.evaluation.frames import Source
 from vsrbench.evaluation.motion import consistency
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value, mean, number, unavailable
 from vsrbench.metrics.frame import luma, psnr, quantise, ssim
 from vsrbench.metrics.perceptual import Perceptual, create
-from vsrbench.types import Clip, Progress
+from vsrbench.types import Progress
 
 Nets: TypeAlias = dict[str, Perceptual | str]
 
@@ -50,10 +51,17 @@ def score(
 ) -> Scores:
     """Judge ``<folder>/<clip>/<frame>.png`` under a protocol; ``sources`` are the clips of its split.
 
+    device: where metrics are computed; "auto" is a GPU where there is one.
+
     Raises DataError for whatever is missing, stray, of another size or format (``frames.find``, ``read``),
-    and for frames that are copies of the ground truth. Names are checked and metrics made before any work.
+    and for frames that are copies of the ground truth. Names and sizes are checked and
+    metrics made before any work.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     files = reading.find(folder, sources, protocol.frames)
+    for source in sources:
+        reading.check_sizes(source, files[source.name])
     nets = create(protocol.perceptual, device)
     if progress is not None:
         progress.start(sum(len(found) for found in files.values()), "scoring")
@@ -80,7 +88,7 @@ def score_clip(
     following: Tensor | None = None
     for n in sorted(files):
         clip = source.read(n, min(n + 2, source.frames)).to(device)
-        out = _output(files[n], clip) if following is None else following
+        out = reading.read(files[n]).to(device) if following is None else following
         truth = None if clip.hr is None else quantise(clip.hr[0, 0])
         for name, value in _frame_values(out, truth, protocol, nets, files[n]).items():
             scores.values[name].append(value)
@@ -88,7 +96,7 @@ def score_clip(
         if flat:
             scores.warnings.append(f"{source.name}/{files[n].name}: the frame has a single colour")
         copies += int(truth is not None and not flat and out.equal(truth))
-        following = _output(files[n + 1], clip) if n + 1 in files else None
+        following = reading.read(files[n + 1]).to(device) if n + 1 in files else None
         if following is not None and "consistency" in protocol.metrics:
             value, scores.flow = consistency(out / 255, following / 255, clip, protocol.consistency_flow)
             scores.values["consistency"].append(value)
@@ -101,21 +109,7 @@ def score_clip(
     return scores
 
 
-def _output(path: Path, clip: Clip) -> Tensor:
-    """A frame to judge, uint8 (3,H,W). Raises DataError where its size is not that of the ground truth."""
-    frame = reading.read(path).to(clip.lr.device)
-    height, width = (clip.scale * n for n in clip.lr.shape[-2:])
-    if tuple(frame.shape[-2:]) != (height, width):
-        raise DataError(
-            f"{path} has {frame.shape[-1]}x{frame.shape[-2]} pixels, the data have {width}x{height} at scale "
-            f"{clip.scale}: frames are never resized to make them fit; choose the scale they were made for"
-        )
-    return frame
-
-
-def _frame_values(
-    out: Tensor, truth: Tensor | None, protocol: Protocol, nets: Nets, path: Path
-) -> dict[str, Value]:
+def _frame_values(out: Tensor, truth: Tensor | None, protocol: Protocol, nets: Nets, path: Path) -> dict[str, Value]:
     """All values of one frame but consistency. out, truth: uint8 (3,H,W)."""
     where = f"{path.parent.name}/{path.name}"
     values: dict[str, Value] = {}
@@ -150,7 +144,9 @@ def _constant(frame: Tensor) -> bool:
 
 
 def _summary(name: str, clips: dict[str, ClipScores], protocol: Protocol) -> dict[str, Any]:
-    per_clip = {clip: {"mean": mean(s.values[name]), "frames": s.values[name]} for clip, s in clips.items()}
+    per_clip: dict[str, dict[str, Any]] = {
+        clip: {"mean": mean(s.values[name]), "frames": s.values[name]} for clip, s in clips.items()
+    }
     if protocol.averaging == "clips":
         total = mean([entry["mean"] for entry in per_clip.values()])
     else:

@@ -18,12 +18,13 @@ class FlowBank:
     to_next: Tensor
 
     def toward(self, frame: int, neighbour: int) -> Tensor:
-        """flow[frame→neighbour] (B,2,H,W) for neighbouring frame numbers within the clip."""
-        if neighbour == frame - 1:
+        """flow[frame→neighbour] (B,2,H,W) for neighbouring frame numbers within the clip; ValueError for others."""
+        pairs = self.to_next.shape[1]
+        if neighbour == frame - 1 and 0 <= neighbour < pairs:
             return self.to_previous[:, neighbour]
-        if neighbour == frame + 1:
+        if neighbour == frame + 1 and 0 <= frame < pairs:
             return self.to_next[:, frame]
-        raise ValueError(f"no flow between frames {frame} and {neighbour}: only neighbours are kept")
+        raise ValueError(f"no flow from frame {frame} to {neighbour}: neighbours within {pairs + 1} frames are kept")
 
 
 def clip_flows(clip: Clip, estimator: nn.Module, frames: Tensor) -> FlowBank:

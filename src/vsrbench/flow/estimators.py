@@ -13,7 +13,7 @@ from vsrbench.errors import ConfigError, WeightsError
 class DIS(nn.Module):
     """Dense inverse search (Kroeger et al. 2016) from OpenCV: classical, no weights, on the CPU.
 
-    preset: ultrafast, fast or medium. Frames below 24 pixels a side are reflected to that size.
+    preset: ultrafast, fast or medium. Frames below 24 pixels a side are extended to that size.
     """
 
     def __init__(self, preset: str = "medium") -> None:
@@ -71,17 +71,16 @@ class RAFT(nn.Module):
         height, width = a.shape[-2:]
         bottom = max(128, -(-height // 8) * 8) - height
         right = max(128, -(-width // 8) * 8) - width
-        first, second = (F.pad(2 * x - 1, (0, right, 0, bottom), mode="replicate") for x in (a, b))
-        return self.net(first, second, num_flow_updates=self.updates)[-1][..., :height, :width]
+        first, second = (F.pad(2 * x.float() - 1, (0, right, 0, bottom), mode="replicate") for x in (a, b))
+        with torch.autocast(a.device.type, enabled=False):  # positions above 256 have no fraction in bf16
+            return self.net(first, second, num_flow_updates=self.updates)[-1][..., :height, :width]
 
 
 class Exact(nn.Module):
     """Marks that the clip's own ground-truth flow is to be used (``flow=exact``); estimates nothing."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        raise ConfigError(
-            "flow=exact needs data that know their flow (data=sample): use flow=dis or flow=raft"
-        )
+        raise ConfigError("flow=exact needs data that know their flow (data=sample): use flow=dis or flow=raft")
 
 
 def _grey8(frames: Tensor) -> Any:

@@ -25,16 +25,17 @@ def warp(image: Tensor, flow: Tensor, align: str = "exact", padding: str = "zero
     padding: "zeros" or "border" for positions outside the image.
     """
     height, width = image.shape[-2:]
-    x, y = (pixel_grid(height, width, flow) + flow).unbind(dim=1)
+    # positions in bf16 or fp16 would be off by whole pixels
+    exact = torch.promote_types(torch.promote_types(image.dtype, flow.dtype), torch.float32)
+    x, y = (pixel_grid(height, width, flow.to(exact)) + flow).unbind(dim=1)
     if align == "exact":
         grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
     elif align == "released":
         grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
     else:
         raise ValueError(f"align={align!r}: use exact or released")
-    return F.grid_sample(
-        image, grid.to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=False
-    )
+    sampled = F.grid_sample(image.to(exact), grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    return sampled.to(image.dtype)
 
 
 def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
+from vsrbench.diffusion.weights import read_safetensors
 from vsrbench.errors import TrainingError, WeightsError
 from vsrbench.types import Clip, Progress, Trace
 
@@ -127,6 +128,8 @@ class Method(pl.LightningModule):
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Load what ``trained_state`` gave. Raises WeightsError listing the keys that do not fit."""
         parts = self.parts()
+        if not state:
+            raise WeightsError("the weights are empty: they hold no trained part")
         by_part: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             name, _, rest = key.partition(".")
@@ -158,14 +161,24 @@ class Method(pl.LightningModule):
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         """Sum of the loss terms, which stay in ``terms``; one that is not finite stops the run and is named."""
         terms = self.losses(batch, self.noise)
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise TrainingError(
-                    f"loss term {name!r} is {value.item()} at step {self.global_step} "
-                    f"(clips {', '.join(batch.name)}): lower the learning rate or use precision 32-true"
-                )
+        broken = {name: value.item() for name, value in terms.items() if not torch.isfinite(value)}
+        if _on_any_rank(bool(broken), self.device):
+            what = ", ".join(f"loss term {name!r} is {value}" for name, value in broken.items())
+            raise TrainingError(
+                f"{what or 'the loss of another process is not finite'} at step {self.global_step} "
+                f"(clips {', '.join(batch.name)}): lower the learning rate or use precision 32-true"
+            )
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack(list(terms.values())).sum()
+
+
+def _on_any_rank(flag: bool, device: torch.device) -> bool:
+    """True where any process of a distributed run says so: all of them stop together and none waits for ever."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return flag
+    shared = torch.tensor(float(flag), device=device)
+    distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+    return bool(shared)
 
 
 def _load_strictly(module: nn.Module, values: dict[str, Tensor], name: str) -> None:
@@ -193,9 +206,7 @@ def load_trained(method: Method, source: str) -> None:
     """
     path = checkpoint_file(Path(source).expanduser())
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        method.load_trained_state({k: v.float() for k, v in load_file(path).items()})
+        method.load_trained_state({k: v.float() for k, v in read_safetensors(path).items()})
         return
     content = read_checkpoint(path)
     method.load_trained_state(content["state_dict"])
@@ -212,9 +223,7 @@ def checkpoint_file(path: Path) -> Path:
         for folder in (path, path / "checkpoints"):
             if (folder / name).is_file():
                 return folder / name
-    raise WeightsError(
-        f"no weights at {path}: give a .safetensors or .ckpt file, or a run folder with checkpoints"
-    )
+    raise WeightsError(f"no weights at {path}: give a .safetensors or .ckpt file, or a run folder with checkpoints")
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
@@ -225,9 +234,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"{path} cannot be read ({error}): it may be truncated; use another checkpoint"
-        ) from error
+        raise WeightsError(f"{path} cannot be read ({error}): it may be truncated; use another checkpoint") from error
     if "state_dict" not in content:
         raise WeightsError(f"{path} holds no 'state_dict': it was not written by this project")
     return content

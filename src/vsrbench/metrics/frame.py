@@ -55,18 +55,16 @@ def ssim(a: Tensor, b: Tensor, border: int = 0) -> Tensor:
     from kornia.metrics import ssim as ssim_map
 
     a, b = _prepared(a, b, border, smallest=WINDOW)
-    lead = a.shape[:-3]
+    flat_a, flat_b = (x.reshape(-1, *x.shape[-3:]) for x in (a, b))
     # eps=0: the library's default would keep SSIM of two black images below 1
-    values = ssim_map(a.flatten(0, -4), b.flatten(0, -4), WINDOW, max_val=PEAK, eps=0.0, padding="valid")
-    return values.mean(dim=(-3, -2, -1)).reshape(lead)
+    values = ssim_map(flat_a, flat_b, WINDOW, max_val=PEAK, eps=0.0, padding="valid")
+    return values.mean(dim=(-3, -2, -1)).reshape(a.shape[:-3])
 
 
 def _prepared(a: Tensor, b: Tensor, border: int, smallest: int) -> tuple[Tensor, Tensor]:
-    """Both in float64, at least 4-D, without the border."""
+    """Both in float64 without the border."""
     if a.shape != b.shape or a.ndim < 3:
-        raise DataError(
-            f"images to compare must have one shape (...,C,H,W), got {tuple(a.shape)} and {tuple(b.shape)}"
-        )
+        raise DataError(f"images to compare must have one shape (...,C,H,W), got {tuple(a.shape)} and {tuple(b.shape)}")
     height, width = a.shape[-2] - 2 * border, a.shape[-1] - 2 * border
     if border < 0 or min(height, width) < smallest:
         raise DataError(

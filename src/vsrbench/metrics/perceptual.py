@@ -17,7 +17,7 @@ from vsrbench.errors import ConfigError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Name in pyiqa, whether a reference frame is needed, and the files it reads below ``torch.hub.get_dir()``."""
+    """Name in pyiqa, whether it needs a reference frame, and the files it reads below ``torch.hub.get_dir()``."""
 
     pyiqa: str
     reference: bool
@@ -35,7 +35,7 @@ RECIPES = {
 
 
 class Perceptual:
-    """One metric, ready to be called: ``metric(out, reference) -> float``, lower is better for all of them."""
+    """One metric, ready to be called: ``metric(out, reference) -> float``; lower is better for all."""
 
     def __init__(self, recipe: Recipe, device: str = "cpu") -> None:
         import pyiqa
@@ -63,7 +63,8 @@ def why_unavailable(name: str) -> str | None:
     for file in RECIPES[name].files:
         path = Path(torch.hub.get_dir()) / file
         if not path.is_file():
-            return f"{path} is missing: put the file there (TORCH_HOME moves the folder)"
+            publisher = "IQA-PyTorch" if file.startswith("pyiqa/") else "torchvision"
+            return f"{path} is missing: put {publisher}'s file there (TORCH_HOME moves the folder)"
     return None
 
 

@@ -119,9 +119,7 @@ class DGAF(Method):
             # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
             # ours: how training mirrors that is not printed; the gap is the sampler's own.
             earlier = (t + self.sampler.gap(schedule)).clamp(max=schedule.length - 1)
-            noised = schedule.add_noise(
-                self.prior.encode(neighbour.hr[:, 0]), self._eps(noise, neighbour), earlier
-            )
+            noised = schedule.add_noise(self.prior.encode(neighbour.hr[:, 0]), self._eps(noise, neighbour), earlier)
             x0 = schedule.x0(noised, self.prior.predict(noised, neighbour.lr[:, 0], earlier), earlier)
             aligned = upscale_warp_downscale(x0, flow, self.rescale)
         return self._terms(x_t, current, aligned, t, latent)
@@ -130,8 +128,10 @@ class DGAF(Method):
         """ours: sample without gradients up to a random guided step, then learn that step's target.
 
         Each sample draws its own step; samples of one step run together. The step decides the neighbour,
-        as it does in sampling.
+        as it does in sampling. Raises ConfigError where the sampler has no guided step.
         """
+        if self.sampler.steps < 2:
+            raise ConfigError("method.trajectory=true needs sampler.steps=2 or more: the first step is not guided")
         steps = draw_choice(noise, clip, "step", self.sampler.steps - 1)
         sums: dict[str, Tensor] = {}
         for step in range(1, self.sampler.steps):
@@ -165,9 +165,7 @@ class DGAF(Method):
                 sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
         return sums
 
-    def _terms(
-        self, x_t: Tensor, current: Clip, aligned: Tensor, t: Tensor, latent: Tensor
-    ) -> dict[str, Tensor]:
+    def _terms(self, x_t: Tensor, current: Clip, aligned: Tensor, t: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """Eq. 4 and the loss terms."""
         lr = current.lr[:, 0]
         labels = self.prior.labels(lr.device)

@@ -37,9 +37,7 @@ class GuidingUNet(nn.Module):
         super().__init__()
         from diffusers import UNet2DConditionModel
 
-        self.net: Any = UNet2DConditionModel.from_config(
-            {**unet.config, "in_channels": unet.config.in_channels + 4}
-        )
+        self.net: Any = UNet2DConditionModel.from_config({**unet.config, "in_channels": unet.config.in_channels + 4})
         self.net.conv_norm_out = self.net.conv_act = self.net.conv_out = None  # the guide has no output head
         encoder, middle, decoder = places(self.net)
         self.zero_encoder = nn.ModuleList(zero_conv(c) for c in encoder)

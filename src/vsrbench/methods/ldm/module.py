@@ -66,9 +66,7 @@ class LDM(Method):
         progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-            frames = zip(
-                x.flatten(0, 1).split(self.batch), clip.lr.flatten(0, 1).split(self.batch), strict=True
-            )
+            frames = zip(x.flatten(0, 1).split(self.batch), clip.lr.flatten(0, 1).split(self.batch), strict=True)
             found = [self.prior.schedule.x0(x, self.prior.predict(x, lr, t).float(), t) for x, lr in frames]
             return torch.cat(found).view_as(x)
 
@@ -115,7 +113,8 @@ class LDM(Method):
         hr = frame.hr[:, 0]
         posterior = self.prior.vae.encode(to_network(hr)).latent_dist
         share = torch.stack([noise.uniform((), "latent_noise", name) for name in frame.name]).to(hr.device)
-        spread = posterior.mean.detach().std() * self.latent_noise * share.view(-1, 1, 1, 1)
+        deviation = posterior.mean.detach().std(dim=(1, 2, 3), keepdim=True)  # of each sample by itself
+        spread = deviation * self.latent_noise * share.view(-1, 1, 1, 1)
         decoded = self.prior.vae.decode(posterior.mean + spread * self._eps(noise, frame)).sample / 2 + 0.5
         error = decoded.float() - hr
         return {

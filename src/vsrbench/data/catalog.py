@@ -1,0 +1,121 @@
+"""The clips of a split: what is there, and what the data set has besides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vsrbench.data.degradations import Degradation
+from vsrbench.data.photos import Album
+from vsrbench.data.sources import Pairing, Source
+from vsrbench.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the data are and how they are read (``data`` of the configuration, without training).
+
+    set: reds, vimeo, vid4, folder, video, photos or sample. lr: "auto" takes LR from disk where the data set
+    has it there, "disk" insists on it, "made" makes it from HR. role: what a folder or video without HR and LR
+    subfolders holds, "hr" or "lr". frame_size: HR (H,W) of rendered clips. motion: ranges of random camera
+    paths.
+    """
+
+    set: str
+    root: str | None
+    pairing: Pairing
+    lr: str = "auto"
+    role: str = "hr"
+    frame_size: tuple[int, int] = (192, 320)
+    motion: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, node: Mapping[str, Any], degradation: Degradation) -> "Settings":
+        """Take this record's keys out of ``conf/data/<set>.yaml``."""
+        values = {key: node[key] for key in cls.__dataclass_fields__ if key in node}
+        if "frame_size" in values:
+            height, width = values["frame_size"]
+            values["frame_size"] = (int(height), int(width))
+        return cls(pairing=Pairing(node["scale"], degradation, node.get("crop_to_multiple", False)), **values)
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (("lr", self.lr, ("auto", "disk", "made")), ("role", self.role, ("hr", "lr"))):
+            if value not in allowed:
+                raise ConfigError(f"data.{key}={value}: use one of {', '.join(allowed)}")
+
+    @property
+    def folder(self) -> str:
+        """``root``, which every set but ``sample`` needs. Raises DataError where it is not set."""
+        if not self.root:
+            raise DataError(
+                f"data={self.set} needs data.root=PATH; `python -m vsrbench.data check data={self.set}` "
+                "prints the expected tree"
+            )
+        return str(self.root)
+
+
+@dataclass
+class Catalog:
+    """sources: clips that are there, in the protocol's order; absent: clips of the partition that are not.
+
+    short: {clip: [frames, frames of the full clip]}; photos: training photographs instead of clips.
+    unit: "frames" or "clips", what an epoch counts.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    short: dict[str, list[int]] = field(default_factory=dict)
+    photos: Album | None = None
+    unit: str = "frames"
+
+    def coverage(self, set_name: str) -> dict[str, Any]:
+        """{"set", "clips": {name: frames}, "absent": [names], "short": {name: [have, expected]}}."""
+        clips = {s.name: s.frames for s in self.sources}
+        return {"set": set_name, "clips": clips, "absent": list(self.absent), "short": dict(self.short)}
+
+
+def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
+    """The clips of a split: {partition, clips: first so many or null, frames: first so many or null}.
+
+    A clip that ``frames`` cuts counts as short. Raises DataError where the data are absent or broken, ConfigError
+    for an unknown set.
+    """
+    from vsrbench.data import folders, rendered, trees
+
+    finders = {
+        "sample": rendered.sample,
+        "photos": rendered.photos,
+        "folder": folders.folder,
+        "video": folders.video,
+        **dict.fromkeys(trees.SETS, trees.tree),
+    }
+    if split is None:
+        return Catalog()
+    if settings.set not in finders:
+        raise ConfigError(f"data.set={settings.set}: use one of {', '.join(sorted(finders))}")
+    catalog = finders[settings.set](settings, split.get("partition"), split.get("clips"))
+    return _limited(catalog, split.get("frames"))
+
+
+def _limited(catalog: Catalog, frames: int | None) -> Catalog:
+    if frames is None:
+        return catalog
+    if frames < 1:
+        raise ConfigError(f"a split's frames={frames}: give a number from 1, or null for all")
+    for source in catalog.sources:
+        if source.frames > frames:
+            full = catalog.short.get(source.name, [0, source.frames])[1]
+            catalog.short[source.name] = [frames, full]
+    catalog.sources = [s.first(frames) for s in catalog.sources]
+    return catalog
+
+
+def chosen(known: list[str], partition: Any, what: str) -> list[str]:
+    """Names of a user's selection among ``known``: "all", one name or a list. Raises DataError for others."""
+    if partition in (None, "all"):
+        return known
+    names = [partition] if isinstance(partition, str) else [str(p) for p in partition]
+    unknown = [n for n in names if n not in known]
+    if unknown or not names:
+        label = unknown[0] if unknown else "an empty list"
+        raise DataError(f"{what} has no clip {label!r}: it has {', '.join(known[:12])}{' ...' * (len(known) > 12)}")
+    return names

@@ -1,0 +1,127 @@
+"""All data sets behind one LightningDataModule."""
+
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from vsrbench.data.catalog import Catalog, Settings, find
+from vsrbench.data.degradations import Degradation
+from vsrbench.data.paths import Paths
+from vsrbench.data.samples import ClipSamples, PhotoSamples, Recipe, TrainingSamples
+from vsrbench.data.sampling import SampleNumbers, collate
+from vsrbench.data.sources import Source
+from vsrbench.errors import ConfigError, DataError
+from vsrbench.types import Clip
+
+log = logging.getLogger(__name__)
+
+
+class VideoData(pl.LightningDataModule):
+    """Clips for evaluation and samples for training (conf/data/<set>.yaml builds it).
+
+    splits: {train, val, test: {partition, clips, frames} or null}; recipe: see ``Recipe``; other settings: see
+    ``catalog.Settings`` and ``Pairing``. first_sample: number of the next training sample, set before a resumed
+    run asks for its loader. Nothing is read before it is asked for. Trainers must not replace the sampler:
+    ``use_distributed_sampler=False``.
+    """
+
+    def __init__(
+        self,
+        set: str,
+        root: str | None,
+        splits: Mapping[str, Any],
+        degradation: Degradation,
+        scale: int,
+        recipe: Mapping[str, Any],
+        seed: int,
+        workers: int = 2,
+        **reading: Any,
+    ) -> None:
+        super().__init__()
+        self.settings = Settings.of({"set": set, "root": root, "scale": scale, **reading}, degradation)
+        self.splits, self.seed, self.workers = splits, seed, workers
+        self.recipe = Recipe.of(recipe)
+        self.first_sample = 0
+        self._catalogs: dict[str, Catalog] = {}
+
+    def clips(self, split: str) -> list[Source]:
+        """The clips of a split in the protocol's order. Raises DataError where data are absent or broken."""
+        return self._catalog(split).sources
+
+    def coverage(self, split: str) -> dict[str, Any]:
+        """{"set", "clips": {name: frames}, "absent": [names], "short": {name: [have, expected]}}."""
+        return self._catalog(split).coverage(self.settings.set)
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Training samples until every unit was drawn once, or as many as the recipe says."""
+        return len(self.training_samples)
+
+    @cached_property
+    def training_samples(self) -> TrainingSamples:
+        """Sample number -> Clip. Raises DataError where there is nothing to train on."""
+        catalog = self._catalog("train")
+        if catalog.photos is not None:
+            paths, pairing = Paths.of(self.settings.motion), self.settings.pairing
+            return PhotoSamples(catalog.photos, paths, self.recipe, self.seed, pairing.scale, pairing.degradation)
+        if not catalog.sources:
+            raise DataError(f"data={self.settings.set} has no training split: set data.splits.train")
+        if catalog.absent:
+            log.warning(
+                "training without %d absent clips, the first is %s; `python -m vsrbench.data check` lists them",
+                len(catalog.absent),
+                catalog.absent[0],
+            )
+        return ClipSamples(catalog.sources, self.recipe, self.seed, catalog.unit == "frames")
+
+    def train_dataloader(self) -> DataLoader[Clip]:
+        """Batches of ``recipe.batch`` samples; world x batch consecutive numbers make one global step.
+
+        A Lightning epoch holds the whole steps that fit ``samples_per_epoch``, at least one.
+        """
+        rank, world = self._rank_and_world()
+        steps = max(1, self.samples_per_epoch // (world * self.recipe.batch))
+        numbers = SampleNumbers(steps, self.recipe.batch, rank, world, self.first_sample)
+        return DataLoader(
+            self.training_samples,
+            batch_size=self.recipe.batch,
+            sampler=numbers,
+            drop_last=True,
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader[Clip]:
+        """One Clip (B = 1) per validation clip; the same on every rank."""
+        return DataLoader(
+            WholeClips(self.clips("val")), batch_size=1, collate_fn=collate, num_workers=min(self.workers, 1)
+        )
+
+    def _catalog(self, split: str) -> Catalog:
+        if split not in self._catalogs:
+            if split not in self.splits:
+                raise ConfigError(f"data={self.settings.set} has no split {split!r}: it has {', '.join(self.splits)}")
+            self._catalogs[split] = find(self.settings, self.splits[split])
+        return self._catalogs[split]
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+class WholeClips(Dataset[Clip]):
+    """Whole clips by number."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        self.sources = sources
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, number: int) -> Clip:
+        source = self.sources[number]
+        return source.read(0, source.frames)

@@ -1,0 +1,193 @@
+"""Published data sets: their clips, partitions and folder trees, read from ``lists/<set>.yaml``."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vsrbench.data.catalog import Catalog, Settings
+from vsrbench.data.readers import FrameFiles, list_frames
+from vsrbench.data.sources import FolderSource
+from vsrbench.errors import ConfigError, DataError
+
+LISTS = Path(__file__).parent / "lists"
+SETS = ("reds", "vimeo", "vid4")
+LONG = 500  # clips from which on listing them takes seconds: a progress bar is shown
+
+
+def load_list(name: str) -> dict[str, Any]:
+    return yaml.safe_load((LISTS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def expected_tree(name: str, scale: int) -> str:
+    """What a data set's folder looks like, for people."""
+    return str(load_list(name)["tree"]).replace("{scale}", str(scale)).rstrip()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the frames of one clip lie; None where there is no such folder."""
+
+    name: str
+    hr: Path | None
+    lr: Path | None
+
+
+def tree(settings: Settings, partition: Any, limit: int | None) -> Catalog:
+    """The clips of a partition, which is one of the list's, or a list of clips and partitions.
+
+    Raises DataError where nothing of it is there, for a hole in a clip, for an unknown partition, for LR that
+    only some clips have.
+    """
+    book = load_list(settings.set)
+    root = Path(settings.folder)
+    if not root.is_dir():
+        raise DataError(f"no folder {root}: {_remedy(settings)}")
+    names, unlisted = partition_names(settings.set, book, partition, root)
+    names = names[:limit]
+    places = [p for p in (_places(settings, book, root, n) for n in names) if p.hr or p.lr]
+    if not places:
+        raise DataError(
+            f"none of the {len(names)} clips of {settings.set} {partition} is in {root}: {_remedy(settings)}"
+        )
+    places = _with_lr(settings, places)
+    catalog = Catalog(unit=book["unit"])
+    here = {p.name for p in places}
+    catalog.absent = [n for n in names if n not in here] + ([] if limit else unlisted)
+    for place in _tracked(places, settings.set):
+        expected = frames_of(book, place.name)
+        source = _source(settings, book, place, expected)
+        catalog.sources.append(source)
+        if source.frames < expected:
+            catalog.short[place.name] = [source.frames, expected]
+    return catalog
+
+
+def _remedy(settings: Settings) -> str:
+    return f"check data.root (`python -m vsrbench.data check data={settings.set}` shows the expected tree)"
+
+
+def _tracked(places: list[Places], label: str) -> Any:
+    if len(places) < LONG:
+        return places
+    from rich.progress import track
+
+    return track(places, description=f"listing {label}", transient=True)
+
+
+def _source(settings: Settings, book: dict[str, Any], place: Places, expected: int) -> FolderSource:
+    hr, lr = (None if p is None else _listed(p, book, expected) for p in (place.hr, place.lr))
+    return FolderSource(place.name, settings.pairing, hr, lr, book.get("scored"))
+
+
+def _listed(folder: Path, book: dict[str, Any], expected: int) -> FrameFiles:
+    files = list_frames(folder, book["firsts"])
+    if len(files.files) > expected:
+        raise DataError(
+            f"{folder} has {len(files.files)} frames, the data set's clip has {expected}: remove the others"
+        )
+    return files
+
+
+def _places(settings: Settings, book: dict[str, Any], root: Path, name: str) -> Places:
+    fields = {"clip": name, "scale": settings.pairing.scale}
+    if name.isdigit() and int(name) >= book.get("official_from", 10**9):
+        fields["official"] = f"{int(name) - book['official_from']:03d}"
+    lr = book["lr"].get(settings.pairing.degradation.name, [])
+    return Places(name, _first(root, book["hr"], fields), _first(root, lr, fields))
+
+
+def _first(root: Path, templates: Sequence[str], fields: dict[str, Any]) -> Path | None:
+    for template in templates:
+        if all(key in fields for key in re.findall(r"\{(\w+)\}", template)):
+            folder = root / template.format(**fields)
+            if folder.is_dir():
+                return folder
+    return None
+
+
+def _with_lr(settings: Settings, places: list[Places]) -> list[Places]:
+    """Decide once for the whole split where LR comes from. Raises DataError where only some clips have it."""
+    blind = [p.name for p in places if p.hr is None]
+    if blind and len(blind) < len(places):
+        raise DataError(f"clip {blind[0]} has LR but no HR frames in {settings.root}: restore it or remove its LR")
+    if settings.lr == "made":
+        if blind:
+            raise DataError(f"data.lr=made needs HR frames, {settings.root} has none")
+        return [Places(p.name, p.hr, None) for p in places]
+    without = [p.name for p in places if p.lr is None]
+    if without and (settings.lr == "disk" or len(without) < len(places)):
+        raise DataError(
+            f"clip {without[0]} has no LR frames in {settings.root} (nor have {len(without) - 1} others of "
+            f"{len(places)}): restore them, or set data.lr=made to make all LR from HR"
+        )
+    return places
+
+
+def frames_of(book: Mapping[str, Any], clip: str) -> int:
+    """Frames of a full clip."""
+    clips = book.get("clips")
+    return int(clips[clip]) if isinstance(clips, dict) else int(book["frames"])
+
+
+def partition_names(set_name: str, book: dict[str, Any], partition: Any, root: Path) -> tuple[list[str], list[str]]:
+    """Clip names of a partition, and a line for clips that its list file lacks. Raises DataError."""
+    known = book["partitions"]
+    if isinstance(partition, str) and isinstance(known.get(partition), dict):
+        return _from_file(known[partition], root, book["list_folders"])
+    words = partition.split() if isinstance(partition, str) else [str(p) for p in partition or []]
+    names = _expanded(set_name, book, words)
+    if not names:
+        raise DataError(f"the partition {partition!r} of {set_name} is empty: use one of {', '.join(known)}")
+    return names, []
+
+
+def _expanded(set_name: str, book: dict[str, Any], words: Sequence[str]) -> list[str]:
+    """Resolve names, ranges a..b, partitions and `without` into clip names, each once."""
+    names: list[str] = []
+    adding = True
+    for word in words:
+        if word == "without":
+            adding = False
+            continue
+        part = _part(set_name, book, word)
+        names = names + [n for n in part if n not in names] if adding else [n for n in names if n not in part]
+    return names
+
+
+def _part(set_name: str, book: dict[str, Any], word: str) -> list[str]:
+    known = book["partitions"]
+    if isinstance(known.get(word), str):
+        return _expanded(set_name, book, known[word].split())
+    clips = book.get("clips")
+    if ".." in word and isinstance(clips, str):
+        first, last = word.split("..")
+        return [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    if isinstance(clips, str):
+        lowest, highest = clips.split("..")
+        if word.isdigit() and int(lowest) <= int(word) <= int(highest):
+            return [word.zfill(len(lowest))]
+    elif word in clips if isinstance(clips, dict) else re.fullmatch(r"\d+/\d+", word):
+        return [word]
+    raise DataError(f"{set_name} has no partition or clip {word!r}: the partitions are {', '.join(known)}")
+
+
+def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> tuple[list[str], list[str]]:
+    for folder in folders:
+        path = root / folder / entry["list"]
+        if path.is_file():
+            break
+    else:
+        raise DataError(f"no list {root / entry['list']}: it comes with the data set's download; put it there")
+    names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not names:
+        raise DataError(f"the list {path} is empty: it should have {entry['clips']} lines; fetch it again")
+    if len(names) > entry["clips"]:
+        raise ConfigError(
+            f"{path} has {len(names)} lines, the official list has {entry['clips']}: use the official one"
+        )
+    missing = entry["clips"] - len(names)
+    return names, [f"{missing} clips that {path.name} does not list"] if missing else []

@@ -1,0 +1,197 @@
+"""A video file as a stream of frames: decoded once, front to back, with its time stamps."""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import torch
+
+from vsrbench.data.colour import Colour, depth, read_rgb
+from vsrbench.errors import DataError
+from vsrbench.types import Clip
+
+MILLISECOND = Fraction(1, 1000)
+CUT_SHORT = Fraction(1, 10)  # seconds (and two frames) that may be missing from the length a file states
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an output takes over: frames per second, unit of time stamps, pixel aspect, colour, bits per value."""
+
+    rate: Fraction
+    tick: Fraction
+    aspect: Fraction
+    colour: Colour
+    bits: int
+
+
+class Moment(NamedTuple):
+    """When a frame is shown and for how long, in seconds."""
+
+    start: Fraction
+    duration: Fraction
+
+
+class VideoStream:
+    """Frames of FFmpeg's choice among a file's video streams, upright, in any bit depth.
+
+    name: the file's stem; size: (h,w) after turning; look: see ``Look``; estimate: number of frames as far as
+    the file says; count: frames decoded so far. Memory holds the frames between two reads' bounds only.
+    Raises DataError for what is no video, holds no frame, or breaks off, naming the frame.
+    """
+
+    frames = None  # known at the end only: what headers say is often wrong or absent
+
+    def __init__(self, path: Path, scale: int) -> None:
+        self.path, self.name, self.scale, self.count = path, path.stem, scale, 0
+        self._container, self._stream = open_stream(path)
+        self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        self._kept: deque[tuple[np.ndarray, Moment]] = deque()
+        self._decoded = self._decode()
+        first = next(self._decoded, None)
+        if first is None:
+            raise DataError(f"{path} holds no video frame: fetch it again or convert it")
+        self._turn = turn(first)
+        self._colour = Colour.of(first)
+        self._origin = self._seconds(first)
+        self._keep(first)
+        self.size: tuple[int, int] = self._kept[0][0].shape[:2]
+        aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        swapped = (first.height, first.width) != self.size
+        self.look = Look(
+            rate=self._rate,
+            tick=self._tick(),
+            aspect=1 / aspect if swapped else aspect,
+            colour=self._colour,
+            bits=depth(first.format.name),
+        )
+
+    @property
+    def estimate(self) -> int:
+        if self._stream.frames:
+            return self._stream.frames
+        return round((self._container.duration or 0) / Fraction(av.time_base) * self._rate)
+
+    def read(self, start: int, stop: int) -> Clip:
+        """Frames start..stop-1, fewer at the end; earlier ones are forgotten, so ``start`` must not go back."""
+        while self.count < stop and (frame := next(self._decoded, None)) is not None:
+            self._keep(frame)
+            while self.count - len(self._kept) < min(start, self.count):
+                self._kept.popleft()
+        while self._kept and self.count - len(self._kept) < start:
+            self._kept.popleft()
+        first = self.count - len(self._kept)
+        if first > start and self._kept:
+            raise ValueError(f"frame {start} was read before and is forgotten")
+        pixels = [values for values, _ in self._kept][: stop - start]
+        peak = 255 if self.look.bits <= 8 else 65535
+        lr = torch.zeros(0, 3, *self.size)
+        if pixels:
+            lr = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous().float() / peak
+        index = torch.arange(start, start + len(pixels))[None]
+        return Clip(lr[None], None, [self.name], index, self.scale)
+
+    def moment(self, number: int) -> Moment:
+        """When a frame of the last read is shown; the first one of the file at its own time, mostly 0."""
+        return self._kept[number - (self.count - len(self._kept))][1]
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _decode(self) -> Iterator[Any]:
+        try:
+            for packet in self._container.demux(self._stream):
+                yield from packet.decode()
+        except av.error.FFmpegError as error:
+            raise self._broken(error.strerror) from error
+        stated = self._stated_length()
+        if stated and self.count and stated - sum(self._kept[-1][1]) > CUT_SHORT + 2 / self._rate:
+            raise self._broken(f"its header promises {float(stated):.1f} seconds")
+
+    def _broken(self, reason: str) -> DataError:
+        remedy = "fetch it again"
+        if self.count:
+            remedy += f", or take what is there with inference.max_frames={self.count}"
+        return DataError(f"{self.path} breaks off at frame {self.count} ({reason}): {remedy}")
+
+    def _stated_length(self) -> Fraction | None:
+        """Seconds of the video track, which Matroska writes as a tag; other containers notice a cut themselves."""
+        parts = self._stream.metadata.get("DURATION", "").split(":")
+        if len(parts) != 3:
+            return None
+        hours, minutes, seconds = (Fraction(p.strip("\0 ")) for p in parts)
+        return 3600 * hours + 60 * minutes + seconds
+
+    def _keep(self, frame: Any) -> None:
+        pixels = self._turn(read_rgb(frame, self._colour))
+        if self.count and pixels.shape[:2] != self.size:
+            raise DataError(
+                f"{self.path} changes its size at frame {self.count} to {pixels.shape[1]}x{pixels.shape[0]}: "
+                "cut it there, or convert it to one size"
+            )
+        length = Fraction(frame.duration or 0) * (frame.time_base or 0)
+        self._kept.append((pixels, Moment(self._seconds(frame), length or 1 / self._rate)))
+        self.count += 1
+
+    def _seconds(self, frame: Any) -> Fraction:
+        """When a frame is shown."""
+        # AVI and raw streams store no time stamps: what FFmpeg reports for them is the order of decoding.
+        if frame.pts is None or self._container.format.name == "avi":
+            return self.count / self._rate
+        time = frame.pts * frame.time_base
+        if self._stream.time_base == MILLISECOND and self.count:
+            # ours: Matroska rounds to milliseconds; a frame that lies on the stated rate's grid is put back there
+            exact = self._origin + round((time - self._origin) * self._rate) / self._rate
+            return exact if abs(exact - time) <= MILLISECOND else time
+        return time
+
+    def _tick(self) -> Fraction:
+        """A unit in which the time stamps are whole numbers."""
+        tick = self._stream.time_base
+        if tick != MILLISECOND and self._container.format.name != "avi":
+            return tick
+        common = math.lcm(self._rate.numerator, 1000)
+        return Fraction(1, common) if common <= 1_000_000 else Fraction(1, 90_000)
+
+
+def open_stream(path: Path) -> tuple[Any, Any]:
+    """A file's container and its best video stream. Raises DataError where there is none."""
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise DataError(f"cannot open {path} as a video ({error.strerror}): fetch it again or convert it") from error
+    stream: Any = container.streams.best("video")
+    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        container.close()
+        raise DataError(f"{path} has no video stream: give a video file or a folder of frames")
+    stream.thread_type = "AUTO"
+    return container, stream
+
+
+def turn(frame: Any) -> Any:
+    """How (h,w,3) pixels become upright: what the display matrix of the file says, turned and mirrored.
+
+    # ours: applied instead of kept as a tag, since folders of frames and many players know no such tag.
+    Raises DataError for angles that are no multiple of 90 degrees.
+    """
+    data = next((bytes(d) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return np.ascontiguousarray
+    # Row vectors of 16.16 numbers: x' = a x + c y, y' = b x + d y.
+    (a, b), (c, d) = np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].tolist()
+    if (a or d) and (b or c):
+        raise DataError(f"the video is turned by {frame.rotation} degrees: convert it to an upright one")
+
+    def upright(pixels: np.ndarray) -> np.ndarray:
+        transposed = not (a or d)
+        pixels = pixels.transpose(1, 0, 2) if transposed else pixels
+        flip_x, flip_y = (c < 0, b < 0) if transposed else (a < 0, d < 0)
+        return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+    return upright

@@ -1,0 +1,95 @@
+"""Spatial tiles with blended overlap: frames of any size in the memory of one tile."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vsrbench.errors import ConfigError
+from vsrbench.inference.padding import upscale_padded
+from vsrbench.types import Clip, Progress
+
+if TYPE_CHECKING:
+    from vsrbench.diffusion.noise import NoiseSource
+    from vsrbench.methods.base import Method
+
+
+def upscale_tiled(
+    method: "Method",
+    clip: Clip,
+    noise: "NoiseSource",
+    tile: int | None,
+    overlap: int,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Upscale tile by tile and blend: (B,T,3,s*h,s*w) float32 in [0,1], on the CPU.
+
+    tile: side in LR pixels, None or at least the frame's sides: no tiling. overlap: LR pixels that
+    neighbouring tiles share at least; the outer quarter of it counts nothing, so a method whose output
+    depends on no more than ``overlap // 4`` LR pixels around gives exactly its untiled frames.
+    Raises ConfigError for an overlap that does not fit the tile.
+    """
+    check_tiles(tile, overlap)
+    height, width = clip.lr.shape[-2:]
+    if tile is None or (tile >= height and tile >= width):
+        return upscale_padded(method, clip, noise, progress)
+    scale = method.scale
+    rows, columns = placed(height, tile, overlap), placed(width, tile, overlap)
+    row_weights, column_weights = weights(rows, height, overlap, scale), weights(columns, width, overlap, scale)
+    frames = torch.zeros(*clip.lr.shape[:3], height * scale, width * scale)
+    for (top, bottom), vertical in zip(rows, row_weights, strict=True):
+        for (left, right), horizontal in zip(columns, column_weights, strict=True):
+            piece = upscale_padded(method, cut(clip, top, bottom, left, right), noise, progress)
+            place = frames[..., top * scale : bottom * scale, left * scale : right * scale]
+            place += piece * (vertical[:, None] * horizontal)
+    return frames.clamp_(0, 1)
+
+
+def check_tiles(tile: int | None, overlap: int) -> None:
+    """Raise ConfigError where tiles could not cover a frame."""
+    if overlap < 0:
+        raise ConfigError(f"inference.overlap={overlap}: use 0 or more LR pixels")
+    if tile is not None and tile <= overlap:
+        raise ConfigError(f"inference.tile={tile} must be larger than inference.overlap={overlap}")
+
+
+def placed(size: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+    """Start and stop of the fewest equal tiles that cover ``size`` pixels, spread evenly."""
+    tile = min(tile, size)
+    steps = -(-(size - tile) // (tile - overlap)) if size > tile else 0
+    starts = [round(i * (size - tile) / steps) for i in range(steps)] if steps else []
+    return [(start, start + tile) for start in [*starts, size - tile]]
+
+
+def weights(spans: list[tuple[int, int]], size: int, overlap: int, scale: int) -> list[Tensor]:
+    """One ramp per tile, (stop - start) * scale values each; at every HR pixel they sum to one.
+
+    # ours: zero over the outer quarter of the overlap, where a tile lacks its surroundings, then linear.
+    """
+    margin = overlap // 4
+    width = max(overlap - 2 * margin, 1 / scale)
+    ramps, total = [], torch.zeros(size * scale, dtype=torch.float64)
+    for start, stop in spans:
+        centre = (torch.arange(start * scale, stop * scale, dtype=torch.float64) + 0.5) / scale
+        ramp = torch.ones_like(centre)
+        if start > 0:
+            ramp = torch.minimum(ramp, (centre - start - margin) / width)
+        if stop < size:
+            ramp = torch.minimum(ramp, (stop - margin - centre) / width)
+        ramps.append(ramp.clamp_(0, 1))
+        total[start * scale : stop * scale] += ramps[-1]
+    parts = zip(ramps, spans, strict=True)
+    return [(ramp / total[start * scale : stop * scale]).float() for ramp, (start, stop) in parts]
+
+
+def cut(clip: Clip, top: int, bottom: int, left: int, right: int) -> Clip:
+    """A tile of a clip, without ``hr``.
+
+    # ours: the tile's corner becomes part of its name, and so of its noise: with one noise for all tiles the
+    # same texture would appear in each of them.
+    """
+    names = ("lr", "flow_forward", "flow_backward", "occlusion")
+    given = {name: getattr(clip, name) for name in names if getattr(clip, name) is not None}
+    parts: dict[str, Any] = {name: value[..., top:bottom, left:right] for name, value in given.items()}
+    return replace(clip, **parts, hr=None, name=[f"{name}@{top},{left}" for name in clip.name])

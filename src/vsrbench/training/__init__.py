@@ -1,0 +1,1 @@
+"""The training shell: one loop for every method."""

@@ -1,0 +1,168 @@
+"""What happens after every optimiser step: averaging, logging, stopping when a signal asks for it."""
+
+import signal
+import threading
+import time
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from vsrbench.methods.base import Method
+from vsrbench.nn.ema import EMA
+from vsrbench.training import names
+
+
+class AfterStep(pl.Callback):
+    """Calls ``after_step`` once per optimiser step; Lightning's own hook runs once per accumulated batch."""
+
+    _seen = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seen = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.global_step != self._seen:
+            self._seen = trainer.global_step
+            assert isinstance(pl_module, Method)
+            self.after_step(trainer, pl_module, self._seen)
+
+    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+        """``step`` optimiser steps have been made."""
+        raise NotImplementedError
+
+
+class Averaging(AfterStep):
+    """EMA of the trained part; the checkpoint holds it under ``ema``."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.ema: EMA | None = None
+        self._stored: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not earlier: only now the weights lie on their device.
+        assert isinstance(pl_module, Method)
+        self.ema = EMA(self.decay, pl_module.trained_state())
+        if self._stored is not None:
+            self.ema.load_state_dict(self._stored)
+            self._stored = None
+
+    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+        assert self.ema is not None
+        self.ema.update(method.trained_state())
+
+    def applied(self, method: Method) -> AbstractContextManager[None]:
+        """Context in which ``method`` has the averaged weights."""
+        assert self.ema is not None
+        return self.ema.applied(method.trained_state())
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        assert self.ema is not None
+        checkpoint["ema"] = self.ema.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._stored = checkpoint["ema"]
+
+
+class Meter(AfterStep):
+    """Logs loss terms, learning rate and seconds every ``every`` steps.
+
+    A row holds the mean over all micro-batches and ranks of that one step, so that it depends neither on
+    how the effective batch is split nor on where a run was interrupted.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.loss: float | None = None
+        self._terms: list[dict[str, Tensor]] = []
+        self._idle_since = self._busy_since = time.perf_counter()
+        self._waited = self._worked = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.start_waiting()
+
+    def start_waiting(self) -> None:
+        """From now on until the next batch begins, time is spent on waiting for data."""
+        self._idle_since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self._busy_since = time.perf_counter()
+        self._waited += self._busy_since - self._idle_since
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(pl_module, Method)
+        self._worked += time.perf_counter() - self._busy_since
+        self._terms.append(pl_module.terms)
+        super().on_train_batch_end(trainer, pl_module, *args)
+
+    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+        terms, self._terms = self._terms, []
+        seconds, waited = self._worked + self._waited, self._waited
+        self._worked = self._waited = 0.0
+        if step % self.every:
+            return
+        keys = sorted({key for batch in terms for key in batch})
+        means = torch.stack([torch.stack([t[key] for t in terms if key in t]).float().mean() for key in keys])
+        means = trainer.strategy.reduce(means, reduce_op="mean")
+        row = {names.loss(key): value for key, value in zip(keys, means.tolist(), strict=True)}
+        self.loss = row[names.LOSS] = sum(row.values())
+        row[names.LEARNING_RATE] = trainer.optimizers[0].param_groups[0]["lr"]
+        row |= {names.STEP_SECONDS: seconds, names.DATA_SECONDS: waited}
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step)
+
+
+class BatchDone(pl.Callback):
+    """Last of all callbacks: what the others do after a batch (validation, checkpoints) is no step time."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self.meter.start_waiting()
+
+
+class StopOnSignal(pl.Callback):
+    """SIGTERM and Ctrl-C end training after the running batch, on all ranks together.
+
+    The checkpoint callback then writes last.ckpt, and ``received`` tells the caller which exit code is due.
+    A second signal acts as it would without this callback. Lightning's own handler for SIGTERM, which
+    neither saves nor tells, is replaced while training runs.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._previous = {n: signal.signal(n, self._note) for n in (signal.SIGTERM, signal.SIGINT)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._restore()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
+            self.received = self.received or signal.SIGTERM
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

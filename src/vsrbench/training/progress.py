@@ -1,0 +1,72 @@
+"""A bar with the time that is left on a terminal, about ten lines where output goes to a file."""
+
+import time
+from datetime import timedelta
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from vsrbench.methods.base import Method
+from vsrbench.training.callbacks import AfterStep, Meter
+
+
+class Bar(AfterStep):
+    """Shows steps, time left and the loss that ``meter`` logged last (rank 0).
+
+    Also a ``Progress`` for validation, which gets a second line while it lasts.
+    """
+
+    def __init__(self, meter: Meter, console: Console | None = None) -> None:
+        self.meter, self.console = meter, console or Console()
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._side: TaskID | None = None
+        self._first, self._clock = 0, 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._first, self._clock = trainer.global_step, time.perf_counter()
+        if trainer.is_global_zero and self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("left {task.fields[loss]}"), console=self.console)
+            self._task = self._bar.add_task("training", total=trainer.max_steps, completed=self._first, loss="")
+            self._bar.start()
+
+    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+        loss = "" if self.meter.loss is None else f"loss {self.meter.loss:.4g}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, loss=loss)
+        elif trainer.is_global_zero and crossed_tenth(step, trainer.max_steps):
+            left = (time.perf_counter() - self._clock) / (step - self._first) * (trainer.max_steps - step)
+            self.console.print(f"step {step}/{trainer.max_steps}  {loss}  {timedelta(seconds=round(left))} left")
+
+    def start(self, total: int, what: str) -> None:
+        """Validation begins a clip of ``total`` pieces of work."""
+        if self._bar is not None:
+            if self._side is not None:
+                self._bar.remove_task(self._side)
+            self._side = self._bar.add_task(what, total=total, loss="")
+
+    def advance(self, count: int = 1) -> None:
+        if self._bar is not None and self._side is not None:
+            self._bar.advance(self._side, count)
+            if self._bar.tasks[-1].finished:
+                self._bar.remove_task(self._side)
+                self._side = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def crossed_tenth(step: int, total: int) -> bool:
+    """True where ``step`` is the first one in another tenth of ``total``."""
+    return step * 10 // total != (step - 1) * 10 // total

@@ -1,0 +1,197 @@
+"""One call of ``train``: from the configuration to a Lightning Trainer with everything a run needs."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+
+from vsrbench import config
+from vsrbench.diffusion.noise import Noise
+from vsrbench.errors import ConfigError
+from vsrbench.methods.base import Method, checkpoint_file, load_trained
+from vsrbench.runs import Run
+from vsrbench.training import names
+from vsrbench.training.callbacks import Averaging, BatchDone, Meter, StopOnSignal
+from vsrbench.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from vsrbench.training.loggers import CsvLogger
+from vsrbench.training.outcome import Outcome
+from vsrbench.training.progress import Bar
+from vsrbench.training.resume import Resume, Stream
+from vsrbench.training.summary import device_name, parameter_table, parameters
+from vsrbench.training.validation import Validation
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+QUIET = ("LeafSpec", "in eval mode", "Transformer2DModelOutput")
+
+
+class CallTimer(Timer):
+    """``trainer.max_time`` counts the seconds of one call; Lightning's own timer counts those of all calls."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
+def accumulation(effective: int, batch: int, devices: int) -> int:
+    """Micro-batches per optimiser step. Raises ConfigError where the effective batch cannot be reached exactly."""
+    accumulate, rest = divmod(effective, batch * devices)
+    if rest or accumulate < 1:
+        fitting = [b for b in range(1, effective // devices + 1) if effective % (b * devices) == 0]
+        remedy = f"train.batch can be {', '.join(map(str, fitting))}" if fitting else f"use at most {effective} devices"
+        raise ConfigError(f"effective batch {effective} is no multiple of {batch} x {devices} device(s): {remedy}")
+    return accumulate
+
+
+def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> Outcome:
+    """Train until ``trainer.max_steps``, a signal or ``trainer.max_time``.
+
+    run: where everything is written; None: nowhere (``debug=fdr``). point: what ``resume_point`` gave; None
+    begins anew, from the weights of ``ckpt_path`` where it is given.
+    Raises DataError, WeightsError and ConfigError before any training, TrainingError for a loss that is not
+    finite, RunError where a file cannot be written.
+    """
+    _quiet()
+    pl.seed_everything(cfg.seed, verbose=False)
+    if point is None and cfg.ckpt_path:
+        checkpoint_file(Path(cfg.ckpt_path).expanduser())  # fails early where the weights are absent
+    data = config.build(cfg.data)
+    data.train_dataloader()  # fails here where there is nothing to train on, before networks are built
+    sources = data.clips("val")[: cfg.validation.clips]
+    method = build_method(cfg, load=point is None)
+    bench = Bench(cfg, run, point, sources)
+    trainer = bench.trainer
+    data.trainer, data.first_sample = trainer, bench.step * bench.effective
+    bench.announce(method)
+    last = None if point is None or run is None else run.checkpoints / "last.ckpt"
+    trainer.fit(method, train_dataloaders=Stream(data, cfg.trainer.overfit_batches), ckpt_path=last)
+    return bench.outcome(method)
+
+
+def build_method(cfg: "DictConfig", load: bool) -> Method:
+    """The method at the start of its stage, on the CPU."""
+    method: Method = config.build(cfg.method)
+    if load and cfg.ckpt_path:
+        load_trained(method, str(cfg.ckpt_path))
+    method.use(precision=cfg.inference.precision, batch=cfg.inference.batch)
+    # Plain containers: what the optimiser is given ends up in the checkpoint.
+    optimiser = config.build(cfg.optimiser, _convert_="all")
+    schedule = None if cfg.schedule is None else config.build(cfg.schedule, _convert_="all")
+    method.begin_stage(cfg.stage, optimiser, Noise(cfg.seed), schedule)
+    method.train()  # Lightning leaves the modes as they are; frozen parts go to eval mode
+    return method
+
+
+class Bench:
+    """The Trainer of one call with its callbacks, and what they know when it ends."""
+
+    def __init__(self, cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None, sources: list[Any]) -> None:
+        self.cfg, self.run = cfg, run
+        self.step = 0 if point is None else int(point["step"])
+        if cfg.validation.metric not in names.VALIDATION:
+            raise ConfigError(f"validation.metric={cfg.validation.metric}: use one of {', '.join(names.VALIDATION)}")
+        self.stop, self.resume, self.meter = StopOnSignal(), Resume(), Meter(cfg.trainer.log_every)
+        self.bar = Bar(self.meter)
+        self.averaging = Averaging(cfg.ema.decay) if cfg.ema.decay else None
+        self.identity = {"method": cfg.method.name, "size": cfg.size, "variant": cfg.variant, "stage": cfg.stage}
+        self.checkpoints = None
+        if run is not None:
+            v = cfg.validation
+            self.checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint.every, v.metric, v.mode, self.identity)
+        self.validation = self._validation(sources)
+        self.trainer = self._trainer()
+        self.devices = self.trainer.num_devices * self.trainer.num_nodes
+        # A run keeps its effective batch, also when it goes on with other devices.
+        known = None if point is None else point["effective_batch"]
+        self.effective = cfg.train.effective_batch or known or cfg.train.batch * self.devices
+        self.identity["effective_batch"] = self.effective
+        self.trainer.accumulate_grad_batches = accumulation(self.effective, cfg.train.batch, self.devices)
+        self.resume.accumulate = self.trainer.accumulate_grad_batches
+
+    def _validation(self, sources: list[Any]) -> Validation:
+        v, noise = self.cfg.validation, Noise(self.cfg.seed)
+        samples = None if self.run is None else self.run.samples
+        return Validation(
+            sources, v.every, v.frames, noise, self.averaging, self.checkpoints, samples, v.strips, self.bar
+        )
+
+    def _trainer(self) -> pl.Trainer:
+        t = self.cfg.trainer
+        # Order: a step's average, row, validation and best weights are all in the checkpoint of that step.
+        timer = CallTimer(t.max_time, interval="step") if t.max_time else None
+        begin, end = [self.resume, self.averaging, self.meter, self.bar, self.stop], [timer, BatchDone(self.meter)]
+        callbacks = [c for c in (*begin, self.validation, self.checkpoints, *end) if c is not None]
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        if SLURMEnvironment.detect():
+            plugins.append(SLURMEnvironment(auto_requeue=False))  # requeueing is the launcher's business
+        return _make_trainer(
+            accelerator=t.accelerator, devices=t.devices, num_nodes=t.num_nodes, strategy=t.strategy,
+            precision=t.precision, max_steps=t.max_steps, max_epochs=-1, gradient_clip_val=t.gradient_clip,
+            callbacks=callbacks, plugins=plugins, logger=self._loggers(),
+            default_root_dir=None if self.run is None else self.run.folder,
+            use_distributed_sampler=False, limit_val_batches=0, num_sanity_val_steps=0, log_every_n_steps=t.log_every,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+
+    def _loggers(self) -> list[Any]:
+        if self.run is None:
+            return []
+        loggers: list[Any] = [CsvLogger(self.run.folder / "metrics.csv", self.step)]
+        if self.cfg.logger.get("_target_"):
+            values = OmegaConf.to_container(self.cfg, resolve=True)
+            # As a partial: Hydra would try to build what the configuration describes.
+            make = config.build(self.cfg.logger, _partial_=True)
+            loggers.append(make(folder=self.run.folder, name=self.run.folder.name, config_values=values))
+        return loggers
+
+    @rank_zero_only
+    def announce(self, method: Method) -> None:
+        """Say what is trained, on what, and with which effective batch."""
+        console = Console()
+        console.print(parameter_table(method))
+        batch, accumulate = self.cfg.train.batch, self.trainer.accumulate_grad_batches
+        console.print(
+            f"effective batch {self.effective} = {batch} x {self.devices} device(s) x {accumulate} accumulated; "
+            f"{device_name(self.trainer)}, {self.cfg.trainer.precision}"
+        )
+        if self.step:
+            console.print(f"resuming at step {self.step} of {self.trainer.max_steps}")
+
+    def outcome(self, method: Method) -> Outcome:
+        return Outcome(
+            steps=self.trainer.global_step,
+            stage=method.stage,
+            effective_batch=self.effective,
+            best=None if self.checkpoints is None else self.checkpoints.best,
+            metrics=self.validation.metrics,
+            seconds=0.0 if self.checkpoints is None else self.checkpoints.seconds,
+            parameters=parameters(method),
+            signal=self.stop.received,
+        )
+
+
+def _make_trainer(**settings: Any) -> pl.Trainer:
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        return pl.Trainer(**settings)
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(f"Lightning refuses these trainer settings: {error}") from error
+
+
+def _quiet() -> None:
+    """Lightning's notes about things that are meant to be as they are."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    for text in QUIET:
+        warnings.filterwarnings("ignore", message=f".*{text}.*")

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsrbench.data.readers import image_size, list_frames, read_image
+from vsrbench.errors import DataError
+
+
+def touch(folder, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).touch()
+
+
+def test_frames_come_in_the_order_of_their_numbers(tmp_path) -> None:
+    touch(tmp_path, *[f"im{n}.png" for n in range(1, 13)], "Thumbs.db", ".hidden.png", "notes.txt")
+    frames = list_frames(tmp_path)
+    assert frames.stems == [f"im{n}" for n in range(1, 13)]
+    assert frames.first == 1
+    assert frames.path(1) == f"{tmp_path}/im2.png"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["Frame 001.png", "Frame 002.png", "Frame 004.png"], "Frame 003.png is missing.*restore"),
+        (["9.png", "10.png", "12.png"], "11.png is missing"),
+        (["a1.png", "b1.png"], "two frames with number 1"),
+        (["first.png"], "first.png has no frame number"),
+        ([], "no frames in"),
+    ],
+)
+def test_broken_numbering_names_the_file(tmp_path, names: list[str], message: str) -> None:
+    touch(tmp_path / "clip", *names)
+    with pytest.raises(DataError, match=message):
+        list_frames(tmp_path / "clip")
+
+
+def test_a_missing_first_frame_is_a_hole(tmp_path) -> None:
+    touch(tmp_path, "00000001.png", "00000002.png")
+    with pytest.raises(DataError, match="00000000.png is missing"):
+        list_frames(tmp_path, firsts=[0])
+    assert list_frames(tmp_path, firsts=[0, 1]).first == 1
+
+
+def test_no_folder(tmp_path) -> None:
+    with pytest.raises(DataError, match="no folder .*absent"):
+        list_frames(tmp_path / "absent")
+
+
+def test_grey_is_repeated(tmp_path) -> None:
+    grey = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    assert (read_image(tmp_path / "grey.png") == grey[..., None]).all()
+    assert image_size(tmp_path / "grey.png") == (6, 8)
+
+
+def sixteen_bits(path) -> None:
+    import cv2
+
+    cv2.imwrite(str(path), np.full((6, 8, 3), 40000, dtype=np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda p: Image.new("P", (8, 6)).save(p), "palette with 1 bits"),
+        (lambda p: Image.new("RGBA", (8, 6)).save(p), "RGB with alpha"),
+        (lambda p: Image.new("LA", (8, 6)).save(p), "grey with alpha"),
+        (lambda p: Image.new("I;16", (8, 6)).save(p), "grey with 16 bits"),
+        (lambda p: Image.new("1", (8, 6)).save(p), "grey with 1 bits"),
+        (sixteen_bits, "RGB with 16 bits"),
+    ],
+)
+def test_other_pixel_formats_are_refused(tmp_path, write, message: str) -> None:
+    write(tmp_path / "odd.png")
+    with pytest.raises(DataError, match=f"odd.png is {message}.*convert it"):
+        read_image(tmp_path / "odd.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_truncated_image_is_named(tmp_path, suffix: str) -> None:
+    path = tmp_path / f"cut.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(DataError, match=f"cannot decode .*cut.{suffix}.*fetch it again"):
+        read_image(path)
+
+
+def test_what_is_no_image_is_named(tmp_path) -> None:
+    (tmp_path / "text.png").write_text("not an image")
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match="text.png"):
+            read(tmp_path / "text.png")
+    with pytest.raises(DataError, match="no such image"):
+        read_image(tmp_path / "absent.png")

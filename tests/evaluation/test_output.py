@@ -1,0 +1,112 @@
+import json
+
+import pytest
+import torch
+
+from vsrbench.errors import DataError
+from vsrbench.evaluation.frames import find, read
+from vsrbench.evaluation.output import cost, discard, write_clips
+from vsrbench.metrics.frame import quantise
+from vsrbench.runs import Run
+
+
+class Upscaler:
+    """Yields a clip's ground truth and counts the clips it was asked for; fails in the middle where told."""
+
+    def __init__(self, fail_in: str | None = None) -> None:
+        self.asked: list[str] = []
+        self.fail_in = fail_in
+
+    def __call__(self, source):
+        self.asked.append(source.name)
+        for n, frame in enumerate(source.hr):
+            if source.name == self.fail_in and n == 1:
+                raise KeyboardInterrupt
+            yield n, frame
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path / "run")
+
+
+def test_writes_exactly_the_frames_of_the_data(run, make_source):
+    sources = [make_source("a"), make_source("b/0001", frames=2, seed=1)]
+    timings = write_clips(run, sources, Upscaler())
+    found = find(run.frames, sources, "all")
+    assert read(found["b/0001"][1]).equal(quantise(sources[1].hr[1]))
+    assert {clip: entry["frames"] for clip, entry in timings.items()} == {"a": 3, "b/0001": 2}
+
+
+def test_an_interrupted_run_keeps_complete_clips_and_repeats_the_others(run, make_source):
+    sources = [make_source("a"), make_source("b")]
+    with pytest.raises(KeyboardInterrupt):
+        write_clips(run, sources, Upscaler(fail_in="b"))
+    (run.frames / "b" / ".0001.png.half").touch()  # as a killed process leaves it
+    again = Upscaler()
+    timings = write_clips(run, sources, again)
+    assert again.asked == ["b"] and timings.keys() == {"a", "b"}
+    find(run.frames, sources, "all")
+
+
+def test_a_clip_that_lost_a_frame_is_made_again(run, make_source):
+    source = make_source("a")
+    write_clips(run, [source], Upscaler())
+    (run.frames / "a" / "0002.png").unlink()
+    again = Upscaler()
+    write_clips(run, [source], again)
+    assert again.asked == ["a"]
+
+
+def test_discard_leaves_nothing_to_reuse(run, make_source):
+    source = make_source("a")
+    write_clips(run, [source], Upscaler())
+    run.write_json("result.json", {})
+    discard(run)
+    assert list(run.folder.iterdir()) == []
+    discard(run)  # nothing there: nothing to do
+
+
+def test_frames_that_are_not_finite_are_never_written(run, make_source):
+    source = make_source("a")
+    source.hr[1] = torch.nan
+    with pytest.raises(DataError, match="not finite"):
+        write_clips(run, [source], Upscaler())
+    assert not (run.folder / "timings.json").exists()
+
+
+def test_cost_is_per_frame_over_all_clips(run, make_source):
+    timings = {
+        "a": {"frames": 1, "seconds": 4.0, "peak_memory": 10},
+        "b": {"frames": 3, "seconds": 4.0, "peak_memory": 30},
+    }
+    summed = cost(timings, parameters=7, steps=None, device="cpu")
+    assert summed["seconds_per_frame"] == 2.0 and summed["peak_memory"] == 30
+    assert summed["steps"] == "not_applicable" and summed["parameters"] == 7
+    json.dumps(summed, allow_nan=False)
+
+
+def test_frames_of_other_weights_are_made_again(run, make_source):
+    source = make_source("a")
+    write_clips(run, [source], Upscaler(), {"file": "x", "blake2b": "1"})
+    same, other = Upscaler(), Upscaler()
+    write_clips(run, [source], same, {"file": "x", "blake2b": "1"})
+    write_clips(run, [source], other, {"file": "x", "blake2b": "2"})
+    assert (same.asked, other.asked) == ([], ["a"])
+
+
+def test_progress_covers_clips_that_were_there_already(run, make_source):
+    class Counter:
+        total = done = 0
+
+        def start(self, total: int, what: str) -> None:
+            self.total, self.done = total, 0
+
+        def advance(self, count: int = 1) -> None:
+            self.done += count
+
+    counter = Counter()
+    sources = [make_source("a"), make_source("b", frames=2)]
+    write_clips(run, sources[:1], Upscaler(), progress=counter)
+    write_clips(run, sources, Upscaler(), progress=counter)
+    assert counter.total == counter.done == 5

@@ -1,0 +1,90 @@
+"""Made-up finished runs: small frames and a result.json for each method."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsrbench.evaluation.results import KEYS, SCHEMA
+
+CLIPS = {"coffee": 5, "rocket": 4}
+SIZE = (72, 96)
+
+
+def scene(clip: str, frames: int) -> np.ndarray:
+    """A moving texture, (T,H,W,3) uint8: squares in the right half, a slope in the left."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    found = []
+    for t in range(frames):
+        squares = ((x + t) // 3 + y // 3) % 2 * 200 * (x > 48)
+        found.append(np.stack([squares + 20, x + y, np.full_like(x, 30 * len(clip) % 255)], -1))
+    return np.stack(found).astype(np.uint8)
+
+
+def blurred(frames: np.ndarray) -> np.ndarray:
+    mean = (frames.astype(float) + np.roll(frames, 1, 1) + np.roll(frames, 1, 2) + np.roll(frames, (1, 1), (1, 2))) / 4
+    return mean.astype(np.uint8)
+
+
+def save(folder: Path, frames: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    for n, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{n:08d}.png")
+
+
+def make_result(method: str, values: dict[str, object], seconds: float = 0.5) -> dict:
+    """A result of ``eval`` in which each metric has the same value in every clip, or {clip: value}."""
+    metrics = {}
+    for name, value in values.items():
+        per_clip = value if isinstance(value, dict) and "unavailable" not in value else dict.fromkeys(CLIPS, value)
+        numbers = [v for v in per_clip.values() if isinstance(v, float)]
+        metrics[name] = {
+            "mean": sum(numbers) / len(numbers) if numbers else value,
+            "clips": {clip: {"mean": v, "frames": [v] * CLIPS[clip]} for clip, v in per_clip.items()},
+        }
+    switches = {"scale": 4, "split": "test"}
+    flow = dict.fromkeys(CLIPS, "exact")
+    content = {
+        "schema": SCHEMA,
+        "method": method,
+        "size": "mini",
+        "variant": "paper",
+        "protocol": {"id": "vsrbench", "hash": "0123456789abcdef", "switches": switches, "flow": flow},
+        "data": {"set": "sample", "split": "test", "clips": CLIPS, "absent": [], "short": {}},
+        "partial": False,
+        "metrics": metrics,
+        "cost": {"parameters": 1234567, "seconds_per_frame": seconds, "device": "cpu"},
+        "warnings": [],
+        "provenance": {
+            "vsrbench": "0.1.0",
+            "commit": "abc123",
+            "python": "3.11",
+            "packages": {"torch": "2"},
+            "device": "cpu",
+            "seed": 1,
+        },
+    }
+    return {key: content.get(key) for key in KEYS}
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    for clip, frames in CLIPS.items():
+        save(tmp_path / "truth" / clip, scene(clip, frames))
+    return tmp_path / "truth"
+
+
+@pytest.fixture
+def make_run(tmp_path: Path):
+    """make_run(name, values, blur=..., **changes): a finished evaluation's folder."""
+
+    def make(name: str, values: dict[str, object], blur: bool = True, seconds: float = 0.5) -> Path:
+        folder = tmp_path / name
+        for clip, frames in CLIPS.items():
+            save(folder / "frames" / clip, blurred(scene(clip, frames)) if blur else scene(clip, frames))
+        (folder / "result.json").write_text(json.dumps(make_result(name, values, seconds)))
+        return folder
+
+    return make

@@ -1,0 +1,157 @@
+"""``eval`` from the configuration to result.json, on clips in memory that obey the data's contract."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from vsrbench import eval as entry
+from vsrbench.config import compose
+from vsrbench.data.sources import Source, Window
+from vsrbench.errors import DataError, RunError
+from vsrbench.evaluation.frames import encode
+from vsrbench.metrics.frame import psnr, quantise
+from vsrbench.nn.imresize import imresize
+from vsrbench.types import Clip
+
+
+class Ramp(Source):
+    """Three frames of a moving smooth pattern, 8x12 at LR, scale 4."""
+
+    scale = 4
+
+    def __init__(self, name: str, speed: int) -> None:
+        self.name, self.frame_names = name, ["0000", "0001", "0002"]
+        x, y = torch.arange(48.0), torch.arange(32.0)
+        wave = torch.stack([0.5 + 0.4 * torch.sin((x + speed * t) / 5) for t in range(3)])
+        self.hr = (wave[:, None, None, :] * (y / 40 + 0.2)[:, None]).expand(3, 3, 32, 48)
+        self.hr = (self.hr * 255).round() / 255
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return 8, 12
+
+    @property
+    def has_hr(self) -> bool:
+        return True
+
+    def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
+        hr = self.hr[list(positions)]
+        lr = imresize(hr, 0.25).clamp(0, 1)
+        return Clip(lr=lr[None], hr=hr[None], name=[self.name], index=torch.tensor([list(positions)]), scale=4)
+
+
+class Data:
+    def __init__(self, short: bool = False) -> None:
+        self.sources = [Ramp("slow", 1), Ramp("fast", 3)]
+        self.short = {"fast": [3, 41]} if short else {}
+
+    def clips(self, split: str) -> list[Source]:
+        assert split == "test"
+        return list(self.sources)
+
+    def coverage(self, split: str) -> dict:
+        clips = {source.name: source.frames for source in self.sources}
+        return {"set": "ramps", "clips": clips, "absent": [], "short": self.short}
+
+
+@pytest.fixture
+def data(monkeypatch) -> Data:
+    made = Data()
+    monkeypatch.setattr(entry, "build", lambda node: made)
+    return made
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """configured("key=value", ...): a configuration whose run folder is tmp_path/runs/x."""
+    fixed = ["method=bicubic", f"runs={tmp_path / 'runs'}", "name=x", "inference.device=cpu"]
+    return lambda *overrides: compose([*fixed, *overrides], verb="eval")
+
+
+def read_result(tmp_path) -> dict:
+    return json.loads((tmp_path / "runs" / "x" / "result.json").read_text())
+
+
+def test_writes_frames_and_the_result_that_follows_from_them(data, configured, tmp_path, capsys):
+    entry.run(configured())
+    result = read_result(tmp_path)
+    out = quantise(imresize(data.sources[0].load([0]).lr[0], 4).clamp(0, 1))
+    expected = psnr(out, quantise(data.sources[0].hr[:1])).item()
+    assert result["metrics"]["psnr_rgb"]["clips"]["slow"]["frames"][0] == pytest.approx(expected, abs=1e-3)
+    assert result["method"] == "bicubic" and result["protocol"]["id"] == "vsrbench"
+    assert result["cost"]["parameters"] == 0 and result["cost"]["seconds_per_frame"] > 0
+    assert result["partial"] is False and result["provenance"]["seed"] == 42
+    assert (tmp_path / "runs" / "x" / "frames" / "fast" / "0002.png").is_file()
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "runs" / "x")
+
+
+def test_a_finished_run_is_shown_and_not_repeated(data, configured, tmp_path, capsys):
+    entry.run(configured())
+    before = read_result(tmp_path)
+    data.sources = []
+    entry.run(configured())
+    assert read_result(tmp_path) == before
+    assert f"{before['metrics']['psnr_y']['mean']:.4f}" in capsys.readouterr().out.split("evaluated before")[1]
+
+
+def test_force_makes_everything_again(data, configured, tmp_path):
+    entry.run(configured())
+    data.sources = data.sources[:1]
+    entry.run(configured("force=true"))
+    assert list(read_result(tmp_path)["data"]["clips"]) == ["slow"]
+    assert not (tmp_path / "runs" / "x" / "frames" / "fast").exists()
+
+
+def test_foreign_frames_get_the_same_values_as_our_own(data, configured, tmp_path):
+    entry.run(configured())
+    own = read_result(tmp_path)
+    frames = tmp_path / "runs" / "x" / "frames"
+    entry.run(configured(f"predictions={frames}", "name=y"))
+    foreign = json.loads((tmp_path / "runs" / "y" / "result.json").read_text())
+    assert foreign["metrics"] == own["metrics"]
+    assert foreign["method"] == "predictions" and foreign["cost"]["seconds_per_frame"] == "not_applicable"
+
+
+def test_foreign_frames_are_judged_strictly(data, configured, tmp_path):
+    folder = tmp_path / "theirs"
+    (folder / "slow").mkdir(parents=True)
+    (folder / "slow" / "0000.png").write_bytes(encode(data.sources[0].hr[0]))
+    with pytest.raises(DataError, match=r"slow/0001\.png"):
+        entry.run(configured(f"predictions={folder}"))
+    assert not (tmp_path / "runs" / "x" / "result.json").exists()
+
+
+def test_data_cut_short_make_the_result_partial(data, configured, tmp_path, capsys):
+    data.short = {"fast": [3, 41]}
+    entry.run(configured())
+    result = read_result(tmp_path)
+    assert result["partial"] is True and result["protocol"]["conformance"] == "partial"
+    assert "fast has 3 of 41 frames" in capsys.readouterr().out
+
+
+def test_other_settings_in_the_same_folder_are_refused(data, configured):
+    entry.run(configured())
+    with pytest.raises(RunError, match=r"protocol\.crop"):
+        entry.run(configured("protocol.crop=4"))
+
+
+@pytest.mark.slow
+def test_bicubic_meets_the_recorded_row_of_vid4(shared, configured, tmp_path):
+    """Every frame and clip mean of Y that is recorded for the first frames, to the last digit given."""
+    yaml = pytest.importorskip("yaml")
+    root = shared / "material" / "vid4"
+    entry.run(configured("data=vid4", f"data.root={root}", "protocol.metrics=[psnr_y,ssim_y]"))
+    result = read_result(tmp_path)
+    for clip, row in yaml.safe_load((root / "bicubic.yaml").read_text()).items():
+        for name, digits in {"psnr_y": 4, "ssim_y": 5}.items():
+            values = result["metrics"][name]["clips"][clip]
+            assert [round(value, digits) for value in values["frames"]] == row[name]
+            assert round(values["mean"], digits) == row["mean"][name]
+    assert result["data"]["short"] == {
+        "calendar": [3, 41],
+        "city": [3, 34],
+        "foliage": [3, 49],
+        "walk": [12, 47],
+    }

@@ -1,0 +1,162 @@
+"""What the whole source tree keeps to: import directions, sizes, docstrings, words."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "src" / "vsrbench"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# What each part of the package may import of the others (itself is always allowed).
+EVERYONE = {"errors"}
+BASE = EVERYONE | {"types"}
+KIT = BASE | {"flow", "nn"}
+ALLOWED = {
+    "__init__": {"compat"},
+    "compat": set(),
+    "errors": set(),
+    "types": EVERYONE,
+    "config": EVERYONE | {"methods"},
+    "runs": EVERYONE | {"__init__"},
+    "flow": BASE,
+    "nn": BASE | {"flow"},
+    "diffusion": KIT,
+    "metrics": BASE | {"flow"},
+    "data": KIT | {"diffusion", "config"},
+    "methods": KIT | {"diffusion"},
+    "training": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "inference", "evaluation"},
+    "inference": KIT | {"diffusion", "methods", "data", "config", "runs"},
+    "evaluation": KIT | {"metrics", "data", "config", "runs"},
+    "reports": EVERYONE | {"evaluation", "training"},  # their records; that none of it needs torch is tested below
+    "cluster": EVERYONE | {"runs", "config"},
+}
+HEAVY = {"torch", "torchvision", "pytorch_lightning", "diffusers", "transformers", "kornia"}
+HEAVY |= {"cv2", "av", "skimage", "wandb", "numpy", "PIL", "safetensors"}
+WORDS = re.compile(r"TODO|FIXME|XXX|/work\b|placeholder|lorem ipsum", re.IGNORECASE)
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+def part(file: Path) -> str:
+    """The top-level module or folder of the package that a file belongs to."""
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(PACKAGE))
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Full names of everything imported below a node, outside ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports are absolute"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        yield from imports(child)
+
+
+def top_level_imports(module: ast.Module) -> set[str]:
+    statements = [n for n in module.body if isinstance(n, ast.Import | ast.ImportFrom)]
+    return {full.split(".")[0] for full in imports(ast.Module(statements, []))}
+
+
+def is_entry_point(file: Path) -> bool:
+    return file.parent == PACKAGE and "__main__" in file.read_text() or file.name == "__main__.py"
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_imports_point_one_way(file: Path) -> None:
+    own = part(file)
+    if own not in ALLOWED:
+        assert is_entry_point(file), f"{name(file)} has no place in the import directions"
+        return
+    used = {full.split(".")[1] for full in imports(tree(file)) if full.startswith("vsrbench.")}
+    assert used <= ALLOWED[own] | {own}
+
+
+def test_nothing_imports_an_entry_point() -> None:
+    entries = {f"vsrbench.{file.stem}" for file in PACKAGE.glob("*.py") if is_entry_point(file)}
+    helpers = {"vsrbench.bench.on_meta"}
+    for file in FILES:
+        if not is_entry_point(file):
+            assert not {f for f in imports(tree(file)) if ".".join(f.split(".")[:2]) in entries} - helpers, name(file)
+
+
+def test_no_method_imports_another() -> None:
+    methods = PACKAGE / "methods"
+    for file in methods.rglob("*.py"):
+        own = file.relative_to(methods).parts[0].removesuffix(".py")
+        prefix = "vsrbench.methods."
+        used = {f.removeprefix(prefix).split(".")[0] for f in imports(tree(file)) if f.startswith(prefix)}
+        assert used <= {own, "base"}, name(file)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_sizes(file: Path) -> None:
+    assert len(file.read_text().splitlines()) <= 400
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno + 1 <= 80, f"{node.name} is too long"
+
+
+def test_entry_points_are_short_and_light() -> None:
+    for file in FILES:
+        if is_entry_point(file):
+            assert len(file.read_text().splitlines()) <= 100, name(file)
+        if is_entry_point(file) or part(file) in {"config", "runs", "errors", "compat", "__init__"}:
+            assert not top_level_imports(tree(file)) & HEAVY, name(file)
+
+
+def test_reports_and_configuration_need_no_torch() -> None:
+    """A login node composes configurations and builds tables; it has no torch and no time for it."""
+    light = [file for file in FILES if part(file) in {"reports", "cluster"} or is_entry_point(file)]
+    modules = ["vsrbench." + name(file).removesuffix(".py").replace("/", ".") for file in light]
+    imported = "\n".join(f"import {module.removesuffix('.__init__')}" for module in modules)
+    code = f"{imported}\nimport sys\nprint(*sorted(set(sys.modules) & {HEAVY - {'numpy', 'PIL'}!r}))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == ""
+
+
+def undocumented(module: ast.Module) -> Iterator[str]:
+    """Public classes and functions without a docstring; a function of a few lines may let its name speak."""
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            short = isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno < 8
+            if ast.get_docstring(node) is None and not short:
+                yield node.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_docstrings(file: Path) -> None:
+    assert ast.get_docstring(tree(file)), "a module says what it is for"
+    assert list(undocumented(tree(file))) == []
+
+
+def test_words() -> None:
+    """No unfinished business and no path of one machine in what the repository holds."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    texts = (".py", ".md", ".yaml", ".toml", ".txt", "Makefile", "run")
+    for line in listed.stdout.splitlines():
+        file = ROOT / line
+        if line.endswith(texts) and file.is_file() and file != Path(__file__).resolve():
+            found = WORDS.search(file.read_text())
+            assert found is None, f"{line}: {found.group()}"
