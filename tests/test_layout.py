@@ -75,7 +75,7 @@ def top_level_imports(module: ast.Module) -> set[str]:
 
 
 def is_entry_point(file: Path) -> bool:
-    return file.parent == PACKAGE and "__main__" in file.read_text() or file.name == "__main__.py"
+    return (file.parent == PACKAGE and "__main__" in file.read_text()) or file.name == "__main__.py"
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)

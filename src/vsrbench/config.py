@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parent
 WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task",)}  # what needs no ``key=``
 FLAGS_WITH_VALUE = (
-    "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--package", "-p", "--info", "-i",
+    "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--info", "-i",
+    "--package", "-p", "--experimental-rerun",
 )  # fmt: skip
 
 
@@ -83,19 +84,23 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
     distributed run are started with the expanded line). A path with ``=`` in it counts as a path where it
     exists or starts with ``/``, ``./`` or ``../``. Raises ConfigError for words and patterns that mean nothing.
     """
-    words, settings = [], []
+    words: list[str] = []
+    settings: list[str] = []
+    flags: list[str] = []  # last: Hydra's parser wants all settings side by side
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        is_word = before not in FLAGS_WITH_VALUE and _is_word(argument, verb)
-        (words if is_word else settings).append(argument)
+        if argument.startswith("-") or (before in FLAGS_WITH_VALUE and "=" not in argument):
+            flags.append(argument)
+        else:
+            (words if _is_word(argument, verb) else settings).append(argument)
     expanded = [_expand_experiments(re.sub(r"^experiment=", "experiments=", a)) for a in settings]
     expanded += _positional(words, verb)
     if not any(a.startswith("verb=") for a in expanded):
         expanded.append(f"verb={verb}")
-    return expanded
+    return expanded + flags
 
 
 def _is_word(argument: str, verb: str) -> bool:
-    if argument.startswith(("-", "~", "+")):
+    if argument.startswith(("~", "+")):
         return False
     is_path = argument.startswith(("/", "./", "../")) or os.path.exists(argument)
     return "=" not in argument or (verb == "upscale" and is_path)

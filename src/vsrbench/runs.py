@@ -123,7 +123,8 @@ def derived_name(settings: dict[str, Any], verb: str) -> str:
     ).hexdigest()
     parts = [] if verb == "train" else [verb]
     foreign = settings.get("predictions")
-    parts += ["frames"] if foreign else [settings["method"]["name"], settings["size"]]
+    sized = [settings["size"]] if settings["supports"]["size"] else []
+    parts += ["frames"] if foreign else [settings["method"]["name"], *sized]
     if verb in ("train", "eval"):
         parts.append(settings["data"]["set"])
     return "-".join([*parts, digest])

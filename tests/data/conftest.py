@@ -9,6 +9,8 @@ def settings():
     """``settings("reds", root, lr="made", ...)``: reading at scale 4 with bicubic LR."""
 
     def make(set_name: str, root=None, **other) -> Settings:
-        return Settings.of({"set": set_name, "root": None if root is None else str(root), "scale": 4, **other}, Bicubic())
+        return Settings.of(
+            {"set": set_name, "root": None if root is None else str(root), "scale": 4, **other}, Bicubic()
+        )
 
     return make

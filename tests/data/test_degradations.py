@@ -41,5 +41,5 @@ def test_overshoot_is_clipped() -> None:
 def test_refuses_what_it_does_not_know() -> None:
     with pytest.raises(ConfigError, match=r"degradation.path=float.*double or uint8"):
         Bicubic("float")
-    with pytest.raises(ConfigError, match="scale=5.*2, 3, 4, 8, 16"):
+    with pytest.raises(ConfigError, match=r"scale=5.*2, 3, 4, 8, 16"):
         Bicubic()(torch.zeros(3, 10, 10, dtype=torch.uint8), 5)

@@ -9,9 +9,12 @@ ALL = {"partition": "all"}
 def test_a_folder_of_clips(make_tree, settings) -> None:
     root = make_tree({"b": 3, "a": 2})
     sources = find(settings("folder", root), ALL).sources
-    assert [(s.name, s.frames, s.has_hr, s.size) for s in sources] == [("a", 2, True, (12, 16)), ("b", 3, True, (12, 16))]
+    assert [(s.name, s.frames, s.has_hr, s.size) for s in sources] == [
+        ("a", 2, True, (12, 16)),
+        ("b", 3, True, (12, 16)),
+    ]
     assert [s.name for s in find(settings("folder", root), {"partition": ["b"]}).sources] == ["b"]
-    with pytest.raises(DataError, match="no clip 'c': it has a, b"):
+    with pytest.raises(DataError, match=r"no clip 'c': it has a, b"):
         find(settings("folder", root), {"partition": "c"})
 
 
@@ -39,16 +42,16 @@ def test_lr_alone(make_tree, settings) -> None:
     root = make_tree({"BIx4/x": 2})
     (source,) = find(settings("folder", root), ALL).sources
     assert not source.has_hr
-    with pytest.raises(DataError, match="data.lr=made does not fit .* no HR"):
+    with pytest.raises(DataError, match=r"data.lr=made does not fit .* no HR"):
         find(settings("folder", root, lr="made"), ALL)
 
 
 def test_what_cannot_be_a_clip(make_tree, settings, tmp_path) -> None:
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match=r"no folder"):
         find(settings("folder", tmp_path / "absent"), ALL)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="neither frames nor clips"):
+    with pytest.raises(DataError, match=r"neither frames nor clips"):
         find(settings("folder", tmp_path / "empty"), ALL)
     root = make_tree({"": 1, "a": 1})
-    with pytest.raises(DataError, match="frames .*and folders"):
+    with pytest.raises(DataError, match=r"frames .*and folders"):
         find(settings("folder", root), ALL)

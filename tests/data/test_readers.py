@@ -38,13 +38,13 @@ def test_broken_numbering_names_the_file(tmp_path, names: list[str], message: st
 
 def test_a_missing_first_frame_is_a_hole(tmp_path) -> None:
     touch(tmp_path, "00000001.png", "00000002.png")
-    with pytest.raises(DataError, match="00000000.png is missing"):
+    with pytest.raises(DataError, match=r"00000000.png is missing"):
         list_frames(tmp_path, firsts=[0])
     assert list_frames(tmp_path, firsts=[0, 1]).first == 1
 
 
 def test_no_folder(tmp_path) -> None:
-    with pytest.raises(DataError, match="no folder .*absent"):
+    with pytest.raises(DataError, match=r"no folder .*absent"):
         list_frames(tmp_path / "absent")
 
 
@@ -90,7 +90,7 @@ def test_a_truncated_image_is_named(tmp_path, suffix: str) -> None:
 def test_what_is_no_image_is_named(tmp_path) -> None:
     (tmp_path / "text.png").write_text("not an image")
     for read in (read_image, image_size):
-        with pytest.raises(DataError, match="text.png"):
+        with pytest.raises(DataError, match=r"text.png"):
             read(tmp_path / "text.png")
-    with pytest.raises(DataError, match="no such image"):
+    with pytest.raises(DataError, match=r"no such image"):
         read_image(tmp_path / "absent.png")

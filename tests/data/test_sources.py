@@ -58,7 +58,7 @@ def test_only_the_frames_asked_for_are_read(make_tree) -> None:
     (root / "hr/00000002.png").write_bytes(b"broken")
     clip = source(root)
     assert clip.read(0, 2).frames == 2
-    with pytest.raises(DataError, match="00000002.png"):
+    with pytest.raises(DataError, match=r"00000002.png"):
         clip.read(0, 3)
 
 
@@ -66,13 +66,13 @@ def test_sizes_that_do_not_fit_the_scale(make_tree) -> None:
     root = make_tree({"hr": 1})
     make_tree({"lr": 1}, size=(24, 32))
     for use in (lambda s: s.size, lambda s: s.read(0, 1)):
-        with pytest.raises(DataError, match="00000000.png do not fit scale=4: HR 64x48, LR 32x24 instead of 16x12"):
+        with pytest.raises(DataError, match=r"00000000.png do not fit scale=4: HR 64x48, LR 32x24 instead of 16x12"):
             use(source(root, "lr"))
 
 
 def test_hr_that_is_no_multiple_of_the_scale(make_tree) -> None:
     root = make_tree({"hr": 1}, size=(50, 67))
-    with pytest.raises(DataError, match="67x50, no multiple of scale=4.*crop_to_multiple"):
+    with pytest.raises(DataError, match=r"67x50, no multiple of scale=4.*crop_to_multiple"):
         source(root).read(0, 1)
     cropped = source(root, crop_to_multiple=True)
     whole = torch.from_numpy(read_image(root / "hr/00000000.png").copy()).permute(2, 0, 1)
@@ -84,14 +84,14 @@ def test_hr_that_is_no_multiple_of_the_scale(make_tree) -> None:
 def test_frames_of_different_size(make_tree) -> None:
     root = make_tree({"hr": 1})
     make_tree({"hr": 1}, size=(24, 32), first=1)
-    with pytest.raises(DataError, match="different sizes"):
+    with pytest.raises(DataError, match=r"different sizes"):
         source(root).read(0, 2)
 
 
 def test_hr_and_lr_are_paired_by_name(make_tree) -> None:
     root = make_tree({"hr": 3})
     make_tree({"lr": 2}, size=(12, 16))
-    with pytest.raises(DataError, match="lr has no frame 00000002, which .*hr has"):
+    with pytest.raises(DataError, match=r"lr has no frame 00000002, which .*hr has"):
         source(root, "lr")
 
 
@@ -101,5 +101,5 @@ def test_a_clip_can_be_cut(make_tree) -> None:
     short = clip.first(2)
     assert (short.frames, short.scored, clip.frames, clip.scored) == (2, [1], 4, [1, 3])
     assert clip.first(None) is clip
-    with pytest.raises(DataError, match="000 has 2 frames"):
+    with pytest.raises(DataError, match=r"000 has 2 frames"):
         short.read(0, 3)

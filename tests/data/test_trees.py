@@ -27,7 +27,12 @@ def names(set_name: str, partition, root=None) -> list[str]:
 def test_reds_partitions_have_their_known_sizes(partition: str, count: int) -> None:
     clips = names("reds", partition)
     assert len(clips) == len(set(clips)) == count
-    assert partition == "all" or not partition.endswith("_train") or partition == "official_train" or not {*REDS4} & {*clips}
+    assert (
+        partition == "all"
+        or not partition.endswith("_train")
+        or partition == "official_train"
+        or not {*REDS4} & {*clips}
+    )
 
 
 def test_partitions_are_composed_from_names_ranges_and_others() -> None:
@@ -37,15 +42,20 @@ def test_partitions_are_composed_from_names_ranges_and_others() -> None:
     assert names("vid4", ["walk", "city"]) == ["walk", "city"]
 
 
-@pytest.mark.parametrize(("set_name", "partition"), [("reds", "reds5"), ("reds", "270"), ("vid4", "rocket"), ("vimeo", "test")])
+@pytest.mark.parametrize(
+    ("set_name", "partition"), [("reds", "reds5"), ("reds", "270"), ("vid4", "rocket"), ("vimeo", "test")]
+)
 def test_an_unknown_partition_lists_the_known(set_name: str, partition: str) -> None:
-    with pytest.raises(DataError, match=f"{set_name} has no partition or clip '{partition}': .*{[*load_list(set_name)['partitions']][0]}"):
+    with pytest.raises(
+        DataError,
+        match=f"{set_name} has no partition or clip '{partition}': .*{next(iter(load_list(set_name)['partitions']))}",
+    ):
         names(set_name, partition)
 
 
 def test_an_empty_partition() -> None:
     for nothing in ([], None, "", "reds4 without reds4"):
-        with pytest.raises(DataError, match="is empty: use one of all, reds4"):
+        with pytest.raises(DataError, match=r"is empty: use one of all, reds4"):
             names("reds", nothing)
 
 
@@ -87,38 +97,38 @@ def test_absent_and_short_clips_are_listed(make_tree, settings) -> None:
 def test_a_hole_is_an_error(make_tree, settings) -> None:
     root = make_tree({"train_sharp/000": 5})
     (root / "train_sharp/000/00000002.png").unlink()
-    with pytest.raises(DataError, match="000/00000002.png is missing"):
+    with pytest.raises(DataError, match=r"000/00000002.png is missing"):
         find(settings("reds", root), {"partition": "reds4"})
 
 
 def test_missing_first_and_surplus_frames_are_errors(make_tree, settings) -> None:
     root = make_tree({"train_sharp/000": 3}, first=1)
-    with pytest.raises(DataError, match="000/00000000.png is missing"):
+    with pytest.raises(DataError, match=r"000/00000000.png is missing"):
         find(settings("reds", root), {"partition": "000"})
     root = make_tree({"GT/city": 35}, size=(4, 4))
-    with pytest.raises(DataError, match="city has 35 frames, the data set's clip has 34"):
+    with pytest.raises(DataError, match=r"city has 35 frames, the data set's clip has 34"):
         find(settings("vid4", root), {"partition": "all"})
 
 
 def test_nothing_there(tmp_path, settings) -> None:
-    with pytest.raises(DataError, match="no folder .*absent.*data check data=reds"):
+    with pytest.raises(DataError, match=r"no folder .*absent.*data check data=reds"):
         find(settings("reds", tmp_path / "absent"), {"partition": "reds4"})
-    with pytest.raises(DataError, match="none of the 4 clips of reds reds4"):
+    with pytest.raises(DataError, match=r"none of the 4 clips of reds reds4"):
         find(settings("reds", tmp_path), {"partition": "reds4"})
-    with pytest.raises(DataError, match="data=vimeo needs data.root"):
+    with pytest.raises(DataError, match=r"data=vimeo needs data.root"):
         find(settings("vimeo"), {"partition": "sep_testlist"})
 
 
 def test_lr_must_be_there_for_all_clips_or_for_none(make_tree, settings) -> None:
     root = make_tree({"train_sharp/000": 2, "train_sharp/011": 2})
-    with pytest.raises(DataError, match="clip 000 has no LR frames"):
+    with pytest.raises(DataError, match=r"clip 000 has no LR frames"):
         find(settings("reds", root, lr="disk"), {"partition": "reds4"})
     make_tree({"train_sharp_bicubic/X4/000": 2}, size=(12, 16))
-    with pytest.raises(DataError, match="clip 011 has no LR frames.*data.lr=made"):
+    with pytest.raises(DataError, match=r"clip 011 has no LR frames.*data.lr=made"):
         find(settings("reds", root), {"partition": "reds4"})
     assert find(settings("reds", root, lr="made"), {"partition": "reds4"}).sources[0].lr_files is None
     make_tree({"train_sharp_bicubic/X4/020": 2}, size=(12, 16))
-    with pytest.raises(DataError, match="clip 020 has LR but no HR"):
+    with pytest.raises(DataError, match=r"clip 020 has LR but no HR"):
         find(settings("reds", root), {"partition": "reds4"})
 
 
@@ -151,13 +161,13 @@ def test_vimeo_follows_the_list_and_scores_the_centre(make_tree, settings, hr: s
 
 def test_vimeo_lists_are_needed_and_checked(make_tree, settings) -> None:
     root = vimeo(make_tree)
-    with pytest.raises(DataError, match="no list .*sep_trainlist.txt"):
+    with pytest.raises(DataError, match=r"no list .*sep_trainlist.txt"):
         find(settings("vimeo", root), {"partition": "sep_trainlist"})
     (root / "sep_trainlist.txt").write_text("\n")
-    with pytest.raises(DataError, match="sep_trainlist.txt is empty"):
+    with pytest.raises(DataError, match=r"sep_trainlist.txt is empty"):
         find(settings("vimeo", root), {"partition": "sep_trainlist"})
     (root / "sep_testlist.txt").write_text("00001/0002\n" * 7825)
-    with pytest.raises(DataError, match="7825 lines, the official list has 7824"):
+    with pytest.raises(DataError, match=r"7825 lines, the official list has 7824"):
         find(settings("vimeo", root), {"partition": "sep_testlist"})
 
 
@@ -181,9 +191,9 @@ def test_real_vid4_is_cut_short(shared, settings) -> None:
 
 
 def test_unknown_set_and_settings(settings) -> None:
-    with pytest.raises(ConfigError, match="data.set=redz: use one of .*reds"):
+    with pytest.raises(ConfigError, match=r"data.set=redz: use one of .*reds"):
         find(settings("redz"), {"partition": "all"})
-    with pytest.raises(ConfigError, match="data.lr=maybe: use one of auto, disk, made"):
+    with pytest.raises(ConfigError, match=r"data.lr=maybe: use one of auto, disk, made"):
         settings("reds", lr="maybe")
 
 

@@ -63,10 +63,10 @@ def test_real_videos(shared) -> None:
 
 
 def test_broken_files_are_named(tmp_path, film) -> None:
-    with pytest.raises(DataError, match="no video file .*absent.mp4"):
+    with pytest.raises(DataError, match=r"no video file .*absent.mp4"):
         VideoReader(tmp_path / "absent.mp4")
     (tmp_path / "text.mp4").write_text("no video")
-    with pytest.raises(DataError, match="text.mp4 as a video"):
+    with pytest.raises(DataError, match=r"text.mp4 as a video"):
         _ = VideoReader(tmp_path / "text.mp4").count
-    with pytest.raises(DataError, match="film.mkv ends at frame 20"):
+    with pytest.raises(DataError, match=r"film.mkv ends at frame 20"):
         VideoReader(film)[FRAMES]

@@ -17,7 +17,7 @@ SWITCHES = {
     "split": "test",
     "scale": 2,
     "degradation": {"_target_": "some.Class", "name": "bicubic"},
-    "metrics": ["psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "consistency"],
+    "metrics": ["psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "sharpness", "consistency"],
     "perceptual": [],
     "quantisation": "round_half_up",
     "luma": "bt601_studio",

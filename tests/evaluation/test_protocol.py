@@ -11,7 +11,7 @@ def test_the_shipped_protocol_states_every_switch():
     cfg = compose(["method=bicubic"], verb="eval")
     protocol = Protocol.from_config(OmegaConf.to_container(cfg.protocol, resolve=True))
     assert protocol.id == "vsrbench"
-    assert protocol.metrics == ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "consistency")
+    assert protocol.metrics == ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "sharpness", "consistency")
     assert protocol.scale == cfg.scale and protocol.degradation["name"] == cfg.degradation.name
 
 

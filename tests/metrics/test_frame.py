@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from vsrbench.errors import DataError
-from vsrbench.metrics.frame import luma, psnr, quantise, ssim
+from vsrbench.metrics.frame import luma, psnr, quantise, sharpness, ssim
 
 
 def images(seed: int = 0, size: tuple[int, int] = (40, 48)) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,3 +141,18 @@ def test_meets_the_recorded_values_of_real_frames(shared):
         assert round(ssim(out, hr).item(), 5) == row["ssim_rgb"][number]
         assert round(psnr(luma(out), luma(hr)).item(), 4) == row["psnr_y"][number]
         assert round(ssim(luma(out), luma(hr)).item(), 5) == row["ssim_y"][number]
+
+
+class TestSharpness:
+    def test_is_one_for_the_reference_itself(self):
+        image = torch.rand(1, 9, 11)
+        assert sharpness(image, image).item() == pytest.approx(1)
+
+    def test_grows_with_the_square_of_the_contrast_and_ignores_brightness(self):
+        image = torch.rand(1, 9, 11)
+        assert sharpness(2 * image + 30, image).item() == pytest.approx(4)
+
+    def test_falls_when_an_image_is_blurred(self):
+        image = torch.rand(1, 16, 16)
+        blurred = torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1)
+        assert sharpness(blurred, image) < 0.5

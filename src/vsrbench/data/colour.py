@@ -21,12 +21,7 @@ MATRICES = {
 }
 UNTAGGED = (0, 2, 3)  # RGB, unspecified, reserved
 # swscale's own default takes the nearest chroma sample and truncates: every value comes out about 1 too dark.
-EXACT = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
 
 @dataclass(frozen=True)
@@ -55,15 +50,14 @@ class Colour:
                 "convert the file to BT.709"
             )
         tags = (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
-        filled = [
-            u if tag in UNTAGGED else tag for tag, u in zip(tags, vars(usual).values(), strict=True)
-        ]
+        filled = [u if tag in UNTAGGED else tag for tag, u in zip(tags, vars(usual).values(), strict=True)]
         return cls(*filled)
 
 
 def depth(pixel_format: str) -> int:
     """Bits per value of a pixel format such as ``yuv420p10le``."""
-    return max(part.bits for part in av.VideoFormat(pixel_format, 16, 16).components)
+    layout = av.VideoFormat(pixel_format, 16, 16)
+    return max(part.bits for part in layout.components)
 
 
 def read_rgb(frame: Any, colour: Colour) -> np.ndarray:

@@ -25,7 +25,7 @@ def read_image(path: str | Path) -> np.ndarray:
         with Image.open(path) as image:
             _check_kind(image, path)
             image.load()
-            values = np.asarray(image)
+            values = np.array(image)
     except FileNotFoundError as error:
         raise DataError(f"no such image: {path}") from error
     except (OSError, SyntaxError, UnidentifiedImageError) as error:

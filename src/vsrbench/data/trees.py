@@ -11,7 +11,7 @@ import yaml
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.readers import FrameFiles, list_frames
 from vsrbench.data.sources import FolderSource
-from vsrbench.errors import ConfigError, DataError
+from vsrbench.errors import DataError
 
 LISTS = Path(__file__).parent / "lists"
 SETS = ("reds", "vimeo", "vid4")
@@ -186,8 +186,6 @@ def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> 
     if not names:
         raise DataError(f"the list {path} is empty: it should have {entry['clips']} lines; fetch it again")
     if len(names) > entry["clips"]:
-        raise ConfigError(
-            f"{path} has {len(names)} lines, the official list has {entry['clips']}: use the official one"
-        )
+        raise DataError(f"{path} has {len(names)} lines, the official list has {entry['clips']}: use the official one")
     missing = entry["clips"] - len(names)
     return names, [f"{missing} clips that {path.name} does not list"] if missing else []

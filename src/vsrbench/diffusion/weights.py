@@ -102,9 +102,10 @@ def encode_empty_prompt(folder: Path) -> Tensor:
     """ "" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
+    kind: Any = CLIPTextModel
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-        model, report = CLIPTextModel.from_pretrained(str(folder / "text_encoder"), output_loading_info=True)
+        model, report = kind.from_pretrained(str(folder / "text_encoder"), output_loading_info=True)
     except (RuntimeError, OSError, ValueError) as error:
         raise WeightsError(
             f"{folder}: the text encoder cannot be loaded ({_first_line(error)}); it needs text_encoder/ and tokenizer/"

@@ -8,7 +8,7 @@ from typing import Any
 
 from vsrbench.errors import ConfigError
 
-METRICS = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "consistency")
+METRICS = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "sharpness", "consistency")
 
 # What each switch may be. A single value is stated all the same: a result must say which it was.
 CHOICES = {

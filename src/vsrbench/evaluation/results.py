@@ -52,7 +52,7 @@ def assemble(
     result = {
         "schema": SCHEMA,
         "method": "predictions" if foreign else settings["method"]["name"],
-        "size": None if foreign else settings["size"],
+        "size": None if foreign or not settings["supports"]["size"] else settings["size"],
         "variant": None if foreign else settings["variant"],
         "predictions": str(settings["predictions"]) if foreign else None,
         "protocol": {
@@ -126,7 +126,9 @@ def show(result: dict[str, Any], console: "Console | None" = None) -> None:
     """Print the means per clip as a table, then what a reader must know: missing data, reasons, warnings."""
     from rich.console import Console
 
-    console = console or Console(width=None)
+    console = console or Console()
+    if not console.is_terminal:  # a log file has no width of its own
+        console = Console(file=console.file, width=120)
     console.print(_table(result), soft_wrap=False)
     for line in notes(result):
         console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -14,7 +14,7 @@ from vsrbench.evaluation import frames as reading
 from vsrbench.evaluation.motion import consistency
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value, mean, number, unavailable
-from vsrbench.metrics.frame import luma, psnr, quantise, ssim
+from vsrbench.metrics.frame import luma, psnr, quantise, sharpness, ssim
 from vsrbench.metrics.perceptual import Perceptual, create
 from vsrbench.types import Progress
 
@@ -131,6 +131,8 @@ def _frame_values(out: Tensor, truth: Tensor | None, protocol: Protocol, nets: N
 
 
 def _paired(name: str, out: Tensor, truth: Tensor, crop: int) -> float:
+    if name == "sharpness":
+        return float(sharpness(luma(out), luma(truth), crop))
     metric, channel = name.split("_")
     if channel == "y":
         out, truth = luma(out), luma(truth)

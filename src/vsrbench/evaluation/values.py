@@ -23,7 +23,7 @@ def number(value: float, what: str) -> Value:
     if math.isnan(value):
         return unavailable(f"{what} is not a number")
     if math.isinf(value):
-        return unavailable(f"{what} is infinite: the frame equals the ground truth")
+        return unavailable(f"{what} is infinite: the frame equals the ground truth, or the reference is flat")
     return value
 
 

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def upscale_padded(
-    method: "Method", clip: Clip, noise: "NoiseSource", progress: Progress | None = None
-) -> Tensor:
+def upscale_padded(method: "Method", clip: Clip, noise: "NoiseSource", progress: Progress | None = None) -> Tensor:
     """``method.upscale`` for LR of any size, on the method's device: (B,T,3,s*h,s*w) float32 in [0,1], on the CPU.
 
     ``hr`` is left out of what the method sees.

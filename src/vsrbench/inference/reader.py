@@ -42,14 +42,15 @@ class VideoStream:
     """Frames of FFmpeg's choice among a file's video streams, upright, in any bit depth.
 
     name: the file's stem; size: (h,w) after turning; look: see ``Look``; estimate: number of frames as far as
-    the file says; count: frames decoded so far. Memory holds the frames between two reads' bounds only.
+    the file says; count: frames decoded so far; ended: there are no more. Memory holds the frames between two reads' bounds only.
     Raises DataError for what is no video, holds no frame, or breaks off, naming the frame.
     """
 
     frames = None  # known at the end only: what headers say is often wrong or absent
 
     def __init__(self, path: Path, scale: int) -> None:
-        self.path, self.name, self.scale, self.count = path, path.stem, scale, 0
+        self.path, self.name, self.scale = path, path.stem, scale
+        self.count, self.ended = 0, False
         self._container, self._stream = open_stream(path)
         self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         self._kept: deque[tuple[np.ndarray, Moment]] = deque()
@@ -101,9 +102,6 @@ class VideoStream:
         """When a frame of the last read is shown; the first one of the file at its own time, mostly 0."""
         return self._kept[number - (self.count - len(self._kept))][1]
 
-    def close(self) -> None:
-        self._container.close()
-
     def _decode(self) -> Iterator[Any]:
         try:
             for packet in self._container.demux(self._stream):
@@ -113,6 +111,7 @@ class VideoStream:
         stated = self._stated_length()
         if stated and self.count and stated - sum(self._kept[-1][1]) > CUT_SHORT + 2 / self._rate:
             raise self._broken(f"its header promises {float(stated):.1f} seconds")
+        self.ended = True
 
     def _broken(self, reason: str) -> DataError:
         remedy = "fetch it again"

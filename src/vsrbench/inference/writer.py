@@ -17,7 +17,6 @@ from vsrbench.data.colour import depth, write_rgb
 from vsrbench.errors import ConfigError, DataError, RunError
 from vsrbench.inference.reader import Look, Moment
 
-SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 # The settings that each encoder understands; others take their own defaults.
 QUALITY = {
     "libx264": ("crf", "preset"),
@@ -41,9 +40,6 @@ class Audio:
         while self._next is not None and (time is None or self._next.pts * self._next.time_base < time):
             packet, self._next = self._next, next(self._packets, None)
             yield packet
-
-    def close(self) -> None:
-        self._container.close()
 
     def _demux(self) -> Iterator[Any]:
         for packet in self._container.demux(self.stream):
@@ -80,10 +76,8 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None:
-                self._publish()
-        finally:
             self._container.close()
+        finally:
             self._temporary.unlink(missing_ok=True)
 
     def write(self, frame: Tensor, moment: Moment) -> None:
@@ -98,12 +92,16 @@ class VideoWriter:
         self.written += 1
 
     def finish(self, cut: bool) -> None:
-        """Encode what the encoder holds back and end the file; ``cut`` ends the audio with the last frame."""
+        """Complete the file and give it its name; ``cut`` ends the audio with the last frame."""
         self._mux(None)
         self._copy_audio(self._end if cut else None)
         if self._packets != self.written:
             raise RunError(f"{self.path}: {self.written} frames became {self._packets}: choose another video.codec")
         self._container.close()
+        os.chmod(self._temporary, 0o644)
+        with open(self._temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self._temporary, self.path)
 
     def _open(self, size: tuple[int, int], settings: Any) -> None:
         codec = encoder(settings["codec"], self.path)
@@ -147,7 +145,9 @@ class VideoWriter:
                 self._container.mux(packet)
                 self._packets += 1
         except OSError as error:
-            raise RunError(f"cannot write {self.path} ({error.strerror}): free space or choose another folder") from error
+            raise RunError(
+                f"cannot write {self.path} ({error.strerror}): free space or choose another folder"
+            ) from error
 
     def _copy_audio(self, until: Fraction | None) -> None:
         if self._track is None or self.audio is None:
@@ -155,12 +155,6 @@ class VideoWriter:
         for packet in self.audio.until(until):
             packet.stream = self._track
             self._container.mux(packet)
-
-    def _publish(self) -> None:
-        os.chmod(self._temporary, 0o644)
-        with open(self._temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._temporary, self.path)
 
 
 def reserve(path: Path) -> Path:

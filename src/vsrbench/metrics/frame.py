@@ -61,6 +61,18 @@ def ssim(a: Tensor, b: Tensor, border: int = 0) -> Tensor:
     return values.mean(dim=(-3, -2, -1)).reshape(a.shape[:-3])
 
 
+def sharpness(a: Tensor, b: Tensor, border: int = 0) -> Tensor:
+    """Gradient energy of ``a`` relative to that of the reference ``b``; 1 is as sharp as the reference.
+
+    Mean squared differences of neighbouring pixels, across plus down. ours: it counts wrong detail like right
+    detail, so it says something only beside PSNR. a, b: (...,C,H,W). Returns float64 (...); infinite where
+    the reference is flat. Raises DataError for shapes that differ.
+    """
+    a, b = _prepared(a, b, border, smallest=2)
+    energy = [sum(x.diff(dim=d).square().mean(dim=(-3, -2, -1)) for d in (-1, -2)) for x in (a, b)]
+    return torch.as_tensor(energy[0]) / torch.as_tensor(energy[1])
+
+
 def _prepared(a: Tensor, b: Tensor, border: int, smallest: int) -> tuple[Tensor, Tensor]:
     """Both in float64 without the border."""
     if a.shape != b.shape or a.ndim < 3:

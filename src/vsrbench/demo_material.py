@@ -1,0 +1,78 @@
+"""What the demo is made from besides run folders: ground truth as PNG files, and a short film with a tone."""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from torch import Tensor
+
+from vsrbench.data.colour import Colour
+from vsrbench.data.sources import Source
+from vsrbench.evaluation.frames import encode
+from vsrbench.inference.reader import Look, Moment
+from vsrbench.inference.writer import Audio, VideoWriter
+from vsrbench.runs import write_atomic
+
+RATE = Fraction(25)
+PITCH, SAMPLES = 440, 48_000  # Hz
+
+
+def save_truth(sources: Sequence[Source], folder: Path) -> None:
+    """Write the HR frames as ``<folder>/<clip>/<frame>.png``; files that are there are kept."""
+    for source in sources:
+        paths = [folder / source.name / f"{stem}.png" for stem in source.frame_names]
+        if not all(path.is_file() for path in paths):
+            frames = source.read(0, source.frames).hr
+            assert frames is not None, "the sample has ground truth"
+            for path, frame in zip(paths, frames[0], strict=True):
+                write_atomic(path, encode(frame))
+
+
+def there_and_back(frames: Tensor, times: int) -> Tensor:
+    """(T,...) played forwards and backwards ``times`` times, without a jump: a longer film from a short clip."""
+    last = frames.shape[0] - 1
+    order = [*range(last + 1), *range(last - 1, 0, -1)] * times
+    return frames[order]
+
+
+def save_film(path: Path, frames: Tensor, settings: Any) -> None:
+    """Frames (T,3,h,w) in [0,1] as a video with a tone. settings: the config node ``video``."""
+    size = (frames.shape[2], frames.shape[3])
+    look = Look(RATE, 1 / RATE, Fraction(1), Colour.usual(size[0]), bits=8)
+    with tempfile.TemporaryDirectory() as folder:
+        save_tone(Path(folder) / "tone.mp4", float(len(frames) / RATE))
+        audio = Audio(Path(folder) / "tone.mp4")
+        with VideoWriter(path, size, look, settings, audio) as writer:
+            for number, frame in enumerate(frames):
+                writer.write(frame, Moment(number / RATE, 1 / RATE))
+            writer.finish(cut=False)
+        audio.close()
+
+
+def save_tone(path: Path, seconds: float) -> None:
+    """A quiet sine tone, AAC."""
+    wave = 0.05 * np.sin(2 * np.pi * PITCH * np.arange(round(seconds * SAMPLES)) / SAMPLES)
+    sound = av.AudioFrame.from_ndarray(wave.astype(np.float32)[None], format="fltp", layout="mono")
+    sound.sample_rate = SAMPLES
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("aac", rate=SAMPLES, layout="mono")
+        for packet in [*stream.encode(sound), *stream.encode(None)]:
+            file.mux(packet)
+
+
+def facts(path: Path) -> dict[str, str]:
+    """Size, frames, rate and audio of a video file as a reader sees them; equal audio has an equal fingerprint."""
+    with av.open(str(path)) as file:
+        video = file.streams.video[0]
+        frames = sum(1 for _ in file.decode(video))
+        found = {"size": f"{video.width}x{video.height}", "frames": str(frames), "rate": f"{video.average_rate}/s"}
+    with av.open(str(path)) as file:
+        packets = [bytes(packet) for packet in file.demux(audio=0)] if file.streams.audio else []
+        codec = file.streams.audio[0].codec_context.name if file.streams.audio else "none"
+    digest = hashlib.blake2b(b"".join(packets), digest_size=4).hexdigest()
+    return found | {"audio": f"{codec}, fingerprint {digest}" if packets else codec}

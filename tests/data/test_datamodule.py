@@ -1,0 +1,104 @@
+import pytest
+
+from vsrbench.config import build, compose
+from vsrbench.data.datamodule import VideoData
+from vsrbench.errors import ConfigError, DataError
+from vsrbench.types import Clip
+
+TRAIN = ["train.crop=8", "train.frames=2", "train.batch=2", "train.samples_per_epoch=8", "data.workers=0"]
+
+
+def data(*overrides: str) -> VideoData:
+    return build(compose([*TRAIN, *overrides]).data)
+
+
+def reds(make_tree) -> str:
+    return str(make_tree({"train/train_sharp/000": 4, "train/train_sharp/001": 4, "val/val_sharp/003": 3}))
+
+
+@pytest.mark.parametrize("name", ["sample", "photos", "reds", "vimeo", "vid4", "folder", "video"])
+def test_every_data_set_composes_and_reads_nothing_early(name: str) -> None:
+    built = data(f"data={name}", "data.root=absent")
+    assert built.settings.set == name
+    assert built.settings.pairing.scale == 4
+    assert set(built.splits) == {"train", "val", "test"}
+
+
+def stream(module: VideoData, batches: int) -> list[Clip]:
+    found: list[Clip] = []
+    loader = module.train_dataloader()
+    while len(found) < batches:
+        found += list(loader)
+    return found[:batches]
+
+
+def test_a_resumed_run_sees_what_it_would_have_seen(make_tree) -> None:
+    root = reds(make_tree)
+    whole = stream(data("data=reds", f"data.root={root}"), 10)
+    resumed = data("data=reds", f"data.root={root}")
+    resumed.first_sample = 6
+    for expected, got in zip(whole[3:], stream(resumed, 7), strict=True):
+        assert got.name == expected.name
+        assert got.lr.equal(expected.lr)
+
+
+def test_workers_change_nothing(make_tree) -> None:
+    root = reds(make_tree)
+    alone, helped = (stream(data("data=reds", f"data.root={root}", f"data.workers={n}"), 3) for n in (0, 2))
+    for one, other in zip(alone, helped, strict=True):
+        assert one.name == other.name
+        assert one.hr.equal(other.hr)
+
+
+class FakeTrainer:
+    def __init__(self, rank: int) -> None:
+        self.global_rank, self.world_size = rank, 2
+
+
+def test_ranks_share_a_global_step(make_tree) -> None:
+    root = reds(make_tree)
+    alone = stream(data("data=reds", f"data.root={root}", "train.batch=4"), 4)
+    shares = []
+    for rank in (0, 1):
+        module = data("data=reds", f"data.root={root}")
+        module.trainer = FakeTrainer(rank)
+        shares.append(stream(module, 4))
+    for step, batch in enumerate(alone):
+        together = sorted(n for share in shares for n in share[step].name)
+        assert together == sorted(batch.name)
+
+
+def test_batches_and_validation_clips(make_tree) -> None:
+    module = data("data=reds", f"data.root={reds(make_tree)}", "data.splits.val={partition: official_val, frames: 2}")
+    (batch, *_) = module.train_dataloader()
+    assert batch.lr.shape == (2, 2, 3, 8, 8)
+    assert module.samples_per_epoch == 8
+    (clip,) = module.val_dataloader()
+    assert (clip.name, clip.lr.shape) == (["243"], (1, 2, 3, 12, 16))
+    assert module.coverage("val")["short"] == {"243": [2, 100]}
+    assert len(module.coverage("val")["absent"]) == 29
+
+
+def test_an_epoch_of_photographs_counts_paths(make_tree) -> None:
+    root = make_tree({"": 2}, size=(64, 64))
+    module = data("data=photos", f"data.root={root}", "train.samples_per_epoch=null", "data.splits.val=null")
+    assert module.samples_per_epoch == 40
+    assert module.clips("val") == []
+    assert list(module.val_dataloader()) == []
+
+
+def test_what_a_data_set_does_not_have(make_tree) -> None:
+    module = data("data=vid4", f"data.root={make_tree({'GT/city': 2})}")
+    with pytest.raises(DataError, match=r"data=vid4 has no training split"):
+        module.train_dataloader()
+    with pytest.raises(ConfigError, match=r"no split 'tset': it has train, val, test"):
+        module.clips("tset")
+    with pytest.raises(DataError, match=r"no folder"):
+        data("data=reds", "data.root=absent").clips("test")
+    with pytest.raises(ConfigError, match=r"train.crop=0"):
+        data("train.crop=0")
+
+
+def test_absent_training_clips_are_said(make_tree, caplog) -> None:
+    data("data=reds", f"data.root={reds(make_tree)}").train_dataloader()
+    assert "training without 264 absent clips, the first is 002" in caplog.text

@@ -1,0 +1,266 @@
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vsrbench import config
+from vsrbench.config import build, compose, expand_arguments
+from vsrbench.errors import ConfigError, WeightsError
+
+CONF = config.home() / "conf"
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def refused(*overrides: str, verb: str = "train") -> str:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides, verb)
+    return str(caught.value)
+
+
+# --- composing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", options("method"))
+def test_every_method_size_and_data_set_composes(method: str) -> None:
+    sizes = compose([f"method={method}"], verb="eval").supports.size
+    for size, data in itertools.product(sizes, options("data")):
+        cfg = compose([f"method={method}", f"size={size}", f"data={data}"], verb="eval")
+        assert (cfg.method.name, cfg.size, cfg.data.set) == (method, size, data)
+
+
+@pytest.mark.parametrize("group", ["sampler", "degradation", "protocol", "trainer", "logger", "debug", "flow"])
+def test_every_option_of_a_group_composes(group: str) -> None:
+    for option in options(group):
+        compose([f"{group}={option}", "size=paper"])
+
+
+@pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpmpp"])
+@pytest.mark.parametrize("method", ["ldm", "dgaf"])
+def test_sampler_choice_keeps_what_the_size_set(method: str, kind: str) -> None:
+    before = compose([f"method={method}", "size=mini"]).sampler
+    after = compose([f"method={method}", "size=mini", f"sampler={kind}"]).sampler
+    assert after == {**before, "kind": kind}
+    assert compose([f"method={method}", f"sampler={kind}", "sampler.steps=7"]).sampler.steps == 7
+
+
+def test_flow_follows_the_size_and_can_be_replaced() -> None:
+    assert compose(["size=tiny"]).flow._target_.endswith("DIS")
+    assert compose(["size=paper"]).flow._target_.endswith("RAFT")
+    assert compose(["size=paper", "flow=exact"]).method.flow._target_.endswith("Exact")
+
+
+def test_every_experiment_composes() -> None:
+    for file in sorted((CONF / "experiments").glob("*/*.yaml")):
+        name = f"{file.parent.name}/{file.stem}"
+        cfg = compose([f"experiments={name}"], verb=compose([f"experiments={name}"], verb="eval").command or "train")
+        assert cfg == compose([f"experiment={name}"], verb=cfg.verb), "experiment= means experiments="
+
+
+def test_the_command_line_comes_last() -> None:
+    assert compose(["size=paper", "train.crop=24", "optimiser.lr=1"]).train.crop == 24
+    assert compose(["debug=limit", "trainer.max_steps=9"]).trainer.max_steps == 9
+
+
+def test_papers_values_are_the_defaults_at_size_paper() -> None:
+    """DGAF-VSR Sec. 5.1 and Supp. 7."""
+    cfg = compose(["method=dgaf", "size=paper"])
+    assert (cfg.sampler.kind, cfg.sampler.steps, cfg.sampler.start) == ("ddpm", 50, "noise")
+    assert (cfg.optimiser._target_, cfg.optimiser.lr) == ("torch.optim.Adam", 5e-5)
+    assert (cfg.train.crop, cfg.train.effective_batch, cfg.train.flip) == (64, 32, True)
+    assert (cfg.method.rescale, cfg.method.flow_input) == (4, "nearest")
+    assert dict(cfg.method.objective) == {"prediction": 1.0}
+
+
+def test_composing_inside_a_running_hydra_command() -> None:
+    first = compose(["method=bicubic"], verb="eval")
+    assert compose(["method=bicubic"], verb="eval") == first
+
+
+# --- early checks --------------------------------------------------------------------------------
+
+
+def test_unknown_key_and_option() -> None:
+    from hydra.errors import ConfigCompositionException, MissingConfigException
+
+    with pytest.raises(ConfigCompositionException, match="no_such_key"):
+        compose(["no_such_key=1"])
+    with pytest.raises(ConfigCompositionException, match=r"trainer\.max_step"):
+        compose(["trainer.max_step=5"])
+    for option in ("method=no_such", "size=no_such", "data=no_such"):
+        with pytest.raises(MissingConfigException, match="no_such"):
+            compose([option])
+
+
+def test_unsupported_variant_scale_size_and_stage() -> None:
+    assert refused("variant=released") == "method=dgaf has no variant=released: use one of paper"
+    assert refused("scale=3") == "method=dgaf has no scale=3: use one of 4"
+    assert refused("stage=vae") == "stage=vae is not one of default, guide"
+    assert refused("method=bicubic", "scale=5", verb="eval").endswith("use one of 2, 3, 4, 8, 16")
+    compose(["method=bicubic", "scale=3"], verb="eval")
+    compose(["method=ldm", "stage=vae"])
+
+
+def test_nothing_to_train() -> None:
+    assert "method=bicubic has nothing to train" in refused("method=bicubic")
+
+
+def test_precision() -> None:
+    assert refused("inference.precision=fp16") == "inference.precision=fp16: use fp32 or bf16"
+
+
+def test_a_setting_without_a_value_is_named() -> None:
+    assert refused("data.root=???") == "the setting 'data.root' has no value: add data.root=... to the command"
+    assert "'tags'" in refused("tags=${oc.env:VSRBENCH_NO_SUCH_VARIABLE}")
+
+
+def test_bad_values_reach_the_user_as_one_error() -> None:
+    """What an object refuses while it is built comes out as itself, not wrapped."""
+    with pytest.raises(ConfigError, match=r"sampler\.steps=0: use 1 to 1000"):
+        build(compose(["sampler.steps=0"]).sampler)
+    with pytest.raises(ConfigError, match=r"method\.flow_input=lanczos"):
+        build(compose(["size=tiny", "method.flow_input=lanczos"]).method)
+
+
+def test_paper_size_without_weights_says_where_they_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VSRBENCH_PRIOR", raising=False)
+    with pytest.raises(WeightsError, match=r"prior\.path=DIR .* prior\.random=true"):
+        build(compose(["method=ldm", "size=paper"]).method)
+
+
+def test_environment_names_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VSRBENCH_PRIOR", "/data/upscaler")
+    monkeypatch.setenv("VSRBENCH_RAFT", "/data/raft.pth")
+    cfg = compose(["size=paper"])
+    assert (cfg.prior.path, cfg.flow.weights) == ("/data/upscaler", "/data/raft.pth")
+
+
+# --- what users type -----------------------------------------------------------------------------
+
+PATHS = [
+    "a b.mp4", "it's.mp4", 'say "hi".mp4', "./x=y.mp4", "[0]{1}(2).mp4", "a,b.mp4", "漢字 ü.mp4", "a\\b", "a\\'b",
+    "end\\", "$HOME", "${seed}", "\\${seed}", "#1", "null", "true", "12", "1e3", " lead", "a:b", "%x", "*.png", "'", "''",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_odd_file_names_reach_the_command_unchanged(path: str) -> None:
+    cfg = compose([path, "out put.mp4", "method=bicubic"], verb="upscale")
+    assert (cfg.input, cfg.output) == (path, "out put.mp4")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
+def test_any_printable_name_is_quoted_so_that_hydra_reads_it_back(path: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    value = OverridesParser.create().parse_override(f"input={config._quoted(path)}").value()
+    assert OmegaConf.create({"input": str(value)}).input == path
+
+
+def test_an_existing_file_with_an_equals_sign_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "x=y.mp4" in expand_arguments(["x=y.mp4", "out.mp4"], "upscale")
+    (tmp_path / "x=y.mp4").touch()
+    assert "input='x=y.mp4'" in expand_arguments(["x=y.mp4", "out.mp4"], "upscale")
+    assert "x=y.mp4" in expand_arguments(["x=y.mp4"], "train"), "only paths are taken that way"
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("upscale", ["in.mp4", "out.mp4", "method=bicubic"]),
+        ("upscale", ["same", "same"]),
+        ("train", ["experiment=mini/dgaf", "-m", "seed=1,2"]),
+        ("data", ["check", "data=reds"]),
+        ("eval", ["--info", "searchpath", "+new=1", "~tags"]),
+    ],
+)
+def test_expanding_twice_changes_nothing(verb: str, arguments: list[str]) -> None:
+    once = expand_arguments(arguments, verb)
+    assert expand_arguments(once, verb) == once
+    assert once.count(f"verb={verb}") == 1
+
+
+def test_words_become_keys() -> None:
+    expanded = expand_arguments(["in.mp4", "seed=1", "out.mp4"], "upscale")
+    assert expanded[:3] == ["seed=1", "input='in.mp4'", "output='out.mp4'"]
+    assert "task='check'" in expand_arguments(["check"], "data")
+
+
+def test_flags_and_their_values_are_left_to_hydra() -> None:
+    arguments = ["--info", "defaults", "--multirun", "-cd", "folder", "--cfg", "job"]
+    assert expand_arguments([*arguments, "seed=1"], "train") == ["seed=1", "verb=train", *arguments]
+    assert expand_arguments(["in.mp4", "-m", "out.mp4"], "upscale")[-1] == "-m"
+
+
+def test_words_too_many() -> None:
+    with pytest.raises(ConfigError, match="cannot use 'dgaf': settings are written key=value"):
+        expand_arguments(["dgaf"], "train")
+    with pytest.raises(ConfigError, match="cannot use 'c'"):
+        expand_arguments(["a", "b", "c"], "upscale")
+
+
+def test_experiment_patterns() -> None:
+    found = expand_arguments(["experiments=mini/*"], "train")[0].removeprefix("experiments=").split(",")
+    assert "mini/dgaf" in found
+    assert found == sorted(found)
+    with pytest.raises(ConfigError, match=r"experiments=none/\* matches no file"):
+        expand_arguments(["experiments=none/*"], "train")
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", ["train", "eval", "bench"])
+def test_both_spellings_of_a_command_print_one_configuration(verb: str, tmp_path: Path) -> None:
+    settings = ["method=dgaf", "--cfg", "job", "size=tiny"]
+    one = command("vsrbench", verb, *settings, cwd=tmp_path)
+    other = command(f"vsrbench.{verb}", *settings, cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    assert f"verb: {verb}" in one.stdout
+    assert one.stdout == other.stdout
+    assert list(tmp_path.iterdir()) == [], "printing a configuration leaves nothing behind"
+
+
+def test_errors_of_the_command_line_are_one_line(tmp_path: Path) -> None:
+    for arguments in (["vsrbench", "fly"], ["vsrbench.train", "dgaf"], ["vsrbench.train", "scale=3"]):
+        told = command(*arguments, cwd=tmp_path)
+        assert told.returncode == 2
+        assert told.stderr.startswith("error: ")
+        assert len(told.stderr.splitlines()) == 1
+    told = command("vsrbench.train", "trainer.max_step=3", cwd=tmp_path)
+    assert told.returncode != 0
+    assert "max_step" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_help_names_every_command_that_exists(tmp_path: Path) -> None:
+    from vsrbench.__main__ import VERBS
+
+    told = command("vsrbench", "--help", cwd=tmp_path)
+    for verb in VERBS:
+        assert f"  {verb} " in told.stdout
+        module = config.PACKAGE / verb
+        assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), verb
+
+
+def test_composing_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from vsrbench.config import compose; compose(['size=paper'])\n"
+        "heavy = {'torch', 'torchvision', 'diffusers', 'pytorch_lightning', 'cv2', 'av', 'wandb', 'numpy', 'kornia'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
