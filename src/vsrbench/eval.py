@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from vsrbench.runs import Run
 
 
-def run(cfg: "DictConfig") -> None:
-    """Evaluate, or show what the same command found before; the run folder is printed last.
+def run(cfg: "DictConfig") -> Path:
+    """Evaluate, or show what the same command found before; the run folder is printed last and returned.
 
     Raises DataError for data or frames that cannot be judged, ConfigError for a protocol that cannot be met,
     RunError for a run folder of other settings or weights.
@@ -35,6 +35,7 @@ def run(cfg: "DictConfig") -> None:
         folder.write_json("result.json", result)
     results.show(result)
     print(folder.folder)
+    return folder.folder
 
 
 def evaluate(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:

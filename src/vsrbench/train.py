@@ -1,5 +1,6 @@
 """``python -m vsrbench.train method=dgaf data=reds``: train, or go on where the same command stopped."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsrbench.config import launch
@@ -9,8 +10,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def run(cfg: "DictConfig") -> None:
-    """One call of train; the run folder is printed last.
+def run(cfg: "DictConfig") -> Path | None:
+    """One call of train; the run folder is printed last and returned (None with ``debug=fdr``, which has none).
 
     Goes on from the folder's last.ckpt by itself; ``ckpt_path=last`` insists on it, another ``ckpt_path``
     names the weights that a new run starts from. A finished run is not repeated.
@@ -22,15 +23,15 @@ def run(cfg: "DictConfig") -> None:
 
         train(cfg, None, None)
         print("nothing was written (debug=fdr)")
-        return
+        return None
     must_resume = cfg.ckpt_path == "last"
     if must_resume:
         cfg = cfg.copy()
         cfg.ckpt_path = None  # it is the same run as without
-    _run(cfg, must_resume)
+    return _run(cfg, must_resume)
 
 
-def _run(cfg: "DictConfig", must_resume: bool) -> None:
+def _run(cfg: "DictConfig", must_resume: bool) -> Path:
     from vsrbench.runs import open_run
     from vsrbench.training.outcome import clear, first_process, report, steps_done
 
@@ -39,7 +40,7 @@ def _run(cfg: "DictConfig", must_resume: bool) -> None:
     if done is not None and done >= cfg.trainer.max_steps and not cfg.force:
         print(f"finished at step {done}: raise trainer.max_steps to go on, or force=true to train anew")
         print(folder.folder)
-        return
+        return folder.folder
 
     from vsrbench.training.checkpoints import resume_point
     from vsrbench.training.session import train
@@ -52,6 +53,7 @@ def _run(cfg: "DictConfig", must_resume: bool) -> None:
     outcome = train(cfg, folder, point)
     if first_process():
         report(cfg, folder, outcome)
+    return folder.folder
 
 
 if __name__ == "__main__":

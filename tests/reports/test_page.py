@@ -49,7 +49,7 @@ def content(make_run, truth: Path, tmp_path: Path) -> Content:
         "DGAF": make_run("dgaf", {**values, "psnr_y": 26.4, "consistency": 1.0}, blur=False),
         "DGAF <tuned> & so on": make_run("tuned", {**values, "psnr_y": 26.5}),
     }
-    rows = [read_row(label, folder, truth) for label, folder in runs.items()]
+    rows = [read_row(label, folder) for label, folder in runs.items()]
     (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.4\n3,0.3\n")
     for name in ("lr.mp4", "sr.mp4"):
         (tmp_path / name).write_bytes(b"film of " + name.encode())

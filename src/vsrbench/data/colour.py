@@ -5,7 +5,9 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import Colorspace, ColorRange, Interpolation
+import torch
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from torch import Tensor
 
 from vsrbench.errors import DataError
 
@@ -81,3 +83,14 @@ def write_rgb(pixels: np.ndarray, pixel_format: str, colour: Colour) -> Any:
         dst_color_range=ColorRange.MPEG,
         interpolation=EXACT,
     )
+
+
+def to_pixels(frame: Tensor, bits: int = 8) -> np.ndarray:
+    """A frame (3,H,W) in [0,1] as (H,W,3): uint8, or uint16 in 0..65535 for more than 8 bits per value.
+
+    Raises DataError for values that are not finite: they would silently become some colour.
+    """
+    if not torch.isfinite(frame).all():
+        raise DataError("a frame holds values that are not finite: the method diverged; try inference.precision=fp32")
+    peak, kind = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
+    return (frame.permute(1, 2, 0).clamp(0, 1) * peak + 0.5).floor().numpy().astype(kind)

@@ -5,13 +5,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 
+from vsrbench.data.colour import Colour, read_rgb
 from vsrbench.data.sources import PairedSource, Pairing
 from vsrbench.errors import DataError
 
 KEPT = 8  # decoded frames at hand: overlapping reads, as of a frame and the next, decode nothing twice
-HD = 720  # ours: untagged video of at least so many rows is taken as BT.709, below as BT.601, as players do
 
 
 class VideoReader:
@@ -68,8 +69,6 @@ class VideoReader:
             self._kept.popitem(last=False)
 
     def _open(self) -> tuple[Any, Any]:
-        import av
-
         try:
             container = av.open(str(self.path))
         except av.error.FFmpegError as error:
@@ -84,8 +83,6 @@ class VideoReader:
         return container, stream
 
     def _decode(self) -> Any:
-        import av
-
         container, stream = self._open()
         with container:
             try:
@@ -103,12 +100,9 @@ class VideoReader:
 
 
 def _rgb(frame: Any) -> np.ndarray:
-    """Colours by the matrix the file names; see ``HD`` where it names none."""
-    from av.video.reformatter import Colorspace
-
-    tagged = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M}
-    space = tagged.get(int(frame.colorspace), Colorspace.ITU709 if frame.height >= HD else Colorspace.ITU601)
-    return frame.to_ndarray(format="rgb24", src_colorspace=space)
+    """8-bit RGB; deeper video is rounded."""
+    values = read_rgb(frame, Colour.of(frame))
+    return values if values.dtype == np.uint8 else ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 class VideoSource(PairedSource):

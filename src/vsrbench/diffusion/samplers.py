@@ -43,6 +43,10 @@ class Sampler:
             raise ConfigError(f"sampler.strength={self.strength}: use a value above 0 and up to 1")
         if self.start == "noise" and self.strength != 1:
             raise ConfigError("sampler.strength below 1 needs sampler.start=lr_noised")
+        if not 0 <= self.eta <= 1:
+            raise ConfigError(f"sampler.eta={self.eta}: use 0 to 1")
+        if self.low_band < 0:
+            raise ConfigError(f"sampler.low_band={self.low_band}: use 0 (off) or more")
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """Visited timesteps, noisiest first.

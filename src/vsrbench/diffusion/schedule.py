@@ -13,6 +13,14 @@ from vsrbench.errors import ConfigError
 
 KNOWN_BETAS = ("scaled_linear", "linear")
 KNOWN_PREDICTIONS = ("v_prediction", "epsilon", "sample")
+# Settings of a scheduler_config.json that would change the result, with the one value that is meant here.
+FIXED = {
+    "trained_betas": None,
+    "rescale_betas_zero_snr": False,
+    "clip_sample": False,
+    "thresholding": False,
+    "timestep_spacing": "leading",
+}
 
 
 class Schedule(nn.Module):
@@ -33,13 +41,16 @@ class Schedule(nn.Module):
         prediction_type: str = "v_prediction",
         steps_offset: int = 1,
         set_alpha_to_one: bool = False,
-        **unused: Any,
+        **others: Any,
     ) -> None:
         super().__init__()
         if beta_schedule not in KNOWN_BETAS:
-            raise ConfigError(f"beta_schedule={beta_schedule}: use one of {', '.join(KNOWN_BETAS)}")
+            raise ConfigError(f"scheduler.beta_schedule={beta_schedule}: use one of {', '.join(KNOWN_BETAS)}")
         if prediction_type not in KNOWN_PREDICTIONS:
-            raise ConfigError(f"prediction_type={prediction_type}: use one of {', '.join(KNOWN_PREDICTIONS)}")
+            raise ConfigError(f"scheduler.prediction_type={prediction_type}: use one of {', '.join(KNOWN_PREDICTIONS)}")
+        for key, only in FIXED.items():
+            if others.get(key, only) != only:
+                raise ConfigError(f"scheduler.{key}={others[key]}: only {only} is supported")
         power = 0.5 if beta_schedule == "scaled_linear" else 1.0
         betas = torch.linspace(beta_start**power, beta_end**power, num_train_timesteps) ** (1 / power)
         self.register_buffer("alphas_cumprod", torch.cumprod(1 - betas, dim=0), persistent=False)

@@ -1,5 +1,6 @@
 """Flow estimators behind one call: ``estimator(a, b) -> flow[a→b]`` for frames (B,3,H,W) in [0,1]."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,10 @@ class DIS(nn.Module):
 class RAFT(nn.Module):
     """RAFT (Teed and Deng 2020) from torchvision, weights by path; the estimator of StableVSR and DGAF-VSR.
 
-    weights: a state dict of ``raft_large`` (for example torchvision's C_T_SKHT_V2 file); None is refused
-    unless ``random=True`` (counting, shape tests). updates: refinement steps (12 in the released codes).
-    Frames are padded to multiples of 8 and to 128 pixels a side (RAFT's correlation pyramid), then cropped.
+    weights: a state dict of ``raft_large`` (for example torchvision's C_T_SKHT_V2 file). updates: refinement
+    steps (12 in the released codes). Frames are padded to multiples of 8 and to 128 pixels a side (RAFT's
+    correlation pyramid), then cropped. Raises WeightsError for a file that does not fit, and for None unless
+    ``random=True`` (counting, shape tests).
     """
 
     def __init__(self, weights: str | None = None, random: bool = False, updates: int = 12) -> None:
@@ -53,7 +55,10 @@ class RAFT(nn.Module):
         self.updates = updates
         self.net = raft_large(weights=None)
         if weights is not None:
-            self.net.load_state_dict(_state(Path(weights).expanduser()))
+            try:
+                self.net.load_state_dict(_state(Path(weights).expanduser()))
+            except RuntimeError as error:
+                raise WeightsError(f"flow.weights={weights} does not hold raft_large's state dict") from error
         elif not random:
             raise WeightsError(
                 "flow=raft needs weights: set flow.weights=FILE to torchvision's raft_large state dict "
@@ -92,8 +97,12 @@ def _grey8(frames: Tensor) -> Any:
 def _state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"flow.weights={path}: no such file")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
+        raise WeightsError(f"flow.weights={path} cannot be read ({error}): it may be truncated") from error

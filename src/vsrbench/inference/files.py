@@ -23,6 +23,13 @@ def open_input(path: Path, scale: int) -> FolderSource | VideoStream:
     return open_folder(path, scale) if path.is_dir() else VideoStream(path, scale)
 
 
+def left_out(source: FolderSource | VideoStream) -> str | None:
+    """A line about the streams of a video file that its output will lack, None where it lacks none."""
+    if not isinstance(source, VideoStream) or not source.left_out:
+        return None
+    return f"notice: left out of {source.path.name}: {len(source.left_out)} streams ({', '.join(source.left_out)})"
+
+
 def count_of(source: FolderSource | VideoStream, max_frames: int | None) -> int:
     """How many frames will be made, for a video file as far as it says."""
     count = source.estimate if isinstance(source, VideoStream) else source.frames

@@ -8,11 +8,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from vsrbench.data.colour import to_pixels
 from vsrbench.data.degradations import Bicubic
 from vsrbench.data.readers import image_size, list_frames
 from vsrbench.data.sources import FolderSource, Pairing
 from vsrbench.errors import DataError, RunError
-from vsrbench.inference.writer import to_pixels
 from vsrbench.runs import write_atomic
 
 MARKER = ".upscale.json"  # what the frames of an output folder were made with

@@ -14,6 +14,7 @@ import torch
 
 from vsrbench.data.colour import Colour, depth, read_rgb
 from vsrbench.errors import DataError
+from vsrbench.inference.upright import turn
 from vsrbench.types import Clip
 
 MILLISECOND = Fraction(1, 1000)
@@ -42,7 +43,7 @@ class VideoStream:
     """Frames of FFmpeg's choice among a file's video streams, upright, in any bit depth.
 
     name: the file's stem; size: (h,w) after turning; look: see ``Look``; estimate: number of frames as far as
-    the file says; count: frames decoded so far; ended: there are no more. Memory holds the frames between two reads' bounds only.
+    the file says; count: frames decoded so far; ended: there are no more. Memory holds what one read gives.
     Raises DataError for what is no video, holds no frame, or breaks off, naming the frame.
     """
 
@@ -53,6 +54,7 @@ class VideoStream:
         self.count, self.ended = 0, False
         self._container, self._stream = open_stream(path)
         self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        self._end = Fraction(0)
         self._kept: deque[tuple[np.ndarray, Moment]] = deque()
         self._decoded = self._decode()
         first = next(self._decoded, None)
@@ -79,17 +81,23 @@ class VideoStream:
             return self._stream.frames
         return round((self._container.duration or 0) / Fraction(av.time_base) * self._rate)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Kinds of the streams that are not taken over: all but one video and one audio stream."""
+        kinds = [stream.type for stream in self._container.streams]
+        for kind in ("video", "audio"):
+            if kind in kinds:
+                kinds.remove(kind)
+        return kinds
+
     def read(self, start: int, stop: int) -> Clip:
         """Frames start..stop-1, fewer at the end; earlier ones are forgotten, so ``start`` must not go back."""
+        if self.count - len(self._kept) > start:
+            raise ValueError(f"frame {start} was read before and is forgotten")
         while self.count < stop and (frame := next(self._decoded, None)) is not None:
             self._keep(frame)
-            while self.count - len(self._kept) < min(start, self.count):
-                self._kept.popleft()
-        while self._kept and self.count - len(self._kept) < start:
-            self._kept.popleft()
-        first = self.count - len(self._kept)
-        if first > start and self._kept:
-            raise ValueError(f"frame {start} was read before and is forgotten")
+            self._forget(start)
+        self._forget(start)
         pixels = [values for values, _ in self._kept][: stop - start]
         peak = 255 if self.look.bits <= 8 else 65535
         lr = torch.zeros(0, 3, *self.size)
@@ -97,6 +105,10 @@ class VideoStream:
             lr = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous().float() / peak
         index = torch.arange(start, start + len(pixels))[None]
         return Clip(lr[None], None, [self.name], index, self.scale)
+
+    def _forget(self, start: int) -> None:
+        while self._kept and self.count - len(self._kept) < start:
+            self._kept.popleft()
 
     def moment(self, number: int) -> Moment:
         """When a frame of the last read is shown; the first one of the file at its own time, mostly 0."""
@@ -107,9 +119,10 @@ class VideoStream:
             for packet in self._container.demux(self._stream):
                 yield from packet.decode()
         except av.error.FFmpegError as error:
-            raise self._broken(error.strerror) from error
+            raise self._broken(str(error.strerror)) from error
+        # With several threads FFmpeg's decoder may drop the error at a file's end: compare the lengths.
         stated = self._stated_length()
-        if stated and self.count and stated - sum(self._kept[-1][1]) > CUT_SHORT + 2 / self._rate:
+        if stated and stated - self._end > CUT_SHORT + 2 / self._rate:
             raise self._broken(f"its header promises {float(stated):.1f} seconds")
         self.ended = True
 
@@ -120,7 +133,9 @@ class VideoStream:
         return DataError(f"{self.path} breaks off at frame {self.count} ({reason}): {remedy}")
 
     def _stated_length(self) -> Fraction | None:
-        """Seconds of the video track, which Matroska writes as a tag; other containers notice a cut themselves."""
+        """Seconds of the video track as the header has it; Matroska writes them as a tag."""
+        if self._stream.duration is not None:
+            return self._stream.duration * self._stream.time_base
         parts = self._stream.metadata.get("DURATION", "").split(":")
         if len(parts) != 3:
             return None
@@ -135,7 +150,9 @@ class VideoStream:
                 "cut it there, or convert it to one size"
             )
         length = Fraction(frame.duration or 0) * (frame.time_base or 0)
-        self._kept.append((pixels, Moment(self._seconds(frame), length or 1 / self._rate)))
+        moment = Moment(self._seconds(frame), length or 1 / self._rate)
+        self._kept.append((pixels, moment))
+        self._end = sum(moment, Fraction(0))
         self.count += 1
 
     def _seconds(self, frame: Any) -> Fraction:
@@ -171,26 +188,3 @@ def open_stream(path: Path) -> tuple[Any, Any]:
         raise DataError(f"{path} has no video stream: give a video file or a folder of frames")
     stream.thread_type = "AUTO"
     return container, stream
-
-
-def turn(frame: Any) -> Any:
-    """How (h,w,3) pixels become upright: what the display matrix of the file says, turned and mirrored.
-
-    # ours: applied instead of kept as a tag, since folders of frames and many players know no such tag.
-    Raises DataError for angles that are no multiple of 90 degrees.
-    """
-    data = next((bytes(d) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
-    if data is None:
-        return np.ascontiguousarray
-    # Row vectors of 16.16 numbers: x' = a x + c y, y' = b x + d y.
-    (a, b), (c, d) = np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].tolist()
-    if (a or d) and (b or c):
-        raise DataError(f"the video is turned by {frame.rotation} degrees: convert it to an upright one")
-
-    def upright(pixels: np.ndarray) -> np.ndarray:
-        transposed = not (a or d)
-        pixels = pixels.transpose(1, 0, 2) if transposed else pixels
-        flip_x, flip_y = (c < 0, b < 0) if transposed else (a < 0, d < 0)
-        return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
-
-    return upright

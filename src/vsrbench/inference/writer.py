@@ -3,48 +3,20 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
-import numpy as np
-import torch
 from torch import Tensor
 
-from vsrbench.data.colour import depth, write_rgb
-from vsrbench.errors import ConfigError, DataError, RunError
+from vsrbench.data.colour import depth, to_pixels, write_rgb
+from vsrbench.errors import ConfigError, RunError
+from vsrbench.inference.audio import Audio
+from vsrbench.inference.encoders import encoder, options, pixel_format
 from vsrbench.inference.reader import Look, Moment
-
-# The settings that each encoder understands; others take their own defaults.
-QUALITY = {
-    "libx264": ("crf", "preset"),
-    "libx265": ("crf", "preset"),
-    "libsvtav1": ("crf",),
-    "libvpx-vp9": ("crf",),
-}
-
-
-class Audio:
-    """The packets of FFmpeg's choice among a file's audio streams, in order."""
-
-    def __init__(self, path: Path) -> None:
-        self._container = av.open(str(path))
-        self.stream: Any = self._container.streams.best("audio")
-        self._packets = self._demux() if self.stream is not None else iter(())
-        self._next: Any = next(self._packets, None)
-
-    def until(self, time: Fraction | None) -> Iterator[Any]:
-        """Packets that begin before ``time`` (seconds), None: all that are left."""
-        while self._next is not None and (time is None or self._next.pts * self._next.time_base < time):
-            packet, self._next = self._next, next(self._packets, None)
-            yield packet
-
-    def _demux(self) -> Iterator[Any]:
-        for packet in self._container.demux(self.stream):
-            if packet.dts is not None:  # the last one is empty and only flushes decoders
-                yield packet
 
 
 class VideoWriter:
@@ -59,7 +31,7 @@ class VideoWriter:
     def __init__(self, path: Path, size: tuple[int, int], look: Look, settings: Any, audio: Audio | None) -> None:
         self.path, self.look, self.audio = path, look, audio
         self.written = self._packets = 0
-        self._last = -1
+        self._last: int | None = None
         self._end = Fraction(0)
         self._temporary = reserve(path)
         try:
@@ -84,33 +56,35 @@ class VideoWriter:
         """Encode a frame (3,H,W) in [0,1]. Raises DataError for values that are not finite."""
         picture = write_rgb(to_pixels(frame, depth(self._stream.pix_fmt)), self._stream.pix_fmt, self.look.colour)
         # Time stamps that repeat or go back, as broken files have them, would lose the frame.
-        self._last = max(round(moment.start / self.look.tick), self._last + 1)
+        stamp = round(moment.start / self.look.tick)
+        self._last = stamp if self._last is None else max(stamp, self._last + 1)
         picture.pts, picture.time_base = self._last, self.look.tick
         picture.duration = round(moment.duration / self.look.tick)
         self._end = sum(moment, Fraction(0))
-        self._mux(picture)
+        with self._writing():
+            self._mux(picture)
         self.written += 1
 
     def finish(self, cut: bool) -> None:
         """Complete the file and give it its name; ``cut`` ends the audio with the last frame."""
-        self._mux(None)
-        self._copy_audio(self._end if cut else None)
+        with self._writing():
+            self._mux(None)
+            self._copy_audio(self._end if cut else None)
+            self._container.close()
+            os.chmod(self._temporary, 0o644)
+            with open(self._temporary, "rb") as file:
+                os.fsync(file.fileno())
         if self._packets != self.written:
             raise RunError(f"{self.path}: {self.written} frames became {self._packets}: choose another video.codec")
-        self._container.close()
-        os.chmod(self._temporary, 0o644)
-        with open(self._temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self._temporary, self.path)
+        with self._writing():
+            os.replace(self._temporary, self.path)
 
     def _open(self, size: tuple[int, int], settings: Any) -> None:
         codec = encoder(settings["codec"], self.path)
         if codec.canonical_name not in self._container.supported_codecs:
             raise ConfigError(f"video.codec={codec.name} does not fit {self.path.suffix}: write OUT.mkv instead")
-        options = {name: str(settings[name]) for name in QUALITY.get(codec.name, ())}
-        if codec.name == "libvpx-vp9":
-            options |= {"row-mt": "1", "cpu-used": "4"}  # ours: its default takes ten times as long
-        self._stream: Any = self._container.add_stream(codec.name, rate=self.look.rate, options=options)
+        chosen = options(codec.name, settings)
+        self._stream: Any = self._container.add_stream(codec.name, rate=self.look.rate, options=chosen)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = pixel_format(settings["pix_fmt"], size, self.look.bits)
         context, colour = self._stream.codec_context, self.look.colour
@@ -126,7 +100,7 @@ class VideoWriter:
         except (av.error.FFmpegError, ValueError) as error:
             width = size[1]
             raise ConfigError(
-                f"{codec.name} refuses {width}x{size[0]} {self._stream.pix_fmt} with {options} ({error}): "
+                f"{codec.name} refuses {width}x{size[0]} {self._stream.pix_fmt} with {chosen} ({error}): "
                 "change video.codec, video.pix_fmt, video.crf or video.preset"
             ) from error
 
@@ -139,15 +113,10 @@ class VideoWriter:
         return self._container.add_stream_from_template(stream)
 
     def _mux(self, picture: Any) -> None:
-        try:
-            for packet in self._stream.encode(picture):
-                self._copy_audio(packet.dts * packet.time_base)
-                self._container.mux(packet)
-                self._packets += 1
-        except OSError as error:
-            raise RunError(
-                f"cannot write {self.path} ({error.strerror}): free space or choose another folder"
-            ) from error
+        for packet in self._stream.encode(picture):
+            self._copy_audio(packet.dts * packet.time_base)
+            self._container.mux(packet)
+            self._packets += 1
 
     def _copy_audio(self, until: Fraction | None) -> None:
         if self._track is None or self.audio is None:
@@ -155,6 +124,15 @@ class VideoWriter:
         for packet in self.audio.until(until):
             packet.stream = self._track
             self._container.mux(packet)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, av.error.FFmpegError) as error:
+            raise RunError(
+                f"cannot write {self.path} ({error.strerror}): free space or choose another output"
+            ) from error
 
 
 def reserve(path: Path) -> Path:
@@ -166,33 +144,3 @@ def reserve(path: Path) -> Path:
         raise RunError(f"cannot write {path} ({error.strerror}): choose another output") from error
     os.close(handle)
     return Path(name)
-
-
-def encoder(name: str, path: Path) -> Any:
-    """The encoder called ``name``; ``auto``: H.264, in WebM VP9. Raises ConfigError for an unknown one."""
-    if name == "auto":
-        name = "libvpx-vp9" if path.suffix.lower() == ".webm" else "libx264"
-    try:
-        codec = av.codec.Codec(name, "w")
-    except (av.codec.codec.UnknownCodecError, ValueError) as error:
-        raise ConfigError(f"video.codec={name} is no encoder: use one of {', '.join(QUALITY)}") from error
-    return codec
-
-
-def pixel_format(name: str, size: tuple[int, int], bits: int) -> str:
-    """``name``, or for ``auto`` 4:2:0 in the input's depth; odd sizes need 4:4:4 to keep every pixel."""
-    if name != "auto":
-        return name
-    layout = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
-    return layout + ("10le" if bits > 8 else "")
-
-
-def to_pixels(frame: Tensor, bits: int = 8) -> np.ndarray:
-    """A frame (3,H,W) in [0,1] as (H,W,3): uint8, or uint16 in 0..65535 for more than 8 bits per value.
-
-    Raises DataError for values that are not finite: they would silently become some colour.
-    """
-    if not torch.isfinite(frame).all():
-        raise DataError("a frame holds values that are not finite: the method diverged; try inference.precision=fp32")
-    peak, kind = (255, np.uint8) if bits <= 8 else (65535, np.uint16)
-    return (frame.permute(1, 2, 0).clamp(0, 1) * peak + 0.5).floor().numpy().astype(kind)

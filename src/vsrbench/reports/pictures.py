@@ -29,11 +29,6 @@ def gradients(frames: np.ndarray) -> np.ndarray:
     return down**2 + right**2
 
 
-def gradient_energy(frames: np.ndarray) -> float:
-    """Mean squared luma gradient over all frames and pixels: how much detail there is, right or wrong."""
-    return float(gradients(frames).mean())
-
-
 def busiest(frame: np.ndarray, side: int) -> tuple[int, int]:
     """Top left (y,x) of the square of ``side`` pixels with the most detail, whole where the frame is smaller."""
     height, width = (min(side, n) - 1 for n in frame.shape[:2])

@@ -8,7 +8,6 @@ from typing import Any
 from vsrbench.errors import RunError
 from vsrbench.evaluation.results import load
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
-from vsrbench.reports.pictures import gradient_energy, read_frames
 
 
 @dataclass(frozen=True)
@@ -48,33 +47,21 @@ class Row:
         return self.folder / "frames" / clip
 
 
-def read_row(label: str, folder: Path, truth: Path) -> Row:
-    """A run folder of ``eval``. truth: folder with the ground truth's ``<clip>/*.png``.
-
-    Raises RunError where the evaluation is not finished or its result cannot be trusted.
-    """
+def read_row(label: str, folder: Path) -> Row:
+    """A run folder of ``eval``. Raises RunError where it is not finished or its result cannot be trusted."""
     path = folder / "result.json"
     if not path.is_file():
         raise RunError(f"no {path}: the evaluation of {label!r} is not finished, run it first")
     result = load(path)
-    names = list(result["data"]["clips"])
-    sharp = {clip: sharpness(folder / "frames" / clip, truth / clip) for clip in names}
-    clips: dict[str, dict[str, Value]] = {clip: {SHARPNESS.name: sharp[clip]} for clip in names}
-    means: dict[str, Value] = {
-        SHARPNESS.name: sum(sharp.values()) / len(sharp),
-        SECONDS.name: result["cost"]["seconds_per_frame"],
+    none: dict[str, Any] = {
+        "mean": NOT_APPLICABLE,
+        "clips": {c: {"mean": NOT_APPLICABLE} for c in result["data"]["clips"]},
     }
-    for measure in QUALITY:
-        metric = result["metrics"].get(measure.name)
-        means[measure.name] = NOT_APPLICABLE if metric is None else metric["mean"]
-        for clip in names:
-            clips[clip][measure.name] = NOT_APPLICABLE if metric is None else metric["clips"][clip]["mean"]
+    metrics = {m.name: result["metrics"].get(m.name, none) for m in (*QUALITY, SHARPNESS)}
+    means = {name: metric["mean"] for name, metric in metrics.items()}
+    means[SECONDS.name] = result["cost"]["seconds_per_frame"]
+    clips = {c: {name: metric["clips"][c]["mean"] for name, metric in metrics.items()} for c in result["data"]["clips"]}
     return Row(label, folder, result, means, clips)
-
-
-def sharpness(frames: Path, truth: Path) -> float:
-    """Gradient energy of a clip's frames relative to the ground truth's: 1 is as sharp, bicubic far below."""
-    return gradient_energy(read_frames(frames)) / gradient_energy(read_frames(truth))
 
 
 def check_equal_terms(rows: Sequence[Row]) -> None:
