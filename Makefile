@@ -42,7 +42,7 @@ format: install  ## let ruff format and sort imports
 	$(BIN)/ruff format .
 
 experiments: install  ## every file of experiments/ at size=tiny on data=sample, a few steps each
-	$(BIN)/python -m vsrbench.experiments $(ARGS)
+	$(BIN)/python -m vsrbench.rehearse $(ARGS)
 
 clean:  ## remove the environment and caches; run folders stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache dist build

@@ -36,6 +36,7 @@ ALLOWED = {
     "evaluation": KIT | {"metrics", "data", "config", "runs"},
     "reports": EVERYONE | {"evaluation", "training"},  # their records; that none of it needs torch is tested below
     "cluster": EVERYONE | {"runs", "config"},
+    "demonstration": EVERYONE | {"data", "evaluation", "inference", "runs", "config"},
 }
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "diffusers", "transformers", "kornia"}
 HEAVY |= {"cv2", "av", "skimage", "wandb", "numpy", "PIL", "safetensors"}

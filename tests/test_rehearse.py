@@ -17,7 +17,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         print("noise of the run")
         calls.append(cfg)
 
-    monkeypatch.setattr(rehearse, "runner", lambda command: note)
+    monkeypatch.setattr(rehearse, "RUN", {"train": note, "eval": note})
     return calls
 
 
@@ -49,7 +49,7 @@ def test_a_failure_is_reported_and_the_others_run(
         if cfg.method.name == "dgaf":
             raise DataError("a file is missing")
 
-    monkeypatch.setattr(rehearse, "runner", lambda command: run)
+    monkeypatch.setattr(rehearse, "RUN", {"train": run, "eval": run})
     monkeypatch.setattr(rehearse, "found", lambda pattern: ["mini/dgaf", "mini/prior"])
     with pytest.raises(SystemExit) as stop:
         rehearse.main([])

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
 
 
 def run(cfg: "DictConfig") -> None:
-    """Print the table of the method's sizes. Raises ConfigError for an unknown task."""
+    """Print the table of the method's sizes. Raises ConfigError for an unknown task or nothing to count."""
     if cfg.task != "params":
         raise ConfigError(f"task={cfg.task}: use params")
+    if cfg.supports.size is None:
+        raise ConfigError(f"method={cfg.method.name} has no parameters to count")
     import torch
 
     tables = {}

@@ -169,12 +169,12 @@ def check(cfg: "DictConfig") -> None:
 
 
 def build(node: "DictConfig", **extra: Any) -> Any:
-    """Instantiate a node with ``_target_``; a VsrbenchError raised inside comes out as itself."""
+    """Instantiate a node with ``_target_`` from plain dicts and lists; a VsrbenchError inside comes out as itself."""
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     try:
-        return instantiate(node, **extra)
+        return instantiate(node, **{"_convert_": "all", **extra})
     except InstantiationException as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, VsrbenchError):

@@ -3,9 +3,12 @@
 Takes ``runs= name= seed= size= force= inference.device= inference.precision=``; what is finished is used again.
 """
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vsrbench import eval as evaluate
+from vsrbench import train, upscale
 from vsrbench.config import build, launch
 
 if TYPE_CHECKING:
@@ -15,37 +18,36 @@ if TYPE_CHECKING:
     from vsrbench.reports.page import Film
 
 TUNE = [
-    "trainer.max_steps=60", "trainer.log_every=1", "train.crop=32", "train.batch=4", "train.effective_batch=4",
-    "optimiser.lr=1e-4", "validation.every=0", "validation.clips=1", "validation.frames=3", "data.workers=1",
+    "method=dgaf", "trainer.max_steps=60", "trainer.log_every=1", "train.crop=32", "train.batch=4",
+    "train.effective_batch=4", "optimiser.lr=1e-4", "validation.every=0", "validation.clips=1", "validation.frames=3",
+    "data.workers=1",
 ]  # fmt: skip
 TUNED = "DGAF, fine-tuned"
 JUDGED = {
     "bicubic": ("bicubic", "bicubic interpolation, the baseline"),
     "prior alone": ("ldm", "the diffusion prior alone, frame by frame"),
-    "DGAF": ("dgaf", "DGAF: the prior, guided by neighbouring frames along their motion"),
+    "DGAF": ("dgaf", "DGAF: the prior, guided by neighbouring frames"),
     TUNED: ("dgaf", "DGAF with the weights of step 1"),
 }
 
 
 def run(cfg: "DictConfig") -> Path:
-    """The whole demo; the page's path is printed last. Raises what the single commands raise."""
-    from vsrbench.demonstration.steps import Steps, check_arguments
+    """The whole demo; returns the page's path. Raises what the single commands raise."""
+    from vsrbench.demonstration.steps import Steps
     from vsrbench.runs import open_run
 
-    check_arguments()
     demo = open_run(cfg, "demo")
-    steps = Steps(cfg, demo.folder / "runs", total=len(JUDGED) + 4)
+    verbs = {"train": train.run, "eval": evaluate.run, "upscale": upscale.run}
+    steps = Steps(cfg, verbs, demo.folder / "runs", total=len(JUDGED) + 4)
     start = [f"ckpt_path={cfg.weights}"] if cfg.weights else []
-    tuned = steps.do("fine-tune DGAF on the sample's training photographs", "train", ["method=dgaf", *TUNE, *start])
+    tuned = steps.do("fine-tune DGAF on the sample's training photographs", "train", [*TUNE, *start])
     folders = {}
     for label, (method, what) in JUDGED.items():
         weights = [f"ckpt_path={tuned}"] if label == TUNED else []
         folders[label] = steps.do(f"judge {what}", "eval", [f"method={method}", *weights])
     film = make_film(cfg, demo.folder, steps)
     steps.say("write the page")
-    page = demo.write_text("index.html", render(cfg, demo.folder / "truth", folders, tuned, film, steps))
-    print(page)
-    return page
+    return demo.write_text("index.html", render(cfg, demo.folder / "truth", folders, tuned, film, steps))
 
 
 def make_film(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
@@ -54,7 +56,7 @@ def make_film(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
     from vsrbench.reports.page import Film
 
     before, after = folder / "film_lr.mp4", folder / "film_dgaf.mp4"
-    steps.say("render the test clips' ground truth and a short low-resolution film with a tone")
+    steps.say("render the ground truth and a short low-resolution film")
     sources = build(cfg.data).clips(cfg.protocol.split)
     material.save_truth(sources, folder / "truth")
     if not before.is_file():
@@ -67,32 +69,31 @@ def make_film(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
 
 
 def render(cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path, film: "Film", steps: "Steps") -> str:
+    """The page's text. folders: run folder of each label in JUDGED; tuned: of the fine-tuning."""
     from vsrbench.reports import page
     from vsrbench.reports.rows import read_row
 
     rows = {label: read_row(label, folder) for label, folder in folders.items()}
-    content = page.Content(
-        rows=list(rows.values()),
-        subject=rows["DGAF"],
-        tuned=rows[TUNED],
-        truth=truth,
-        training=tuned,
-        film=film,
-        commands=steps.commands,
-        remarks=remarks(cfg),
+    untrained = (
+        f"No trained guide is shipped for size={cfg.size}: that of the row DGAF is untrained and changes nothing."
     )
+    remarks = [] if cfg.weights else [untrained]
+    content = page.Content([*rows.values()], rows["DGAF"], rows[TUNED], truth, tuned, film, steps.commands, remarks)
     return page.render(content)
 
 
-def remarks(cfg: Any) -> list[str]:
-    """What a reader must know before the numbers."""
-    if cfg.weights:
-        return []
-    return [
-        f"No trained guide is shipped for size={cfg.size}: the row DGAF has an untrained one, which changes nothing "
-        "in what the prior makes."
-    ]
+def main() -> None:
+    """The command: refuses settings that the demo cannot pass on, and prints the page's path last."""
+    given = [argument for argument in sys.argv[1:] if "=" in argument]
+
+    def checked(cfg: "DictConfig") -> None:
+        from vsrbench.demonstration.steps import check_arguments
+
+        check_arguments(given)
+        print(run(cfg))
+
+    launch(checked, "demo")
 
 
 if __name__ == "__main__":
-    launch(run, "demo")
+    main()

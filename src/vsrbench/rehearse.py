@@ -10,12 +10,12 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsrbench import eval as evaluate
+from vsrbench import train
 from vsrbench.config import compose, home
 from vsrbench.errors import ConfigError, VsrbenchError
 
@@ -30,6 +30,7 @@ SHORT = {
     ],
     "eval": ["data.splits.test.clips=1", "data.splits.test.frames=2"],
 }  # fmt: skip
+RUN = {"train": train.run, "eval": evaluate.run}
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def rehearse(name: str) -> Outcome:
     try:
         with tempfile.TemporaryDirectory(prefix="rehearse-") as runs, redirect_stdout(output):
             command = command_of(compose([f"experiments={name}", *SMALL]))
-            run = runner(command)
-            run(compose([f"experiments={name}", *SMALL, *SHORT[command], f"runs={runs}"], verb=command))
+            RUN[command](compose([f"experiments={name}", *SMALL, *SHORT[command], f"runs={runs}"], verb=command))
     except (Exception, SystemExit) as failure:  # whatever one file does, the others get their turn
         error = " ".join(str(failure).split()) or type(failure).__name__
         print(output.getvalue(), file=sys.stderr)
@@ -93,16 +93,6 @@ def command_of(cfg: "DictConfig") -> str:
     if cfg.command not in SHORT:
         raise ConfigError(f"the file needs a key command: {' or '.join(SHORT)}, not {cfg.command}")
     return str(cfg.command)
-
-
-def runner(command: str) -> Callable[["DictConfig"], object]:
-    if command == "train":
-        from vsrbench import train
-
-        return train.run
-    from vsrbench import eval as evaluate
-
-    return evaluate.run
 
 
 if __name__ == "__main__":

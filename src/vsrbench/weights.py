@@ -53,7 +53,9 @@ def save_prior(prior: "Prior", folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("unet", "vae"):
-        copy.deepcopy(getattr(prior, part)).half().save_pretrained(folder / part)
+        network = copy.deepcopy(getattr(prior, part)).half()
+        network.register_to_config(_name_or_path="")  # else the config would name a folder of this machine
+        network.save_pretrained(folder / part)
     DDIMScheduler(**prior.schedule.config).save_pretrained(folder / "scheduler")
     save_file({"prompt_embeds": prior.prompt.half().contiguous()}, folder / "prompt_embeds.safetensors")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import latent
 from vsrbench.config import compose
@@ -60,7 +61,7 @@ def test_a_folder_gives_back_what_was_saved(exported: Path) -> None:
     assert torch.equal(again.prompt, ours.prompt)
     assert torch.equal(again.schedule.alphas_cumprod, ours.schedule.alphas_cumprod)
     assert again.unet.dtype == again.vae.dtype == torch.float32
-    assert not again.training
+    assert not again.unet.training and not again.vae.training
 
 
 def test_half_precision_variants_and_pickled_weights(exported: Path, folder: Path) -> None:
@@ -117,9 +118,7 @@ def test_truncated_files_are_named(folder: Path) -> None:
 def test_a_hub_name_that_cannot_be_reached_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     before = time.monotonic()
-    with pytest.raises(
-        WeightsError, match=r"prior\.path=nobody/nothing .* cannot be fetched .* local diffusers folder"
-    ):
+    with pytest.raises(WeightsError, match=r"prior\.path=nobody/nothing .* cannot be fetched .* local diffusers"):
         locate("nobody/nothing")
     assert time.monotonic() - before < 10, "no retries"
     with pytest.raises(WeightsError, match="cannot be fetched"):
@@ -277,8 +276,9 @@ def test_encoding_and_decoding_shapes(size: str) -> None:
 
 @torch.no_grad()
 def test_the_shipped_vae_gives_frames_back() -> None:
-    prior, hr = latent.prior("mini"), latent.make_clip(1, (24, 24)).hr[0]
-    assert (prior.decode(prior.encode(hr)) - hr).square().mean().sqrt() < 0.1
+    prior = latent.prior("mini")
+    hr = nn.functional.interpolate(latent.make_clip(1, (8, 8)).hr[0], scale_factor=3, mode="bicubic").clamp(0, 1)
+    assert (prior.decode(prior.encode(hr)) - hr).square().mean().sqrt() < 0.05
     assert 0.2 < prior.encode(hr).std() < 4, "latents have about unit variance"
 
 

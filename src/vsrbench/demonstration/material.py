@@ -14,8 +14,9 @@ from torch import Tensor
 from vsrbench.data.colour import Colour
 from vsrbench.data.sources import Source
 from vsrbench.evaluation.frames import encode
+from vsrbench.inference.audio import Audio
 from vsrbench.inference.reader import Look, Moment
-from vsrbench.inference.writer import Audio, VideoWriter
+from vsrbench.inference.writer import VideoWriter
 from vsrbench.runs import write_atomic
 
 RATE = Fraction(25)
@@ -51,7 +52,6 @@ def save_film(path: Path, frames: Tensor, settings: Any) -> None:
             for number, frame in enumerate(frames):
                 writer.write(frame, Moment(number / RATE, 1 / RATE))
             writer.finish(cut=False)
-        audio.close()
 
 
 def save_tone(path: Path, seconds: float) -> None:

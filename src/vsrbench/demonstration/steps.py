@@ -1,8 +1,7 @@
 """Calling the other commands in one process, announced, and remembered as a user would type them."""
 
 import shlex
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,27 +15,32 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PASSED_ON = ("size", "seed", "force", "inference.device", "inference.precision")
+TAKEN = (*PASSED_ON, "runs", "name")
 
 
-def check_arguments() -> None:
-    """Raise ConfigError for a setting on the command line that no step would see."""
-    from hydra.core.hydra_config import HydraConfig
-
-    known = {*PASSED_ON, "runs", "name", "verb"}
-    for argument in HydraConfig.get().overrides.task if HydraConfig.initialized() else []:
-        if argument.split("=")[0] not in known:
-            raise ConfigError(f"the demo does not take {argument}: it takes {', '.join(sorted(known - {'verb'}))}")
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for a setting that no step would see."""
+    for argument in arguments:
+        if argument.split("=")[0] not in (*TAKEN, "verb"):
+            raise ConfigError(f"the demo has no setting {argument}: it takes {', '.join(TAKEN)}")
 
 
 class Steps:
-    """Runs commands with the demo's settings. commands: (what, command line) of those run so far."""
+    """Runs commands with the demo's settings.
 
-    def __init__(self, cfg: "DictConfig", runs: Path, total: int) -> None:
+    verbs: what runs each command. runs: folder for their run folders. total: number of steps to announce.
+    commands: (what, command line) of those run so far.
+    """
+
+    def __init__(
+        self, cfg: "DictConfig", verbs: Mapping[str, Callable[["DictConfig"], Any]], runs: Path, total: int
+    ) -> None:
         usual = compose([], "demo")
         changed = [key for key in PASSED_ON if OmegaConf.select(cfg, key) != OmegaConf.select(usual, key)]
         passed = [f"{key}={OmegaConf.select(cfg, key)}" for key in dict.fromkeys(["size", *changed])]
         self.common = ["data=sample", *passed, f"runs={runs}"]
-        self.console, self.total, self.number = Console(), total, 0
+        self.verbs, self.console = verbs, Console()
+        self.total, self.number = total, 0
         self.commands: list[tuple[str, str]] = []
 
     def say(self, what: str) -> None:
@@ -54,4 +58,4 @@ class Steps:
         if skip:
             self.console.print("done before: force=true does it again")
             return None
-        return import_module(f"vsrbench.{verb}").run(compose([*arguments, *self.common], verb))
+        return self.verbs[verb](compose([*arguments, *self.common], verb))

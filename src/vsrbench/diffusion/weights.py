@@ -56,7 +56,7 @@ def load_part(path: str, part: str) -> Any:
     try:
         network, report = kind.from_pretrained(
             str(folder), subfolder=part, output_loading_info=True, variant=variant, low_cpu_mem_usage=False,
-            torch_dtype=torch.float32,
+            torch_dtype=torch.float32, ignore_mismatched_sizes=True,
         )  # fmt: skip
     except (RuntimeError, OSError, ValueError) as error:
         raise WeightsError(f"{folder / part} cannot be loaded: {_first_line(error)}") from error

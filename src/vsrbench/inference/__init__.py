@@ -1,0 +1,1 @@
+"""From files to files with any method: chunks, tiles, padding, video and folders of frames."""

@@ -62,7 +62,7 @@ def framed(image: np.ndarray, y: int, x: int, side: int, row: int) -> np.ndarray
 def data_uri(image: np.ndarray, kind: str = "png") -> str:
     """The picture inside the page itself. kind: "png", or "jpeg" where exact pixels do not matter."""
     data = io.BytesIO()
-    settings: dict[str, Any] = {"png": {"optimize": True}, "jpeg": {"quality": 88}}[kind]
+    settings: Any = {"png": {"optimize": True}, "jpeg": {"quality": 88}}[kind]
     Image.fromarray(image).save(data, format=kind, **settings)
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
