@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OPENCV := $(shell grep '^opencv-python-headless==' constraints.txt)
 export OMP_NUM_THREADS ?= 1
+# Threads that wait must not spin: on a machine that is busy otherwise, two of them were ten times slower than one.
+export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM = false
 
 .PHONY: help install demo test test-slow lint format experiments clean

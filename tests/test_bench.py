@@ -9,9 +9,8 @@ from vsrbench.errors import ConfigError
 
 def lines(text: str) -> dict[str, list[str]]:
     """Rows of the printed table by their first cell."""
-    rows = [
-        [cell.strip() for cell in line.strip("│┃ ").split("│")] for line in text.splitlines() if line.startswith("│")
-    ]
+    printed = [line for line in text.splitlines() if line.startswith("│")]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed]
     return {row[0]: row[1:] for row in rows}
 
 

@@ -27,7 +27,7 @@ FLAGS_WITH_VALUE = (
 
 
 def home() -> Path:
-    """Folder that holds ``conf/``: the package in a wheel, else the checkout. ``conf/experiments`` is ``experiments/``."""
+    """Folder that holds ``conf/`` (with ``conf/experiments``): the package in a wheel, else the checkout."""
     for folder in (PACKAGE, PACKAGE.parents[1]):
         if (folder / "conf" / "config.yaml").is_file():
             return folder

@@ -56,7 +56,8 @@ def save_prior(prior: "Prior", folder: Path) -> None:
         network = copy.deepcopy(getattr(prior, part)).half()
         network.register_to_config(_name_or_path="")  # else the config would name a folder of this machine
         network.save_pretrained(folder / part)
-    DDIMScheduler(**prior.schedule.config).save_pretrained(folder / "scheduler")
+    scheduler: Any = DDIMScheduler(**prior.schedule.config)
+    scheduler.save_pretrained(folder / "scheduler")
     save_file({"prompt_embeds": prior.prompt.half().contiguous()}, folder / "prompt_embeds.safetensors")
 
 

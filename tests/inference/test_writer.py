@@ -12,7 +12,7 @@ from inference_fakes import VIDEO, audio_packets, decoded, make_video, picture
 from vsrbench.data.colour import Colour, read_rgb
 from vsrbench.errors import ConfigError, DataError, RunError
 from vsrbench.inference.audio import Audio
-from vsrbench.inference.reader import Look, Moment
+from vsrbench.inference.records import Look, Moment
 from vsrbench.inference.writer import VideoWriter
 
 NTSC = Fraction(30000, 1001)

@@ -9,7 +9,8 @@ from vsrbench.data.sources import FolderSource
 from vsrbench.errors import ConfigError
 from vsrbench.inference.chunks import upscale_source
 from vsrbench.inference.frames import FrameFolder, open_folder
-from vsrbench.inference.reader import Look, Moment, VideoStream
+from vsrbench.inference.reader import VideoStream
+from vsrbench.inference.records import Look, Moment
 from vsrbench.inference.writer import Audio, VideoWriter
 from vsrbench.types import Progress
 

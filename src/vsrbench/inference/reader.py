@@ -3,10 +3,9 @@
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
@@ -14,29 +13,12 @@ import torch
 
 from vsrbench.data.colour import Colour, depth, read_rgb
 from vsrbench.errors import DataError
+from vsrbench.inference.records import Look, Moment, open_stream
 from vsrbench.inference.upright import turn
 from vsrbench.types import Clip
 
 MILLISECOND = Fraction(1, 1000)
 CUT_SHORT = Fraction(1, 10)  # seconds (and two frames) that may be missing from the length a file states
-
-
-@dataclass(frozen=True)
-class Look:
-    """What an output takes over: frames per second, unit of time stamps, pixel aspect, colour, bits per value."""
-
-    rate: Fraction
-    tick: Fraction
-    aspect: Fraction
-    colour: Colour
-    bits: int
-
-
-class Moment(NamedTuple):
-    """When a frame is shown and for how long, in seconds."""
-
-    start: Fraction
-    duration: Fraction
 
 
 class VideoStream:
@@ -174,17 +156,3 @@ class VideoStream:
             return tick
         common = math.lcm(self._rate.numerator, 1000)
         return Fraction(1, common) if common <= 1_000_000 else Fraction(1, 90_000)
-
-
-def open_stream(path: Path) -> tuple[Any, Any]:
-    """A file's container and its best video stream. Raises DataError where there is none."""
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise DataError(f"cannot open {path} as a video ({error.strerror}): fetch it again or convert it") from error
-    stream: Any = container.streams.best("video")
-    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
-        container.close()
-        raise DataError(f"{path} has no video stream: give a video file or a folder of frames")
-    stream.thread_type = "AUTO"
-    return container, stream

@@ -16,7 +16,7 @@ from vsrbench.data.colour import depth, to_pixels, write_rgb
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.inference.audio import Audio
 from vsrbench.inference.encoders import encoder, options, pixel_format
-from vsrbench.inference.reader import Look, Moment
+from vsrbench.inference.records import Look, Moment
 
 
 class VideoWriter:
