@@ -79,7 +79,10 @@ def print_table(method: str, tables: dict[str, dict[str, tuple[int, bool]]], pub
         trained = "yes" if any(lines.get(name, (0, False))[1] for lines in tables.values()) else "no"
         table.add_row(name, trained, *row, *([str(printed.get(name, ""))] if published else []))
     sums = [f"{sum(n for n, _ in lines.values()):,}" for lines in tables.values()]
-    table.add_row("sum", "", *sums, *([str(printed.get("sum", ""))] if published else []), style="bold")
+    table.add_row("sum", "", *sums, *([""] if published else []), style="bold")
+    if published:
+        quoted = [f"{sum(lines[n][0] for n in names if n in printed):,}" for lines in tables.values()]
+        table.add_row("sum of the printed lines", "", *quoted, str(printed.get("sum", "")), style="bold")
     Console(width=120).print(table)
     for note in published.notes if published else []:
         Console(width=120).print(f"- {note}")

@@ -12,7 +12,13 @@ from vsrbench.evaluation.scoring import score
 
 COMPLETE = {"set": "vid4", "clips": {"a": 3}, "absent": [], "short": {}}
 PARTIAL = {"set": "vid4", "clips": {"a": 3}, "absent": ["b"], "short": {"a": [3, 41]}}
-SETTINGS = {"method": {"name": "bicubic"}, "size": "mini", "variant": "paper", "supports": {"size": ["mini"]}, "predictions": None}
+SETTINGS = {
+    "method": {"name": "bicubic"},
+    "size": "mini",
+    "variant": "paper",
+    "supports": {"size": ["mini"]},
+    "predictions": None,
+}
 
 
 @pytest.fixture

@@ -27,26 +27,29 @@ class FlowBank:
         raise ValueError(f"no flow from frame {frame} to {neighbour}: neighbours within {pairs + 1} frames are kept")
 
 
+def pair_flow(estimator: nn.Module, a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
+    """flow[a→b] on the grid of ``a`` (B,3,H,W). known: the data's own flow (B,2,h,w), which ``Exact`` takes."""
+    if isinstance(estimator, Exact) and known is not None:
+        return resize_flow(known, (a.shape[-2], a.shape[-1]))
+    return estimator(a, b)  # Exact raises its own error here
+
+
 def clip_flows(clip: Clip, estimator: nn.Module, frames: Tensor) -> FlowBank:
     """Flows of a clip on the grid of ``frames`` (B,T,3,H,W), the clip's frames as the estimator is to see them.
 
     ``Exact`` takes the clip's own flow and resizes it. Each pair is estimated by itself, so a flow never
     depends on which other frames are in the clip.
     """
-    height, width = frames.shape[-2:]
-    batch, count = frames.shape[:2]
-    if isinstance(estimator, Exact):
-        if clip.flow_forward is None or clip.flow_backward is None:
-            estimator(frames[:, 0], frames[:, 0])  # raises its own error
-        assert clip.flow_forward is not None and clip.flow_backward is not None
-        resized = [
-            resize_flow(flow.flatten(0, 1), (height, width)).unflatten(0, (batch, count - 1))
-            for flow in (clip.flow_backward, clip.flow_forward)
-        ]
-        return FlowBank(*resized)
-    empty = frames.new_zeros(batch, 0, 2, height, width)
-    previous = [estimator(frames[:, t + 1], frames[:, t]) for t in range(count - 1)]
-    following = [estimator(frames[:, t], frames[:, t + 1]) for t in range(count - 1)]
+    count = frames.shape[1]
     if count == 1:
+        empty = frames.new_zeros(len(frames), 0, 2, *frames.shape[-2:])
         return FlowBank(empty, empty)
+
+    def known(flow: Tensor | None, t: int) -> Tensor | None:
+        return None if flow is None else flow[:, t]
+
+    previous, following = [], []
+    for t in range(count - 1):
+        previous.append(pair_flow(estimator, frames[:, t + 1], frames[:, t], known(clip.flow_backward, t)))
+        following.append(pair_flow(estimator, frames[:, t], frames[:, t + 1], known(clip.flow_forward, t)))
     return FlowBank(torch.stack(previous, 1), torch.stack(following, 1))

@@ -13,7 +13,7 @@ from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
-from vsrbench.flow.bank import FlowBank, clip_flows
+from vsrbench.flow.bank import FlowBank, clip_flows, pair_flow
 from vsrbench.methods.base import Method, Stage
 from vsrbench.methods.dgaf.networks import GuidingUNet, upscale_warp_downscale
 from vsrbench.methods.dgaf.sampling import align_neighbours, direction, exact_context, sample
@@ -85,12 +85,14 @@ class DGAF(Method):
 
     def flows(self, clip: Clip) -> FlowBank:
         """FM (Sec. 4): flows between pre-upscaled frames, computed once per clip."""
-        if self.flow_input == "nearest":
-            lr = clip.lr.flatten(0, 1)
-            enlarged = F.interpolate(lr, scale_factor=4, mode="nearest").unflatten(0, clip.lr.shape[:2])
-        else:
-            enlarged = imresize(clip.lr, 4).clamp(0, 1).to(clip.lr.dtype)
+        enlarged = self._enlarge(clip.lr.flatten(0, 1)).unflatten(0, clip.lr.shape[:2])
         return clip_flows(clip, self.flow, enlarged)
+
+    def _enlarge(self, lr: Tensor) -> Tensor:
+        """LR frames (N,3,h,w) as the flow estimator is to see them, (N,3,4h,4w)."""
+        if self.flow_input == "nearest":
+            return F.interpolate(lr, scale_factor=4, mode="nearest")
+        return imresize(lr, 4).clamp(0, 1).to(lr.dtype)
 
     @torch.inference_mode()
     def upscale(
@@ -176,10 +178,13 @@ class DGAF(Method):
 
     def _pair(self, clip: Clip, choices: list[int]) -> tuple[Clip, Clip, Tensor]:
         """The middle frame, a neighbour (0: previous, 1: next), and flow[middle→neighbour] (B,2,4h,4w)."""
-        flows = self.flows(clip)
         rows = torch.arange(len(choices), device=clip.lr.device)
         chosen = torch.tensor(choices, device=clip.lr.device)
-        flow = torch.stack([flows.toward(1, 0), flows.toward(1, 2)])[chosen, rows]
+        known = None
+        if clip.flow_forward is not None and clip.flow_backward is not None:
+            known = torch.stack([clip.flow_backward[:, 0], clip.flow_forward[:, 1]])[chosen, rows]
+        frames = self._enlarge(clip.lr[:, 1]), self._enlarge(clip.lr[rows, 2 * chosen])
+        flow = pair_flow(self.flow, *frames, known)
         assert clip.hr is not None
         neighbour = replace(
             clip.window(0, 1),
