@@ -97,9 +97,31 @@ def test_the_right_answer_has_no_loss(prediction: str) -> None:
     prior, x_t, t, truth, hr, eps = ingredients(prediction)
     hr[..., 16:48, 16:48] = prior.decode(truth[..., 4:12, 4:12])  # the part that is decoded
     answer = prior.schedule.target(truth, eps, t)
-    terms = objective(prior, dict.fromkeys(TERMS, 1.0), x_t, answer, t, truth, hr)
+    terms = objective(prior, dict.fromkeys(TERMS, 1.0), x_t, answer, t, truth, hr, aligned=truth, low_band=2.0)
     assert set(terms) == set(TERMS)
-    assert all(value < 2e-3 for value in terms.values())
+    assert all(value < 2e-3 for name, value in terms.items() if name != "agreement")
+    assert terms["agreement"].item() == pytest.approx(1e-2, abs=1e-3)  # Charbonnier's own floor
+
+
+@torch.no_grad()
+def test_agreement_counts_only_what_the_neighbour_shows() -> None:
+    prior, x_t, t, truth, hr, eps = ingredients()
+    answer = prior.schedule.target(truth, eps, t)
+    aligned = truth + 1
+    aligned[..., :4] = 0  # outside the neighbour's frame
+    found = objective(prior, {"agreement": 1.0}, x_t, answer, t, truth, hr, aligned=aligned)["agreement"]
+    assert found.item() == pytest.approx(1, abs=1e-3)
+
+
+@torch.no_grad()
+def test_pixel_errors_of_the_low_band_do_not_count() -> None:
+    prior, x_t, t, truth, hr, eps = ingredients()
+    hr[..., 16:48, 16:48] = prior.decode(truth[..., 4:12, 4:12]) + 0.3
+    answer = prior.schedule.target(truth, eps, t)
+    whole = objective(prior, {"pixel": 1.0}, x_t, answer, t, truth, hr)["pixel"]
+    detail = objective(prior, {"pixel": 1.0}, x_t, answer, t, truth, hr, low_band=2.0)["pixel"]
+    assert whole.item() == pytest.approx(0.3, abs=1e-3)
+    assert detail.item() < 2e-3
 
 
 @torch.no_grad()
@@ -118,7 +140,7 @@ def test_terms_are_weighted_and_left_out_at_zero(monkeypatch: pytest.MonkeyPatch
     output = Noise(1).normal(tuple(truth.shape), "output")
 
     def terms(**weights: float) -> dict[str, Tensor]:
-        return objective(prior, weights, x_t, output, t, truth, hr)
+        return objective(prior, weights, x_t, output, t, truth, hr, aligned=truth)
 
     one, two = terms(**dict.fromkeys(TERMS, 1.0)), terms(**dict.fromkeys(TERMS, 2.0))
     assert all(torch.allclose(2 * one[name], two[name]) for name in TERMS)

@@ -242,7 +242,7 @@ RECIPES = {
 
 
 def began(recipe: str, *overrides: str) -> DGAF:
-    every = "method.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0}"
+    every = "method.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0, agreement: 1.0}"
     method = latent.method("dgaf", every, *RECIPES[recipe], *overrides)
     method.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
     return method.train()

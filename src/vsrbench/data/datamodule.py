@@ -1,6 +1,7 @@
 """All data sets behind one LightningDataModule."""
 
 import logging
+import signal
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,12 @@ from vsrbench.errors import ConfigError, DataError
 from vsrbench.types import Clip
 
 log = logging.getLogger(__name__)
+
+
+def leave_signals_to_the_parent(worker: int) -> None:
+    """A scheduler's SIGTERM reaches every process of a job; the batch that is running still needs its workers."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class VideoData(pl.LightningDataModule):
@@ -93,6 +100,7 @@ class VideoData(pl.LightningDataModule):
             drop_last=True,
             collate_fn=collate,
             num_workers=self.workers,
+            worker_init_fn=leave_signals_to_the_parent,
             persistent_workers=self.workers > 0,
         )
 

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
+from vsrbench.nn.colour import replace_low_band
 from vsrbench.types import Clip
 
-TERMS = ("prediction", "x0", "pixel", "gradient")
+TERMS = ("prediction", "x0", "pixel", "gradient", "agreement")
 
 
 def objective(
@@ -21,6 +22,8 @@ def objective(
     t: Tensor,
     latent: Tensor,
     hr: Tensor,
+    aligned: Tensor | None = None,
+    low_band: float = 0.0,
 ) -> dict[str, Tensor]:
     """Weighted loss terms of a network output (B,4,h,w) at x_t and timesteps t (B,).
 
@@ -28,23 +31,32 @@ def objective(
     prediction: squared error against the prior's target (v for SD x4), the target of *this* x_t, so that it
     also holds where the signal in x_t is not the clean latent. x0: squared error of the noise-free
     approximation. pixel: Charbonnier error of the decoded frame. gradient: L1 error of its differences.
-    Decoding is the dearest part, so the last two look at the central half of each side only.
+    Decoding is the dearest part, so these two look at the central half of each side only, and without the low
+    band (Gaussian of ``low_band`` HR pixels) that sampling takes from the bicubic frame anyway.
+    agreement: Charbonnier distance between x0 and the neighbour's aligned x0 (B,4,h,w), where it is not
+    zero (outside the neighbour's frame): what differs between frames flickers.
     """
     terms: dict[str, Tensor] = {}
     if weights.get("prediction"):
         eps = prior.schedule.eps(x_t, latent, t)
         target = prior.schedule.target(latent, eps, t)
         terms["prediction"] = weights["prediction"] * F.mse_loss(output, target)
-    if not any(weights.get(term) for term in ("x0", "pixel", "gradient")):
+    if not any(weights.get(term) for term in ("x0", "pixel", "gradient", "agreement")):
         return terms
     x0 = prior.schedule.x0(x_t, output, t)
     if weights.get("x0"):
         terms["x0"] = weights["x0"] * F.mse_loss(x0, latent)
+    if weights.get("agreement") and aligned is not None:
+        seen = (aligned != 0).any(dim=1, keepdim=True)
+        distance = ((x0 - aligned).square() + 1e-4).sqrt() * seen
+        per_sample = distance.mean(dim=(1, 2, 3)) / seen.float().mean(dim=(1, 2, 3)).clamp(min=1e-6)
+        terms["agreement"] = weights["agreement"] * per_sample.mean()
     if weights.get("pixel") or weights.get("gradient"):
         top, left = x0.shape[-2] // 4, x0.shape[-1] // 4
         bottom, right = x0.shape[-2] - top, x0.shape[-1] - left
         decoded = prior.decode(x0[..., top:bottom, left:right]).float()
-        error = decoded - hr[..., 4 * top : 4 * bottom, 4 * left : 4 * right]
+        truth = hr[..., 4 * top : 4 * bottom, 4 * left : 4 * right]
+        error = (decoded if low_band == 0 else replace_low_band(decoded, truth, low_band)) - truth
         if weights.get("pixel"):
             terms["pixel"] = weights["pixel"] * (error.square() + 1e-6).sqrt().mean()
         if weights.get("gradient"):

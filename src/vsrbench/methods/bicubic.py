@@ -1,5 +1,6 @@
 """Bicubic interpolation: the floor of every comparison and the check of every protocol."""
 
+import torch
 from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import NoiseSource
@@ -21,7 +22,9 @@ class Bicubic(Method):
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
-        return imresize(clip.lr, self.scale).clamp(0, 1).to(clip.lr.dtype)
+        # one frame at a time: float64 work on a whole chunk of a large film would take gigabytes
+        frames = [imresize(clip.lr[:, t], self.scale).clamp(0, 1) for t in range(clip.frames)]
+        return torch.stack(frames, dim=1)
 
     def parts(self) -> dict[str, nn.Module]:
         return {}

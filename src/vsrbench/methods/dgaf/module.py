@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vsrbench.diffusion.frames import finish, frame_noise
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.diffusion.objective import TERMS, draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
@@ -31,7 +31,7 @@ class DGAF(Method):
     upper bound of the frames a temporal chunk overlaps; None: as many as make chunked equal to whole.
     """
 
-    stages = {"guide": Stage(trainable=("guiding_unet",), losses=("prediction", "x0", "pixel", "gradient"))}
+    stages = {"guide": Stage(trainable=("guiding_unet",), losses=TERMS)}
     multiple = 8  # three halvings of the latent grid; odd sizes work but pad cheaply
     minimum = 16
 
@@ -174,7 +174,10 @@ class DGAF(Method):
         residuals = self.guide(x_t, lr, aligned, t, self.prior.prompt, labels, self.checkpointing)
         output = self.prior.predict(x_t, lr, t, residuals, self.checkpointing)
         assert current.hr is not None
-        return objective(self.prior, self.objective, x_t, output.float(), t, latent, current.hr[:, 0])
+        return objective(
+            self.prior, self.objective, x_t, output.float(), t, latent, current.hr[:, 0],
+            aligned, self.sampler.low_band,
+        )  # fmt: skip
 
     def _pair(self, clip: Clip, choices: list[int]) -> tuple[Clip, Clip, Tensor]:
         """The middle frame, a neighbour (0: previous, 1: next), and flow[middle→neighbour] (B,2,4h,4w)."""

@@ -105,7 +105,9 @@ class LDM(Method):
     def _terms(self, x_t: Tensor, frame: Clip, t: Tensor, latent: Tensor) -> dict[str, Tensor]:
         output = self.prior.predict(x_t, frame.lr[:, 0], t, checkpointing=self.checkpointing)
         assert frame.hr is not None
-        return objective(self.prior, self.objective, x_t, output.float(), t, latent, frame.hr[:, 0])
+        return objective(
+            self.prior, self.objective, x_t, output.float(), t, latent, frame.hr[:, 0], low_band=self.sampler.low_band
+        )
 
     def _vae_losses(self, frame: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Charbonnier, gradient and KL terms of a reconstruction from latents with a little noise."""
