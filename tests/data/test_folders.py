@@ -1,6 +1,6 @@
 import pytest
 
-from vsrbench.data.catalog import find
+from vsrbench.data.finder import find
 from vsrbench.errors import DataError
 
 ALL = {"partition": "all"}

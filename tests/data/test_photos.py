@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsrbench.data.catalog import find
+from vsrbench.data.finder import find
 from vsrbench.data.paths import Paths, random_scene
 from vsrbench.data.photos import album
 from vsrbench.data.renderer import render

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vsrbench.data.catalog import find
 from vsrbench.data.degradations import Bicubic
+from vsrbench.data.finder import find
 from vsrbench.data.paths import Paths
 from vsrbench.data.photos import album
 from vsrbench.data.samples import ClipSamples, PhotoSamples, Recipe

@@ -1,6 +1,6 @@
 import pytest
 
-from vsrbench.data.catalog import find
+from vsrbench.data.finder import find
 from vsrbench.data.trees import SETS, expected_tree, load_list, partition_names
 from vsrbench.errors import ConfigError, DataError
 

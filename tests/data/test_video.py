@@ -2,7 +2,7 @@ import av
 import numpy as np
 import pytest
 
-from vsrbench.data.catalog import find
+from vsrbench.data.finder import find
 from vsrbench.data.video import VideoReader
 from vsrbench.errors import DataError
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vsrbench.data.catalog import Catalog, Settings, find
+from vsrbench.data.catalog import Catalog, Settings
+from vsrbench.data.finder import find
 from vsrbench.data.trees import LONG, SETS, expected_tree, load_list
 from vsrbench.errors import DataError
 

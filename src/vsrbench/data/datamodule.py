@@ -9,8 +9,9 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from vsrbench.data.catalog import Catalog, Settings, find
+from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.degradations import Degradation
+from vsrbench.data.finder import find
 from vsrbench.data.paths import Paths
 from vsrbench.data.samples import ClipSamples, PhotoSamples, Recipe, TrainingSamples
 from vsrbench.data.sampling import SampleNumbers, collate
