@@ -128,7 +128,7 @@ def tiny(runs: Path, *overrides: str, name: str = "run") -> DictConfig:
 
 
 def tiny_arguments(runs: Path, name: str = "run") -> list[str]:
-    search = f"hydra.searchpath=[file://{config.home()},file://{Path(__file__).parent / 'training_conf'}]"
+    search = f"hydra.searchpath=[file://{Path(__file__).parent / 'training_conf'}]"
     return [search, "method=fake", "data=fake", "size=tiny", f"runs={runs}", f"name={name}"]
 
 
