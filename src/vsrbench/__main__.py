@@ -10,6 +10,7 @@ VERBS = {
     "bench": "parameter tables",
     "data": "check a data set on disk",
     "weights": "export trained parts in the diffusers layout",
+    "rehearse": "run every experiment at size=tiny",
     "demo": "train, judge and upscale a miniature in a few minutes and write a page about it",
 }
 
