@@ -91,6 +91,8 @@ class FakeMethod(Method):
     def __init__(self, name: str = "fake") -> None:
         super().__init__()
         self.frozen = nn.Conv2d(3, 3, 1)
+        nn.init.dirac_(self.frozen.weight)  # the same in every instance: weights are trained beside it
+        nn.init.zeros_(self.frozen.bias)
         self.learner = nn.Conv2d(3, 3 * SCALE**2, 3, padding=1)
         self.batches = 0
 

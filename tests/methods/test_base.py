@@ -235,3 +235,19 @@ def test_bicubic_keeps_flat_colour_and_frames_apart() -> None:
     whole = Bicubic().upscale(clip, Noise(0))
     assert torch.equal(whole[:, 1:2], Bicubic().upscale(clip.window(1, 2), Noise(1)))
     assert Bicubic().context == 0 and Bicubic().parts() == {} and Bicubic().stages == {}
+
+
+def test_weights_refuse_another_frozen_part(tmp_path: Path) -> None:
+    trained = latent.method("dgaf")
+    trained.begin_stage("guide", None, Noise(0))
+    checkpoint: dict = {}
+    trained.on_save_checkpoint(checkpoint)
+    assert set(checkpoint["frozen"]) == {"denoising_unet", "vae"}
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    load_trained(latent.method("dgaf"), str(tmp_path / "a.ckpt"))
+    other = latent.method("dgaf", "+prior.seed=1")
+    with pytest.raises(WeightsError, match="another denoising_unet"):
+        load_trained(other, str(tmp_path / "a.ckpt"))
+    other.begin_stage("guide", None, Noise(0))
+    with pytest.raises(WeightsError, match="another denoising_unet"):
+        other.on_load_checkpoint(checkpoint)

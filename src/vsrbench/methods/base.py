@@ -1,5 +1,6 @@
 """What every method promises to the shells: upscale a clip, name its parts and stages, give loss terms."""
 
+import hashlib
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -139,11 +140,35 @@ class Method(pl.LightningModule):
                 raise WeightsError(f"weights hold a part {name!r}; this method has {', '.join(parts)}")
             _load_strictly(parts[name], values, name)
 
+    def frozen_hashes(self) -> dict[str, str]:
+        """{part: hash of its weights} of the parts that the stage does not train: checkpoints name what they need."""
+        trained = self.stages[self.stage].trainable if self.stage else ()
+        return {
+            name: weights_hash(part)
+            for name, part in self.parts().items()
+            if name not in trained and any(True for _ in part.parameters())
+        }
+
+    def check_frozen(self, recorded: dict[str, str], trained: Iterable[str]) -> None:
+        """Raise WeightsError where weights were trained beside other frozen parts than these.
+
+        recorded: what ``frozen_hashes`` gave then; trained: the parts that the weights bring themselves.
+        """
+        parts = self.parts()
+        for name in sorted(recorded.keys() & parts.keys() - set(trained)):
+            if weights_hash(parts[name]) != recorded[name]:
+                raise WeightsError(
+                    f"these weights were trained beside another {name}: give the same prior and flow weights as "
+                    "then (prior.path, flow.weights), or train anew"
+                )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = self.trained_state()
+        checkpoint["frozen"] = self.frozen_hashes()
         checkpoint["stage"] = self.stage
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_frozen(checkpoint.get("frozen", {}), self.stages[self.stage].trainable if self.stage else ())
         self.load_trained_state(checkpoint["state_dict"])
         checkpoint["state_dict"] = {}
 
@@ -199,6 +224,15 @@ def _load_strictly(module: nn.Module, values: dict[str, Tensor], name: str) -> N
     module.load_state_dict(values)
 
 
+def weights_hash(part: nn.Module) -> str:
+    """Hash of a module's parameters and buffers: names, shapes and values."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key, value in sorted(part.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def load_trained(method: Method, source: str) -> None:
     """Load trained parts from a safetensors file, a checkpoint, or a run folder (its best checkpoint).
 
@@ -209,6 +243,7 @@ def load_trained(method: Method, source: str) -> None:
         method.load_trained_state({k: v.float() for k, v in read_safetensors(path).items()})
         return
     content = read_checkpoint(path)
+    method.check_frozen(content.get("frozen", {}), {key.partition(".")[0] for key in content["state_dict"]})
     method.load_trained_state(content["state_dict"])
     averaged = content.get("ema")
     if averaged:

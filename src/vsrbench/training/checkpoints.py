@@ -88,6 +88,7 @@ class Checkpoints(AfterStep):
         if sign * value > before:  # false for NaN
             self.best = {"metric": self.metric, "value": value, "step": step}
             content = {"state_dict": method.trained_state(), "stage": method.stage, "global_step": step}
+            content["frozen"] = method.frozen_hashes()
             content[IDENTITY] = self.identity | {"best": self.best}
             AtomicCheckpointIO().save_checkpoint(content, self.best_file)
 
