@@ -5,3 +5,4 @@ from vsrbench import compat
 __version__ = "0.1.0"
 
 compat.guard_torchvision()
+compat.quiet_libraries()

@@ -1,4 +1,4 @@
-"""One cure for one trap: a torchvision wheel whose compiled part does not fit the installed torch.
+"""Cures for what other libraries do: noise, and a torchvision whose compiled part does not fit the installed torch.
 
 The torchvision wheel on PyPI is built for CUDA. Beside a CPU build of torch its operators cannot be
 loaded, yet ``import torchvision`` registers fake kernels for two of them and fails with
@@ -9,7 +9,9 @@ Declaring the two schemas (without kernels) is enough: RAFT, transforms and clas
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import logging
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,3 +62,9 @@ def guard_torchvision() -> None:
     """Install the guard; costs nothing until something imports torchvision."""
     if "torchvision" not in sys.modules and not any(isinstance(f, _TorchvisionGuard) for f in sys.meta_path):
         sys.meta_path.insert(0, _TorchvisionGuard())
+
+
+def quiet_libraries() -> None:
+    """Notes of libraries that tell a user of this project nothing; errors stay."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # comes with pyiqa; misses kernels that nobody asked for
+    warnings.filterwarnings("ignore", message=".*Transformer2DModelOutput.*")  # diffusers about its own import

@@ -14,11 +14,13 @@ from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank
+from vsrbench.flow.rescaled import upscale_warp_downscale
 from vsrbench.flow.warp import resize_flow
 from vsrbench.inference.chunks import upscale_source
 from vsrbench.methods.dgaf import DGAF
-from vsrbench.methods.dgaf.networks import GuidingUNet, upscale_warp_downscale
-from vsrbench.methods.dgaf.sampling import align_neighbours, direction, exact_context
+from vsrbench.methods.dgaf.guidance import Guidance
+from vsrbench.methods.dgaf.networks import GuidingUNet
+from vsrbench.methods.dgaf.sampling import align_neighbours
 from vsrbench.types import Clip
 
 FOUR_STEPS = ["sampler.kind=ddpm", "sampler.steps=4"]
@@ -75,15 +77,15 @@ def test_a_flow_on_another_grid_is_brought_along() -> None:
 def test_every_frame_gets_the_neighbour_the_step_asks_for() -> None:
     x0 = torch.arange(1.0, 4).view(1, 3, 1, 1, 1).expand(1, 3, 4, 5, 5)
     still = torch.zeros(1, 2, 2, 20, 20)
-    previous, has = align_neighbours(x0, FlowBank(still, still), -1, 4)
+    previous, has = align_neighbours(x0, FlowBank(still, still), Guidance(), 0)
     assert (has, previous[0, :, 0, 2, 2].tolist()) == ([False, True, True], [0, 1, 2])
-    following, has = align_neighbours(x0, FlowBank(still, still), 1, 4)
+    following, has = align_neighbours(x0, FlowBank(still, still), Guidance(), 1)
     assert (has, following[0, :, 0, 2, 2].tolist()) == ([True, True, False], [2, 3, 0])
 
 
 def test_directions_alternate() -> None:
-    assert [direction(step) for step in range(5)] == [-1, 1, -1, 1, -1]
-    assert [exact_context(steps) for steps in (1, 2, 3, 4, 5, 50)] == [0, 1, 1, 2, 2, 25]
+    assert [Guidance().direction(step) for step in range(5)] == [-1, 1, -1, 1, -1]
+    assert [Guidance().context(steps) for steps in (1, 2, 3, 4, 5, 50)] == [0, 1, 1, 2, 2, 25]
 
 
 # --- the guide -----------------------------------------------------------------------------------
@@ -135,10 +137,10 @@ def test_the_first_step_and_border_frames_run_unguided(method: DGAF) -> None:
     x0 = {step: tensors["x0"] for step, tensors in seen if "x0" in tensors}
     assert sorted(guided) == [1, 2, 3]
     for step, aligned in guided.items():
-        border = 0 if direction(step) == -1 else 2
+        border = 0 if Guidance().direction(step) == -1 else 2
         assert aligned[:, border].abs().max() == 0
         with torch.inference_mode():
-            expected, _ = align_neighbours(x0[step - 1], method.flows(clip), direction(step), 4)
+            expected, _ = align_neighbours(x0[step - 1], method.flows(clip), Guidance(), step)
         assert torch.allclose(aligned, expected)
 
 
@@ -206,9 +208,9 @@ def test_exactly_the_context_is_seen(steps: int) -> None:
     reference = method.upscale(clip, Noise(0))
     moved = (method.upscale(replace(clip, lr=changed), Noise(0)) - reference).abs().amax((0, 2, 3, 4))
     reached = [t - middle for t in range(count) if moved[t] > 1e-6]
-    guided = [direction(step) for step in range(1, steps)]
+    guided = [Guidance().direction(step) for step in range(1, steps)]
     assert (min(reached), max(reached)) == (-guided.count(1), guided.count(-1))
-    assert max(-min(reached), max(reached)) == method.context == exact_context(steps)
+    assert max(-min(reached), max(reached)) == method.context == Guidance().context(steps)
 
 
 def test_the_context_can_be_bounded() -> None:
@@ -356,7 +358,8 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 def test_the_papers_parameter_counts() -> None:
     """Guide and prior have one topology; 28 zero convolutions carry the guide's features."""
-    from vsrbench.bench import counts, on_meta
+    from vsrbench.benchmarks.params import counts
+    from vsrbench.benchmarks.shapes import on_meta
     from vsrbench.config import build
 
     with torch.device("meta"):

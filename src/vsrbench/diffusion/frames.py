@@ -1,6 +1,7 @@
 """From LR frames to the first latent, through the steps, and back to RGB frames: shared by all latent methods."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch import Tensor
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
+from vsrbench.errors import ConfigError
+from vsrbench.flow.warp import resize_flow
 from vsrbench.nn.colour import replace_low_band
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
@@ -83,3 +86,44 @@ def finish(prior: Prior, sampler: Sampler, clip: Clip, latents: Tensor, batch: i
             rgb = replace_low_band(rgb, imresize(lr, 4).to(rgb.dtype), sampler.low_band)
         frames.append(rgb.clamp(0, 1))
     return torch.cat(frames).unflatten(0, latents.shape[:2])
+
+
+def on_prior_grid(clip: Clip, mode: str = "bicubic") -> Clip:
+    """The clip as a x4 prior takes it: LR frames of scale 8 or 16 enlarged 2 or 4 times, flows along.
+
+    ours: the papers' x8 and x16 results name no way; the released DGAF-VSR configuration reads LR folders called
+    X8BI2 and X16BI4, so frames that were reduced by 8 (16) and enlarged by bicubic x2 (x4) before the network.
+    mode: bicubic (MATLAB's) or nearest. Raises ConfigError for a scale that is no multiple of 4.
+    """
+    factor, rest = divmod(clip.scale, 4)
+    if rest or mode not in ("bicubic", "nearest"):
+        raise ConfigError(f"scale={clip.scale}, method.lr_enlargement={mode}: use 4, 8 or 16, and bicubic or nearest")
+    if factor == 1:
+        return clip
+    height, width = factor * clip.lr.shape[-2], factor * clip.lr.shape[-1]
+
+    def enlarge(values: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tensor | None:
+        return None if values is None else change(values.flatten(0, 1)).unflatten(0, values.shape[:2])
+
+    def frames(lr: Tensor) -> Tensor:
+        if mode == "nearest":
+            return _repeat(lr, factor)
+        return imresize(lr, factor).clamp(0, 1).to(lr.dtype)
+
+    def flow(values: Tensor) -> Tensor:
+        return resize_flow(values, (height, width))
+
+    lr = enlarge(clip.lr, frames)
+    assert lr is not None
+    return replace(
+        clip,
+        lr=lr,
+        scale=4,
+        flow_forward=enlarge(clip.flow_forward, flow),
+        flow_backward=enlarge(clip.flow_backward, flow),
+        occlusion=None if clip.occlusion is None else _repeat(clip.occlusion, factor),
+    )
+
+
+def _repeat(values: Tensor, factor: int) -> Tensor:
+    return values.repeat_interleave(factor, -2).repeat_interleave(factor, -1)

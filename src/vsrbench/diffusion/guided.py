@@ -75,15 +75,16 @@ def features(
     context: Tensor,
     labels: Tensor | None = None,
     checkpointing: bool = False,
+    decoder: bool = True,
 ) -> Residuals:
-    """What a UNet computes at every place, in the layout of ``Residuals``."""
+    """What a UNet computes at every place, in the layout of ``Residuals``; decoder=False ends after the middle."""
     found: dict[str, list[Tensor]] = {"encoder": [], "middle": [], "decoder": []}
 
     def record(place: str, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
         found[place].append(hidden)
         return hidden, hidden
 
-    walk(unet, x, t, context, labels, record, checkpointing)
+    walk(unet, x, t, context, labels, record, checkpointing, decoder)
     return Residuals(found["encoder"], found["middle"][0], found["decoder"])
 
 
@@ -94,7 +95,7 @@ def places(unet: Any) -> tuple[list[int], int, list[int]]:
         encoder += [resnet.out_channels for resnet in block.resnets]
         encoder += [sampler.out_channels for sampler in block.downsamplers or []]
     decoder: list[int] = []
-    for block in unet.up_blocks:
+    for block in unet.up_blocks or []:
         decoder += [resnet.out_channels for resnet in block.resnets]
         decoder += [sampler.out_channels for sampler in block.upsamplers or []]
     return encoder, unet.mid_block.resnets[-1].out_channels, decoder
@@ -108,8 +109,9 @@ def walk(
     labels: Tensor | None,
     visit: Visit | None,
     checkpointing: bool = False,
+    decoder: bool = True,
 ) -> Tensor:
-    """Everything of the UNet before its output head; returns the last decoder feature."""
+    """Everything of the UNet before its output head; returns the last decoder feature (or the middle's)."""
     visit = visit or (lambda place, number, hidden: (hidden, hidden))
     emb = embedding(unet, x, t, labels)
     context = context.expand(len(x), -1, -1)
@@ -124,7 +126,7 @@ def walk(
             skips.append(skip)
     hidden, _ = visit("middle", 0, _middle(unet.mid_block, hidden, emb, context, checkpointing))
     number = 0
-    for block in unet.up_blocks:
+    for block in unet.up_blocks if decoder else []:
         for unit in _units(block):
             joined = torch.cat([hidden, skips.pop()], dim=1)
             hidden, _ = visit("decoder", number, _run(unit, joined, emb, context, checkpointing))

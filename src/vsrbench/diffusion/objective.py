@@ -24,10 +24,12 @@ def objective(
     hr: Tensor,
     aligned: Tensor | None = None,
     low_band: float = 0.0,
+    eps: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Weighted loss terms of a network output (B,4,h,w) at x_t and timesteps t (B,).
 
-    latent: the clean latent (B,4,h,w); hr: its frame (B,3,4h,4w) in [0,1]. Terms with weight 0 are not computed.
+    latent: the clean latent (B,4,h,w); hr: its frame (B,3,4h,4w) in [0,1]; eps: the noise in x_t where it is known
+    (else it follows from x_t and latent). Terms with weight 0 are not computed.
     prediction: squared error against the prior's target (v for SD x4), the target of *this* x_t, so that it
     also holds where the signal in x_t is not the clean latent. x0: squared error of the noise-free
     approximation. pixel: Charbonnier error of the decoded frame. gradient: L1 error of its differences.
@@ -38,7 +40,7 @@ def objective(
     """
     terms: dict[str, Tensor] = {}
     if weights.get("prediction"):
-        eps = prior.schedule.eps(x_t, latent, t)
+        eps = prior.schedule.eps(x_t, latent, t) if eps is None else eps
         target = prior.schedule.target(latent, eps, t)
         terms["prediction"] = weights["prediction"] * F.mse_loss(output, target)
     if not any(weights.get(term) for term in ("x0", "pixel", "gradient", "agreement")):

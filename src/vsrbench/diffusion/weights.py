@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +11,27 @@ from torch import Tensor
 
 from vsrbench.errors import WeightsError
 
+PRIOR_FILES = ("unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "prompt_embeds.safetensors")
 
-def locate(path: str) -> Path:
-    """The local folder of a path or hub id. Raises WeightsError when it is neither on disk nor reachable."""
+
+def locate(path: str, setting: str = "prior.path", wanted: Sequence[str] = PRIOR_FILES) -> Path:
+    """The local folder of a path or hub id. Raises WeightsError when it is neither on disk nor reachable.
+
+    setting: what the user gave it as. wanted: patterns of the files to fetch from the hub.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise WeightsError(f"prior.path={path}: no such folder")
+        raise WeightsError(f"{setting}={path}: no such folder")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "prompt_embeds.safetensors"]
     try:
-        return Path(snapshot_download(path, allow_patterns=wanted))
+        return Path(snapshot_download(path, allow_patterns=list(wanted)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise WeightsError(
-            f"prior.path={path} is no folder here and cannot be fetched from the hub ({type(error).__name__}): "
+            f"{setting}={path} is no folder here and cannot be fetched from the hub ({type(error).__name__}): "
             "check the name and the connection, or give a local diffusers folder"
         ) from error
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vsrbench.errors import ConfigError
 from vsrbench.inference.tiles import check_tiles, upscale_tiled
-from vsrbench.types import Clip, Progress
+from vsrbench.types import WHOLE, Clip, Progress
 
 if TYPE_CHECKING:
     from vsrbench.diffusion.noise import NoiseSource
@@ -66,6 +66,8 @@ def _frames(
     context, start = method.context, 0
     # Frames of a method without context do not see each other: more than a batch at a time only costs memory.
     size = settings["chunk"] if context else min(settings["chunk"], settings["batch"])
+    if context >= WHOLE:
+        size = context if end is None else end
     while end is None or start < end:
         if source.frames is not None and all(n in done for n in range(start, min(start + size, end or 0))):
             start += size

@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.diffusion.weights import read_safetensors
 from vsrbench.errors import TrainingError, WeightsError
+from vsrbench.methods.released import FILES, find_released, key_report
 from vsrbench.types import Clip, Progress, Trace
 
 
@@ -29,6 +30,21 @@ class Stage:
     trainable: tuple[str, ...]
     losses: tuple[str, ...]
     needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One unit of a method's work, for the tables of ``bench``.
+
+    run: does it once, on inputs made beforehand. per_frame: how often it happens per output frame. nested_in: the
+    module it is part of; the tables add a line for that module's sum. network: False where it is no network, so that
+    a FLOP counter, which sees PyTorch's operators alone, cannot count it.
+    """
+
+    run: Callable[[], object]
+    per_frame: float
+    nested_in: str | None = None
+    network: bool = True
 
 
 class Method(pl.LightningModule):
@@ -72,6 +88,12 @@ class Method(pl.LightningModule):
     def counted(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table: what each counts. By default one line per part."""
         return {name: [part] for name, part in self.parts().items()}
+
+    def work(self, clip: Clip) -> dict[str, Work]:
+        """Units of work that add up to upscaling ``clip`` (B = 1). By default one: upscaling as many frames as a
+        network call takes."""
+        short = clip.window(0, min(self.batch, clip.frames))
+        return {"whole": Work(lambda: self.upscale(short, Noise(0)), 1 / short.frames)}
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Weighted loss terms of the current stage; their sum is minimised.
@@ -138,7 +160,15 @@ class Method(pl.LightningModule):
         for name, values in by_part.items():
             if name not in parts:
                 raise WeightsError(f"weights hold a part {name!r}; this method has {', '.join(parts)}")
-            _load_strictly(parts[name], values, name)
+            _load_strictly(parts[name], self.adapt_weights(name, values), name)
+
+    def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What of stored weights belongs to a part as it is configured; a method may take less than there is."""
+        return values
+
+    def load_released(self, folder: Path) -> str:
+        """Load the trained part from a folder in the layout of the method's released code; returns a key report."""
+        raise WeightsError(f"{folder}: this method has no released weight layout")
 
     def frozen_hashes(self) -> dict[str, str]:
         """{part: hash of its weights} of the parts that the stage does not train: checkpoints name what they need."""
@@ -207,20 +237,7 @@ def _on_any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def _load_strictly(module: nn.Module, values: dict[str, Tensor], name: str) -> None:
-    own = module.state_dict()
-    missing = sorted(own.keys() - values.keys())
-    unexpected = sorted(values.keys() - own.keys())
-    shapes = [
-        f"{k} {tuple(values[k].shape)} for {tuple(own[k].shape)}"
-        for k in sorted(own.keys() & values.keys())
-        if own[k].shape != values[k].shape
-    ]
-    if missing or unexpected or shapes:
-        raise WeightsError(
-            f"weights do not fit {name!r}: {len(missing)} missing {missing[:3]}, "
-            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of wrong shape {shapes[:3]}; "
-            "is the checkpoint of another method or size?"
-        )
+    key_report(module.state_dict(), values, f"weights do not fit {name!r} (of another method, size or variant?)")
     module.load_state_dict(values)
 
 
@@ -234,11 +251,15 @@ def weights_hash(part: nn.Module) -> str:
 
 
 def load_trained(method: Method, source: str) -> None:
-    """Load trained parts from a safetensors file, a checkpoint, or a run folder (its best checkpoint).
+    """Load trained parts from a safetensors file, a checkpoint, a run folder (its best checkpoint), or a folder or hub
+    id in the layout of the released code, whose key report is printed.
 
     Averaged weights (EMA) are preferred where a checkpoint holds them. Raises WeightsError.
     """
     path = checkpoint_file(Path(source).expanduser())
+    if path.name in FILES and (path.parent / "config.json").is_file():
+        print(method.load_released(path.parent))
+        return
     if path.suffix == ".safetensors":
         method.load_trained_state({k: v.float() for k, v in read_safetensors(path).items()})
         return
@@ -251,14 +272,20 @@ def load_trained(method: Method, source: str) -> None:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The weights file meant by a path: the file itself, or best/last of a run folder."""
+    """The weights file meant by a path: the file itself, best/last of a run folder, or that of a released folder."""
     if path.is_file():
         return path
     for name in ("best.ckpt", "last.ckpt"):
         for folder in (path, path / "checkpoints"):
             if (folder / name).is_file():
                 return folder / name
-    raise WeightsError(f"no weights at {path}: give a .safetensors or .ckpt file, or a run folder with checkpoints")
+    released = find_released(path)
+    if released is not None:
+        return released
+    raise WeightsError(
+        f"no weights at {path}: give a .safetensors or .ckpt file, a run folder with checkpoints, or a folder with "
+        "config.json and diffusion_pytorch_model.safetensors"
+    )
 
 
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:

@@ -1,66 +1,100 @@
 """DGAF-VSR for the shells: what is frozen, what is trained, one training step, and upscaling."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.diffusion.frames import finish, frame_noise
-from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.objective import TERMS, draw_choice, draw_timesteps, objective
+from vsrbench.diffusion.frames import finish, on_prior_grid
+from vsrbench.diffusion.noise import Noise, NoiseSource
+from vsrbench.diffusion.objective import TERMS
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
-from vsrbench.flow.bank import FlowBank, clip_flows, pair_flow
+from vsrbench.flow.bank import FlowBank, clip_flows
 from vsrbench.methods.base import Method, Stage
-from vsrbench.methods.dgaf.networks import GuidingUNet, upscale_warp_downscale
-from vsrbench.methods.dgaf.sampling import align_neighbours, direction, exact_context, sample
+from vsrbench.methods.dgaf import released, training
+from vsrbench.methods.dgaf.guidance import Guidance
+from vsrbench.methods.dgaf.networks import GuidingUNet
+from vsrbench.methods.dgaf.sampling import Sampling, sample
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
+
+FLOW_INPUTS = ("nearest", "bicubic", "released")
 
 
 class DGAF(Method):
     """Densely guided diffusion with aligned features (Xu et al. 2025).
 
-    rescale: s of OGWM. flow_input: how frames are enlarged before flow is estimated ("nearest" as printed).
-    objective: weights of the loss terms ("prediction" alone as printed). trajectory: train
-    on the x_t that the sampler really visits (ours, for few-step sampling from the noised LR frame) instead of
-    noised ground truth. checkpointing: recompute features in the backward pass to save memory. max_context:
-    upper bound of the frames a temporal chunk overlaps; None: as many as make chunked equal to whole.
+    rescale, rescale_mode, align, pick, in_pair, neighbours: see ``Guidance``. guidance: "dense", or "encoder" for
+    encoder and middle only (Table 3 case 1). guide_attention, new_channels: see ``GuidingUNet``.
+    flow_upscaling: estimate flow between enlarged frames ("pre") or between LR frames and enlarge the flow ("post",
+    Supp. Table 7 case 2). flow_input: how frames are enlarged ("nearest" as printed; "bicubic" by MATLAB's kernel;
+    "released" by torch's, not clamped). lr_enlargement: how LR frames of scale 8 and 16 reach the x4 prior.
+    objective: weights of the loss terms ("prediction" alone as printed). posterior: the VAE's "mode", or a "sample" as
+    released. train_input_bias: False leaves the guide's input bias as it is, as in a released run that starts from the
+    prior (the two share that parameter there). trajectory: train on the x_t that the sampler really visits (ours, for
+    few-step sampling from the noised LR frame) instead of noised ground truth. checkpointing: recompute features in
+    the backward pass to save memory. max_context: upper bound of the frames a temporal chunk overlaps; None: as many
+    as make chunked equal to whole.
     """
 
     stages = {"guide": Stage(trainable=("guiding_unet",), losses=TERMS)}
-    multiple = 8  # three halvings of the latent grid; odd sizes work but pad cheaply
-    minimum = 16
 
     def __init__(
         self,
         prior: Prior,
         sampler: Sampler,
         flow: nn.Module,
-        rescale: int = 4,
+        scale: int = 4,
+        rescale: float = 4.0,
+        rescale_mode: str = "nearest",
+        align: str = "exact",
+        pick: str = "centre",
+        in_pair: bool = True,
+        neighbours: str = "last_step",
+        guidance: str = "dense",
+        guide_attention: bool = True,
+        new_channels: str = "zero",
+        flow_upscaling: str = "pre",
         flow_input: str = "nearest",
+        lr_enlargement: str = "bicubic",
         objective: Mapping[str, float] | None = None,
+        posterior: str = "mode",
+        train_input_bias: bool = True,
         trajectory: bool = False,
         checkpointing: bool = False,
         max_context: int | None = None,
         name: str = "dgaf",
     ) -> None:
         super().__init__()
+        for setting, value, allowed in (
+            ("guidance", guidance, ("dense", "encoder")),
+            ("flow_upscaling", flow_upscaling, ("pre", "post")),
+            ("flow_input", flow_input, FLOW_INPUTS),
+            ("lr_enlargement", lr_enlargement, ("bicubic", "nearest")),
+            ("posterior", posterior, ("mode", "sample")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"method.{setting}={value}: use {' or '.join(allowed)}")
         self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
-        self.guide = GuidingUNet(prior.unet)
-        if flow_input not in ("nearest", "bicubic"):
-            raise ConfigError(f"method.flow_input={flow_input}: use nearest or bicubic")
-        self.rescale, self.flow_input = rescale, flow_input
+        self.guide = GuidingUNet(prior.unet, guide_attention, guidance == "dense", new_channels)
+        self.guidance = Guidance(rescale, rescale_mode, align, pick, in_pair, neighbours)
+        self.flow_upscaling, self.flow_input, self.lr_enlargement = flow_upscaling, flow_input, lr_enlargement
         self.objective = dict(objective or {"prediction": 1.0})
+        self.posterior, self.train_input_bias = posterior, train_input_bias
         self.trajectory, self.checkpointing = trajectory, checkpointing
         self.max_context = max_context
+        self.scale = scale
+        # three halvings of the latent grid; odd sizes work but pad cheaply
+        self.multiple, self.minimum = 8 * 4 // scale, 16 * 4 // scale
 
     @property
     def context(self) -> int:
-        exact = exact_context(self.sampler.steps)
+        exact = self.guidance.context(self.sampler.steps)
         return exact if self.max_context is None else min(exact, self.max_context)
 
     def parts(self) -> dict[str, nn.Module]:
@@ -84,119 +118,55 @@ class DGAF(Method):
         }
 
     def flows(self, clip: Clip) -> FlowBank:
-        """FM (Sec. 4): flows between pre-upscaled frames, computed once per clip."""
-        enlarged = self._enlarge(clip.lr.flatten(0, 1)).unflatten(0, clip.lr.shape[:2])
-        return clip_flows(clip, self.flow, enlarged)
+        """FM (Sec. 4): the flows of a clip, computed once."""
+        clip = on_prior_grid(clip, self.lr_enlargement)
+        frames = self.flow_frames(clip.lr.flatten(0, 1)).unflatten(0, clip.lr.shape[:2])
+        return clip_flows(clip, self.flow, frames)
 
-    def _enlarge(self, lr: Tensor) -> Tensor:
-        """LR frames (N,3,h,w) as the flow estimator is to see them, (N,3,4h,4w)."""
+    def flow_frames(self, lr: Tensor) -> Tensor:
+        """LR frames (N,3,h,w) as the flow estimator is to see them: (N,3,4h,4w), or as they are."""
+        # ours: "none" of Table 3 leaves out every interpolation, that of the frames too; its printed row (26.70 dB) is
+        # worse than that of s=1 (27.22 dB, Supp. Table 8), so something else than the features' size must differ
+        if self.flow_upscaling == "post" or self.guidance.mode == "none":
+            return lr
         if self.flow_input == "nearest":
             return F.interpolate(lr, scale_factor=4, mode="nearest")
-        return imresize(lr, 4).clamp(0, 1).to(lr.dtype)
+        if self.flow_input == "bicubic":
+            return imresize(lr, 4).clamp(0, 1).to(lr.dtype)
+        return F.interpolate(lr, scale_factor=4, mode="bicubic", align_corners=False)  # a = -0.75, overshoot kept
 
     @torch.inference_mode()
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
         """Sec. 4: flows, guided diffusion steps, VAE decoder."""
+        clip = on_prior_grid(clip, self.lr_enlargement)
         flows = self.flows(clip)
         with self.autocast():
-            latents, _ = sample(
-                self.prior, self.guide, self.sampler, clip, flows, noise,
-                self.rescale, self.batch, trace=trace, progress=progress,
-            )  # fmt: skip
+            latents, _ = sample(self.sampling(clip, flows, trace), noise, progress=progress)
             return finish(self.prior, self.sampler, clip, latents, self.batch)
 
-    def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+    def sampling(self, clip: Clip, flows: FlowBank, trace: Trace | None = None) -> Sampling:
+        """The networks and knobs over one clip on the prior's grid."""
+        return Sampling(self.prior, self.guide, self.sampler, self.guidance, clip, flows, self.batch, trace)
+
+    def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
+        super().begin_stage(name, optimiser, noise, schedule)
+        self.guide.net.conv_in.bias.requires_grad_(self.train_input_bias)
+
+    def losses(self, clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> dict[str, Tensor]:
         """Supp. 7: the guide learns the prior's target for the middle frame of three, the prior is frozen."""
+        clip = on_prior_grid(clip, self.lr_enlargement)
         if self.trajectory:
-            return self._losses_on_trajectory(clip, noise)
-        current, neighbour, flow = self._pair(clip, draw_choice(noise, clip, "neighbour", 2))
-        assert current.hr is not None and neighbour.hr is not None
-        schedule = self.prior.schedule
-        t = draw_timesteps(noise, clip, schedule.length)
-        with torch.no_grad():
-            latent = self.prior.encode(current.hr[:, 0])
-            x_t = schedule.add_noise(latent, self._eps(noise, current), t)
-            # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
-            # ours: how training mirrors that is not printed; the gap is the sampler's own.
-            earlier = (t + self.sampler.gap(schedule)).clamp(max=schedule.length - 1)
-            noised = schedule.add_noise(self.prior.encode(neighbour.hr[:, 0]), self._eps(noise, neighbour), earlier)
-            x0 = schedule.x0(noised, self.prior.predict(noised, neighbour.lr[:, 0], earlier), earlier)
-            aligned = upscale_warp_downscale(x0, flow, self.rescale)
-        return self._terms(x_t, current, aligned, t, latent)
+            return training.losses_on_trajectory(self, clip, noise)
+        return training.losses(self, clip, noise, trace)
 
-    def _losses_on_trajectory(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
-        """ours: sample without gradients up to a random guided step, then learn that step's target.
+    def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A guide without its decoder takes what it has of the weights of a dense one."""
+        if part != "guiding_unet" or self.guide.dense:
+            return values
+        return {k: v for k, v in values.items() if not k.startswith(("net.up_blocks.", "zero_decoder."))}
 
-        Each sample draws its own step; samples of one step run together. The step decides the neighbour,
-        as it does in sampling. Raises ConfigError where the sampler has no guided step.
-        """
-        if self.sampler.steps < 2:
-            raise ConfigError("method.trajectory=true needs sampler.steps=2 or more: the first step is not guided")
-        steps = draw_choice(noise, clip, "step", self.sampler.steps - 1)
-        sums: dict[str, Tensor] = {}
-        for step in range(1, self.sampler.steps):
-            rows = [b for b, drawn in enumerate(steps) if drawn + 1 == step]
-            if not rows:
-                continue
-            part = clip.rows(rows)
-            previous = direction(step) == -1
-            pair = part.window(0, 2) if previous else part.window(1, 3)
-            place = 1 if previous else 0
-            with torch.no_grad():
-                flows = self.flows(pair)
-                x, x0 = sample(
-                    self.prior,
-                    self.guide,
-                    self.sampler,
-                    pair,
-                    flows,
-                    noise,
-                    self.rescale,
-                    len(rows),
-                    stop=step,
-                )
-                assert x0 is not None
-                aligned, _ = align_neighbours(x0, flows, direction(step), self.rescale)
-                current = pair.window(place, place + 1)
-                assert current.hr is not None
-                latent = self.prior.encode(current.hr[:, 0])
-            t = torch.full((len(rows),), self.sampler.timesteps(self.prior.schedule)[step], device=x.device)
-            for name, value in self._terms(x[:, place], current, aligned[:, place], t, latent).items():
-                sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
-        return sums
-
-    def _terms(self, x_t: Tensor, current: Clip, aligned: Tensor, t: Tensor, latent: Tensor) -> dict[str, Tensor]:
-        """Eq. 4 and the loss terms."""
-        lr = current.lr[:, 0]
-        labels = self.prior.labels(lr.device)
-        residuals = self.guide(x_t, lr, aligned, t, self.prior.prompt, labels, self.checkpointing)
-        output = self.prior.predict(x_t, lr, t, residuals, self.checkpointing)
-        assert current.hr is not None
-        return objective(
-            self.prior, self.objective, x_t, output.float(), t, latent, current.hr[:, 0],
-            aligned, self.sampler.low_band,
-        )  # fmt: skip
-
-    def _pair(self, clip: Clip, choices: list[int]) -> tuple[Clip, Clip, Tensor]:
-        """The middle frame, a neighbour (0: previous, 1: next), and flow[middle→neighbour] (B,2,4h,4w)."""
-        rows = torch.arange(len(choices), device=clip.lr.device)
-        chosen = torch.tensor(choices, device=clip.lr.device)
-        known = None
-        if clip.flow_forward is not None and clip.flow_backward is not None:
-            known = torch.stack([clip.flow_backward[:, 0], clip.flow_forward[:, 1]])[chosen, rows]
-        frames = self._enlarge(clip.lr[:, 1]), self._enlarge(clip.lr[rows, 2 * chosen])
-        flow = pair_flow(self.flow, *frames, known)
-        assert clip.hr is not None
-        neighbour = replace(
-            clip.window(0, 1),
-            lr=clip.lr[rows, 2 * chosen].unsqueeze(1),
-            hr=clip.hr[rows, 2 * chosen].unsqueeze(1),
-            index=clip.index[rows, 2 * chosen].unsqueeze(1),
-        )
-        return clip.window(1, 2), neighbour, flow
-
-    def _eps(self, noise: NoiseSource, frame: Clip) -> Tensor:
-        height, width = frame.lr.shape[-2:]
-        return frame_noise(noise, frame, (self.prior.latent_channels, height, width), "eps")[:, 0]
+    def load_released(self, folder: Path) -> str:
+        """Load a guide in the layout of the released code; see ``released.load``."""
+        return released.load(self.guide, folder)

@@ -1,57 +1,51 @@
-"""DGAF-VSR's two modules inside a diffusion step: OGWM (Sec. 4.1) and the guiding U-Net of FTCM (Sec. 4.2)."""
+"""The guiding U-Net of DGAF-VSR's FTCM (Sec. 4.2), as printed and as released."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vsrbench.diffusion.guided import Residuals, features, places
 from vsrbench.diffusion.prior import to_network
-from vsrbench.flow.warp import resize_flow, warp
-
-
-def upscale_warp_downscale(x0: Tensor, flow: Tensor, factor: int = 4, align: str = "exact") -> Tensor:
-    """OGWM: bring a neighbour's x0 (B,4,h,w) onto the current frame's grid (Sec. 4.1, steps a-c).
-
-    flow: flow[current→neighbour] (B,2,H,W) on any grid, in pixels of that grid; brought to (factor*h, factor*w).
-    Nearest up, bilinear warp, nearest down. Nearest downscaling keeps one sample per cell.
-    ours: the sample at (factor//2, factor//2), the one next to the cell's centre; the paper does not say which.
-    """
-    height, width = x0.shape[-2:]
-    size = (factor * height, factor * width)
-    flow = flow if flow.shape[-2:] == size else resize_flow(flow, size)
-    enlarged = F.interpolate(x0, size=size, mode="nearest")
-    return warp(enlarged, flow, align)[..., factor // 2 :: factor, factor // 2 :: factor]
+from vsrbench.errors import ConfigError
 
 
 class GuidingUNet(nn.Module):
-    """GU of Eq. 4: a complete U-Net (attention included) over [x_t, LR, aligned x0], 4 + 3 + 4 channels.
+    """GU of Eq. 4: a U-Net over [x_t, LR, aligned x0], 4 + 3 + 4 channels.
 
     One zero-initialised 1x1 convolution per place carries its features into the frozen denoising U-Net, so an
     untrained guide changes nothing. The guide starts as a copy of that U-Net.
-    ours: the four new input channels start at zero, so the copy computes what the prior computes.
+
+    attention: the printed "complete U-Net" has it; the released network has plain blocks only (277 M parameters).
+    dense: guide the decoder too; without it the guide ends after its middle block.
+    new_channels: how the weights of the four channels of x0 start. "zero" (ours): the copy computes what the prior
+    computes. "copy" (released): as the prior's own latent channels. Raises ConfigError for another word.
     """
 
-    def __init__(self, unet: Any) -> None:
+    def __init__(self, unet: Any, attention: bool = True, dense: bool = True, new_channels: str = "zero") -> None:
         super().__init__()
-        from diffusers import UNet2DConditionModel
-
-        self.net: Any = UNet2DConditionModel.from_config({**unet.config, "in_channels": unet.config.in_channels + 4})
+        if new_channels not in ("zero", "copy"):
+            raise ConfigError(f"method.new_channels={new_channels}: use zero or copy")
+        self.dense = dense
+        self.net: Any = _network(unet, attention)
         self.net.conv_norm_out = self.net.conv_act = self.net.conv_out = None  # the guide has no output head
+        if not dense:
+            self.net.up_blocks = None
         encoder, middle, decoder = places(self.net)
         self.zero_encoder = nn.ModuleList(zero_conv(c) for c in encoder)
         self.zero_middle = zero_conv(middle)
         self.zero_decoder = nn.ModuleList(zero_conv(c) for c in decoder)
-        self.copy_from(unet)
+        self.copy_from(unet, new_channels)
 
     @torch.no_grad()
-    def copy_from(self, unet: Any) -> None:
-        """Start from the denoising U-Net's weights."""
-        own = self.net.state_dict()
+    def copy_from(self, unet: Any, new_channels: str) -> None:
+        """Start from the denoising U-Net's weights, as far as the guide has such parts."""
+        own, channels = self.net.state_dict(), unet.config.in_channels
         state = {k: v for k, v in unet.state_dict().items() if k in own}
         conv_in = torch.zeros_like(own["conv_in.weight"])
-        conv_in[:, : unet.config.in_channels] = state["conv_in.weight"]
+        conv_in[:, :channels] = state["conv_in.weight"]
+        if new_channels == "copy":
+            conv_in[:, channels:] = state["conv_in.weight"][:, : conv_in.shape[1] - channels]
         self.net.load_state_dict({**state, "conv_in.weight": conv_in})
 
     def forward(
@@ -69,12 +63,37 @@ class GuidingUNet(nn.Module):
         x, aligned: (B,4,h,w); lr: (B,3,h,w) in [0,1]; t: (B,) or one number.
         """
         joined = torch.cat([x, to_network(lr), aligned], dim=1)
-        found = features(self.net, joined, t, prompt, labels, checkpointing)
+        found = features(self.net, joined, t, prompt, labels, checkpointing, self.dense)
         return Residuals(
             [conv(f) for conv, f in zip(self.zero_encoder, found.encoder, strict=True)],
             self.zero_middle(found.middle),
             [conv(f) for conv, f in zip(self.zero_decoder, found.decoder, strict=True)],
         )
+
+
+def _network(unet: Any, attention: bool) -> Any:
+    """A U-Net of the prior's shapes with four more input channels; without attention: plain blocks everywhere."""
+    from diffusers import UNet2DConditionModel
+    from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
+
+    config = {**unet.config, "in_channels": unet.config.in_channels + 4}
+    if attention:
+        return UNet2DConditionModel.from_config(config)
+    for key in ("down_block_types", "up_block_types"):
+        config[key] = [name.replace("CrossAttn", "") for name in config[key]]
+    net: Any = UNet2DConditionModel.from_config({**config, "mid_block_type": None})
+    net.mid_block = UNetMidBlock2D(
+        in_channels=net.config.block_out_channels[-1],
+        temb_channels=net.time_embedding.linear_2.out_features,
+        num_layers=1,  # two residual units
+        resnet_eps=net.config.norm_eps,
+        resnet_act_fn=net.config.act_fn,
+        resnet_groups=net.config.norm_num_groups,
+        resnet_time_scale_shift=net.config.resnet_time_scale_shift,
+        output_scale_factor=net.config.mid_block_scale_factor,
+        add_attention=False,
+    )
+    return net
 
 
 def zero_conv(channels: int) -> nn.Conv2d:

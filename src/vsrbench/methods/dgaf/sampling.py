@@ -1,99 +1,122 @@
-"""DGAF-VSR sampling: all frames of a diffusion step as one batch, guided by their neighbours' last x0.
+"""DGAF-VSR sampling: as printed (all frames of a diffusion step at once) and as released (frame after frame).
 
 Legend: x = z_t, x0 = noise-free approximation (Eq. 3), aligned = the neighbour's x0 after OGWM.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vsrbench.diffusion.frames import denoise
+from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import FlowBank
-from vsrbench.methods.dgaf.networks import GuidingUNet, upscale_warp_downscale
+from vsrbench.methods.dgaf.guidance import Guidance
+from vsrbench.methods.dgaf.networks import GuidingUNet
 from vsrbench.types import Clip, Progress, Trace
 
 
-def direction(step: int) -> int:
-    """-1: guided by the previous frame, +1: by the next; they alternate in pairs of steps (Sec. 4)."""
-    return -1 if step % 2 == 0 else 1
+@dataclass(frozen=True)
+class Sampling:
+    """What stays the same over the steps of one clip: networks, LR frames, flows, knobs, frames per call."""
 
-
-def exact_context(steps: int) -> int:
-    """Neighbour frames on either side that can influence a frame: each guided step reaches one frame on."""
-    guided = [direction(step) for step in range(1, steps)]  # the first step has no x0 to be guided by
-    return max(guided.count(-1), guided.count(1))
+    prior: Prior
+    guide: GuidingUNet
+    sampler: Sampler
+    guidance: Guidance
+    clip: Clip
+    flows: FlowBank
+    batch: int = 4
+    trace: Trace | None = None
 
 
 def sample(
-    prior: Prior,
-    guide: GuidingUNet | None,
-    sampler: Sampler,
-    clip: Clip,
-    flows: FlowBank,
-    noise: NoiseSource,
-    rescale: int = 4,
-    batch: int = 4,
-    stop: int | None = None,
-    trace: Trace | None = None,
-    progress: Progress | None = None,
+    run: Sampling, noise: NoiseSource, stop: int | None = None, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Latents (B,T,4,h,w) after the last step, and the last x0.
+    """Latents (B,T,4,h,w) after the last step, and the last x0. stop: end before this step (training looks inside).
 
-    Sec. 4.1: the neighbour's x0 is that of the previous diffusion step, so frames do not wait for each other.
-    The first step and the border frames run unguided. stop: end before this step (training looks inside).
+    Printed (Sec. 4.1): the neighbour's x0 is that of the previous diffusion step, so frames do not wait for each
+    other; the first step and the border frames run unguided.
+    """
+    predict = in_turn(run) if run.guidance.same_step else together(run)
+    return denoise(run.prior, run.sampler, run.clip, noise, predict, run.batch, stop, run.trace, progress)
+
+
+def together(run: Sampling) -> Callable[[int, int, Tensor, Tensor | None], Tensor]:
+    """x0 of all frames of a step, guided by the step before."""
+
+    def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
+        if x0 is None:
+            return predict_x0(run, x, t, None)
+        aligned, has = align_neighbours(x0, run.flows, run.guidance, step)
+        if run.trace is not None:
+            run.trace.on_step(step, None, aligned=aligned)
+        return predict_x0(run, x, t, (aligned, has))
+
+    return predict
+
+
+def in_turn(run: Sampling) -> Callable[[int, int, Tensor, Tensor | None], Tensor]:
+    """As released: one frame after the other, each guided by the x0 of the frame before it in this very step.
+
+    Forward in even steps, backward in odd ones; the first frame of every pass runs without the guide.
     """
 
     def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-        if guide is None or x0 is None:
-            return predict_x0(prior, None, clip, x, t, None, batch)
-        aligned, has = align_neighbours(x0, flows, direction(step), rescale)
-        if trace is not None:
-            trace.on_step(step, None, aligned=aligned)
-        return predict_x0(prior, guide, clip, x, t, (aligned, has), batch)
+        shift = run.guidance.direction(step)
+        count = run.clip.frames
+        found: dict[int, Tensor] = {}
+        for frame in range(count) if shift == -1 else reversed(range(count)):
+            aligned, residuals = None, None
+            if found:
+                aligned = run.guidance.bring(found[frame + shift], run.flows.toward(frame, frame + shift))
+                residuals = guide_residuals(run, x[:, frame], run.clip.lr[:, frame], aligned, t)
+            output = run.prior.predict(x[:, frame], run.clip.lr[:, frame], t, residuals)
+            found[frame] = run.prior.schedule.x0(x[:, frame], output.float(), t)
+            if run.trace is not None:
+                seen = {"x": x[:, frame], "output": output, "x0": found[frame]}
+                run.trace.on_step(step, frame, **seen, **_named(aligned, residuals))
+        return torch.stack([found[frame] for frame in range(count)], dim=1)
 
-    return denoise(prior, sampler, clip, noise, predict, batch, stop, trace, progress)
+    return predict
 
 
-def align_neighbours(x0: Tensor, flows: FlowBank, shift: int, rescale: int) -> tuple[Tensor, list[bool]]:
-    """OGWM for every frame that has a neighbour at ``shift``: (B,T,4,h,w), zeros elsewhere, and who has one."""
-    count = x0.shape[1]
+def align_neighbours(x0: Tensor, flows: FlowBank, guidance: Guidance, step: int) -> tuple[Tensor, list[bool]]:
+    """OGWM for every frame that has a neighbour to be guided by: (B,T,4,h,w), zeros elsewhere, and who has one."""
+    count, shift = x0.shape[1], guidance.direction(step)
     has = [0 <= i + shift < count for i in range(count)]
     frames = [
-        upscale_warp_downscale(x0[:, i + shift], flows.toward(i, i + shift), rescale)
-        if has[i]
-        else torch.zeros_like(x0[:, i])
+        guidance.bring(x0[:, i + shift], flows.toward(i, i + shift)) if has[i] else torch.zeros_like(x0[:, i])
         for i in range(count)
     ]
     return torch.stack(frames, dim=1), has
 
 
-def predict_x0(
-    prior: Prior,
-    guide: GuidingUNet | None,
-    clip: Clip,
-    x: Tensor,
-    t: int,
-    aligned: tuple[Tensor, list[bool]] | None,
-    batch: int,
-) -> Tensor:
+def predict_x0(run: Sampling, x: Tensor, t: int, aligned: tuple[Tensor, list[bool]] | None) -> Tensor:
     """x0 (B,T,4,h,w) of all frames at timestep t; frames without a guide get zero residuals, so none."""
     clips, count = x.shape[:2]
-    flat_x, flat_lr = x.flatten(0, 1), clip.lr.flatten(0, 1)
+    flat_x, flat_lr = x.flatten(0, 1), run.clip.lr.flatten(0, 1)
     has = (aligned[1] if aligned is not None else [False] * count) * clips
     outputs = []
-    for rows in torch.arange(clips * count).split(batch):
+    for rows in torch.arange(clips * count).split(run.batch):
         residuals = None
         guided = [i for i, row in enumerate(rows.tolist()) if has[row]]
-        if guide is not None and aligned is not None and guided:
+        if aligned is not None and guided:
             flat = rows[guided]
-            given = aligned[0].flatten(0, 1)[flat]
-            found = guide(flat_x[flat], flat_lr[flat], given, t, prior.prompt, prior.labels(x.device))
+            found = guide_residuals(run, flat_x[flat], flat_lr[flat], aligned[0].flatten(0, 1)[flat], t)
             residuals = found.map(lambda r, n=len(rows), g=guided: _scatter(r, g, n))  # type: ignore[misc]
-        output = prior.predict(flat_x[rows], flat_lr[rows], t, residuals)
-        outputs.append(prior.schedule.x0(flat_x[rows], output.float(), t))
+        output = run.prior.predict(flat_x[rows], flat_lr[rows], t, residuals)
+        outputs.append(run.prior.schedule.x0(flat_x[rows], output.float(), t))
     return torch.cat(outputs).unflatten(0, (clips, count))
+
+
+def guide_residuals(run: Sampling, x: Tensor, lr: Tensor, aligned: Tensor, t: int) -> Residuals:
+    """What the guide adds for frames x, aligned (N,4,h,w) and lr (N,3,h,w)."""
+    return run.guide(x, lr, aligned, t, run.prior.prompt, run.prior.labels(x.device))
 
 
 def _scatter(rows: Tensor, positions: list[int], total: int) -> Tensor:
@@ -102,3 +125,12 @@ def _scatter(rows: Tensor, positions: list[int], total: int) -> Tensor:
     full = rows.new_zeros(total, *rows.shape[1:])
     full[positions] = rows
     return full
+
+
+def _named(aligned: Tensor | None, residuals: Residuals | None) -> dict[str, Tensor]:
+    """Guidance of one frame as the trace sees it: ``down0..``, ``mid``, ``up0..`` are the added features."""
+    if aligned is None or residuals is None:
+        return {}
+    down = {f"down{i}": r for i, r in enumerate(residuals.encoder)}
+    up = {f"up{i}": r for i, r in enumerate(residuals.decoder)}
+    return {"aligned": aligned, **down, "mid": residuals.middle, **up}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.frames import denoise, finish, frame_noise
+from vsrbench.diffusion.frames import denoise, finish, frame_noise, on_prior_grid
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.prior import Prior, to_network
@@ -19,20 +19,20 @@ class LDM(Method):
 
     stage=vae trains the autoencoder, stage=unet the denoising U-Net on the frozen VAE's latents.
     objective, trajectory: as in ``DGAF``. latent_noise: largest share of noise added to latents while the
-    decoder trains, so that it forgives what a sampler leaves (ours). kl: weight of the KL term.
+    decoder trains, so that it forgives what a sampler leaves (ours). kl: weight of the KL term. lr_enlargement: how LR
+    frames of scale 8 and 16 reach the x4 prior.
     """
 
     stages = {
         "unet": Stage(trainable=("denoising_unet",), losses=("prediction", "x0", "pixel", "gradient")),
         "vae": Stage(trainable=("vae",), losses=("pixel", "gradient", "kl")),
     }
-    multiple = 8
-    minimum = 16
-
     def __init__(
         self,
         prior: Prior,
         sampler: Sampler,
+        scale: int = 4,
+        lr_enlargement: str = "bicubic",
         objective: Mapping[str, float] | None = None,
         trajectory: bool = False,
         checkpointing: bool = False,
@@ -45,6 +45,8 @@ class LDM(Method):
         self.objective = dict(objective or {"prediction": 1.0})
         self.trajectory, self.checkpointing = trajectory, checkpointing
         self.latent_noise, self.kl = latent_noise, kl
+        self.scale, self.lr_enlargement = scale, lr_enlargement
+        self.multiple, self.minimum = 8 * 4 // scale, 16 * 4 // scale
 
     def parts(self) -> dict[str, nn.Module]:
         return {"denoising_unet": self.prior.unet, "vae": self.prior.vae}
@@ -53,6 +55,7 @@ class LDM(Method):
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
+        clip = on_prior_grid(clip, self.lr_enlargement)
         with self.autocast():
             latents, _ = self._sample(clip, noise, trace=trace, progress=progress)
             return finish(self.prior, self.sampler, clip, latents, self.batch)
@@ -74,7 +77,7 @@ class LDM(Method):
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Of the current stage, on the first frame of each sample."""
-        frame = clip.window(0, 1)
+        frame = on_prior_grid(clip.window(0, 1), self.lr_enlargement)
         if self.stage == "vae":
             return self._vae_losses(frame, noise)
         if self.trajectory:

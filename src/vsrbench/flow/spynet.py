@@ -1,0 +1,141 @@
+"""SPyNet (Ranjan and Black 2017, "Optical Flow Estimation using a Spatial Pyramid Network"), as BasicVSR uses it.
+
+``SpyNetwork`` is the plain differentiable network, for methods that train it; ``SpyNet`` is the frozen estimator
+behind ``flow=spynet``.
+"""
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrbench.errors import WeightsError
+from vsrbench.flow.network import full_precision, load_strictly, read_state
+from vsrbench.flow.warp import warp
+
+LEVELS = 6
+WIDTHS = (8, 32, 64, 32, 16, 2)  # first frame 3, warped second frame 3, flow 2 → correction of the flow 2
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0,1]
+
+
+class SpyNetwork(nn.Module):
+    """A pyramid of six small networks, each correcting the flow of the coarser one; 1,440,300 parameters.
+
+    Any size is resized bilinearly to multiples of 32 and the flow is brought back; below 64 pixels a side the
+    coarsest levels see a single pixel. Warping (border padding) and the enlargement of the flow (bilinear
+    between corners, times 2) are those of the BasicVSR line, whose weights expect them. Parameter names are
+    BasicSR's. Computes in float32 under autocast.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.basic_module = nn.ModuleList(
+            nn.Sequential(OrderedDict(basic_module=_convolutions())) for _ in range(LEVELS)
+        )
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """RGB (B,3,H,W) in [0,1] twice → flow[a→b] (B,2,H,W) float32, pixels, x first; differentiable."""
+        height, width = a.shape[-2:]
+        step = 2 ** (LEVELS - 1)
+        size = (-(-height // step) * step, -(-width // step) * step)
+        with full_precision(a.device):
+            flow = self._coarse_to_fine(*(self._pyramid(frames.float(), size) for frames in (a, b)))
+            flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
+            return flow * flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
+
+    def _pyramid(self, frames: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """Normalised frames at 1/32, 1/16, ... 1 of ``size``."""
+        levels = [(F.interpolate(frames, size=size, mode="bilinear", align_corners=False) - self.mean) / self.std]
+        while len(levels) < LEVELS:
+            levels.insert(0, F.avg_pool2d(levels[0], kernel_size=2))
+        return levels
+
+    def _coarse_to_fine(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
+        flow = torch.zeros_like(first[0][:, :2])
+        for level, network in enumerate(self.basic_module):
+            if level:
+                flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+            warped = warp(second[level], flow, padding="border")
+            flow = flow + network(torch.cat([first[level], warped, flow], dim=1))
+        return flow
+
+
+class SpyNet(nn.Module):
+    """SPyNet as a frozen flow estimator; weights by path.
+
+    weights: any layout that ``spynet_state`` knows. Raises WeightsError for a file that does not fit, and for
+    None unless ``random=True`` (counting, shape tests).
+    """
+
+    def __init__(self, weights: str | None = None, random: bool = False) -> None:
+        super().__init__()
+        if weights is None and not random:
+            raise WeightsError(
+                "flow=spynet needs weights: set flow.weights=FILE (or VSRBENCH_SPYNET) to those of the BasicVSR line "
+                "(spynet_20210409-c6c1bd09.pth) or of BasicSR (spynet_sintel_final-3d2a1287.pth), or use flow=dis "
+                "or flow=farneback, which need none"
+            )
+        self.net = SpyNetwork() if weights is None else load_spynet(weights)
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(B,3,H,W) in [0,1] twice → (B,2,H,W) pixels, x first."""
+        return self.net(a, b)
+
+
+def load_spynet(path: str) -> SpyNetwork:
+    """A trainable SpyNetwork from a file. Raises WeightsError with a key report where it does not fit."""
+    network, source = SpyNetwork(), f"flow.weights={path}"
+    state = spynet_state(read_state(Path(path).expanduser()), source)
+    load_strictly(network, state, source, "SPyNet's weights")
+    return network
+
+
+_NAME = r"(?:basic_module|netBasic|moduleBasic)"
+_KEY = re.compile(rf"{_NAME}\.(\d)\.{_NAME}\.(\d)\.(conv\.)?(weight|bias)")
+
+
+def spynet_state(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Weights in any published layout, renamed to SpyNetwork's; names that are none of them stay as they are.
+
+    Layouts, with levels coarse to fine in all: ``basic_module.L.basic_module.N.conv.weight`` with N the number of
+    the convolution (BasicVSR line, mmagic); ``basic_module.L.basic_module.N.weight`` with N counting ReLUs too
+    (BasicSR); the same with ``netBasic`` or ``moduleBasic`` (pytorch-spynet). Of a whole BasicVSR generator its
+    SPyNet is taken. Raises WeightsError for a stored ``mean`` or ``std`` that is not ImageNet's.
+    """
+    for prefix in ("generator.spynet.", "spynet."):
+        part = {key.removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
+        state = part or state
+    for name, own in (("mean", MEAN), ("std", STD)):
+        if name in state and not _close(state[name], own):
+            raise WeightsError(f"{source}: its {name} is not ImageNet's {own}, on which SPyNet's weights rest")
+    return {_renamed(str(key)): value for key, value in state.items() if key not in ("mean", "std")}
+
+
+def _convolutions() -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in zip(WIDTHS, WIDTHS[1:], strict=False):
+        layers += [nn.Conv2d(inputs, outputs, kernel_size=7, padding=3), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def _renamed(key: str) -> str:
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return key
+    level, number, wrapped, kind = match.groups()
+    layer = 2 * int(number) if wrapped else int(number)
+    return f"basic_module.{level}.basic_module.{layer}.{kind}"
+
+
+def _close(stored: Tensor, own: tuple[float, ...]) -> bool:
+    return stored.numel() == len(own) and bool((stored.float().flatten() - torch.tensor(own)).abs().max() < 1e-3)

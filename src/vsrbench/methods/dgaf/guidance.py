@@ -1,0 +1,56 @@
+"""Which neighbour guides a frame, when, and how it is brought onto the frame's grid: the knobs of DGAF-VSR."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vsrbench.errors import ConfigError
+from vsrbench.flow.rescaled import check_rescaling, upscale_warp_downscale
+from vsrbench.types import WHOLE
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """OGWM and the order of guidance.
+
+    rescale: s of OGWM. mode: interpolation around the warp (Table 3: nearest, bicubic, none). align, pick: see
+    ``flow.rescaled``. in_pair: alternate forward and backward guidance (Sec. 4; Supp. Table 7 case 1 is without).
+    neighbours: "last_step" takes the neighbour's x0 of the previous diffusion step (Sec. 4.1), so that all frames of
+    a step are independent; "same_step" that of the same step, frame after frame, as released.
+    Raises ConfigError for values that mean nothing.
+    """
+
+    rescale: float = 4.0
+    mode: str = "nearest"
+    align: str = "exact"
+    pick: str = "centre"
+    in_pair: bool = True
+    neighbours: str = "last_step"
+
+    def __post_init__(self) -> None:
+        check_rescaling(self.rescale, self.mode, self.pick)
+        for name, value, allowed in (
+            ("align", self.align, ("exact", "released")),
+            ("neighbours", self.neighbours, ("last_step", "same_step")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"method.{name}={value}: use {' or '.join(allowed)}")
+
+    @property
+    def same_step(self) -> bool:
+        return self.neighbours == "same_step"
+
+    def direction(self, step: int) -> int:
+        """-1: guided by the previous frame, +1: by the next; they alternate in pairs of steps (Sec. 4)."""
+        return -1 if step % 2 == 0 or not self.in_pair else 1
+
+    def bring(self, x0: Tensor, flow: Tensor) -> Tensor:
+        """OGWM: a neighbour's x0 (B,4,h,w) on the current frame's grid."""
+        return upscale_warp_downscale(x0, flow, self.rescale, self.mode, self.align, self.pick)
+
+    def context(self, steps: int) -> int:
+        """Neighbour frames on either side that can influence a frame: each guided step reaches one frame on."""
+        if self.same_step:
+            return WHOLE
+        guided = [self.direction(step) for step in range(1, steps)]  # the first step has no x0 to be guided by
+        return max(guided.count(-1), guided.count(1))

@@ -1,0 +1,134 @@
+"""One training step of DGAF-VSR: as printed (Supp. 7), as released, and on the sampler's own trajectory."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.errors import ConfigError
+from vsrbench.flow.bank import pair_flow
+from vsrbench.methods.dgaf.sampling import align_neighbours, sample
+from vsrbench.types import Clip, Trace
+
+if TYPE_CHECKING:
+    from vsrbench.methods.dgaf.module import DGAF
+
+
+def losses(method: "DGAF", clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> dict[str, Tensor]:
+    """Loss terms for the middle frame of three, guided by the previous or the next one (each half of the time)."""
+    current, neighbour, flow = pair(method, clip, draw_choice(noise, clip, "neighbour", 2))
+    prior, schedule = method.prior, method.prior.schedule
+    t = draw_timesteps(noise, clip, schedule.length)
+    earlier = t
+    if not method.guidance.same_step:
+        # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
+        # ours: how training mirrors that is not printed; the gap is the sampler's own.
+        earlier = (t + method.sampler.gap(schedule)).clamp(max=schedule.length - 1)
+    with torch.no_grad():
+        latent, eps = encode(method, current, noise), _eps(method, current, noise)
+        x_t = schedule.add_noise(latent, eps, t)
+        noised = schedule.add_noise(encode(method, neighbour, noise), _eps(method, neighbour, noise), earlier)
+        output = prior.predict(noised, neighbour.lr[:, 0], earlier)
+        aligned = method.guidance.bring(schedule.x0(noised, output.float(), earlier), flow)
+    if trace is not None:
+        target = schedule.target(latent, eps, t)
+        trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, aligned=aligned, x=x_t, target=target)
+    return terms(method, x_t, current, aligned, t, latent, eps, trace)
+
+
+def losses_on_trajectory(method: "DGAF", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+    """ours: sample without gradients up to a random guided step, then learn that step's target.
+
+    Each sample draws its own step; samples of one step run together. The step decides the neighbour,
+    as it does in sampling. Raises ConfigError where the sampler has no guided step, or frames wait for each other.
+    """
+    if method.sampler.steps < 2:
+        raise ConfigError("method.trajectory=true needs sampler.steps=2 or more: the first step is not guided")
+    if method.guidance.same_step:
+        raise ConfigError("method.trajectory=true needs method.neighbours=last_step")
+    steps = draw_choice(noise, clip, "step", method.sampler.steps - 1)
+    sums: dict[str, Tensor] = {}
+    for step in range(1, method.sampler.steps):
+        rows = [b for b, drawn in enumerate(steps) if drawn + 1 == step]
+        if not rows:
+            continue
+        part = clip.rows(rows)
+        previous = method.guidance.direction(step) == -1
+        frames = part.window(0, 2) if previous else part.window(1, 3)
+        place = 1 if previous else 0
+        with torch.no_grad():
+            flows = method.flows(frames)
+            run = replace(method.sampling(frames, flows), batch=len(rows))
+            x, x0 = sample(run, noise, stop=step)
+            assert x0 is not None
+            aligned, _ = align_neighbours(x0, flows, method.guidance, step)
+            current = frames.window(place, place + 1)
+            assert current.hr is not None
+            latent = method.prior.encode(current.hr[:, 0])
+        t = torch.full((len(rows),), method.sampler.timesteps(method.prior.schedule)[step], device=x.device)
+        for name, value in terms(method, x[:, place], current, aligned[:, place], t, latent).items():
+            sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
+    return sums
+
+
+def terms(
+    method: "DGAF",
+    x_t: Tensor,
+    current: Clip,
+    aligned: Tensor,
+    t: Tensor,
+    latent: Tensor,
+    eps: Tensor | None = None,
+    trace: Trace | None = None,
+) -> dict[str, Tensor]:
+    """Eq. 4 and the loss terms."""
+    prior, lr = method.prior, current.lr[:, 0]
+    residuals = method.guide(x_t, lr, aligned, t, prior.prompt, prior.labels(lr.device), method.checkpointing)
+    output = prior.predict(x_t, lr, t, residuals, method.checkpointing)
+    if trace is not None:
+        trace.on_step(0, 0, output=output)
+    assert current.hr is not None
+    return objective(
+        prior, method.objective, x_t, output.float(), t, latent, current.hr[:, 0],
+        aligned, method.sampler.low_band, eps,
+    )  # fmt: skip
+
+
+def pair(method: "DGAF", clip: Clip, choices: list[int]) -> tuple[Clip, Clip, Tensor]:
+    """The middle frame, a neighbour (0: previous, 1: next), and flow[middle→neighbour] (B,2,H,W)."""
+    rows = torch.arange(len(choices), device=clip.lr.device)
+    chosen = torch.tensor(choices, device=clip.lr.device)
+    known = None
+    if clip.flow_forward is not None and clip.flow_backward is not None:
+        known = torch.stack([clip.flow_backward[:, 0], clip.flow_forward[:, 1]])[chosen, rows]
+    frames = method.flow_frames(clip.lr[:, 1]), method.flow_frames(clip.lr[rows, 2 * chosen])
+    flow = pair_flow(method.flow, *frames, known)
+    assert clip.hr is not None
+    neighbour = replace(
+        clip.window(0, 1),
+        lr=clip.lr[rows, 2 * chosen].unsqueeze(1),
+        hr=clip.hr[rows, 2 * chosen].unsqueeze(1),
+        index=clip.index[rows, 2 * chosen].unsqueeze(1),
+    )
+    return clip.window(1, 2), neighbour, flow
+
+
+def encode(method: "DGAF", frame: Clip, noise: NoiseSource) -> Tensor:
+    """Latent (B,4,h,w) of a single frame: the VAE's mode, or a sample of its posterior as released."""
+    assert frame.hr is not None
+    draw = None
+    if method.posterior == "sample":
+        draw = frame_noise(noise, frame, _latent_shape(method, frame), "posterior")[:, 0]
+    return method.prior.encode(frame.hr[:, 0], draw)
+
+
+def _eps(method: "DGAF", frame: Clip, noise: NoiseSource) -> Tensor:
+    return frame_noise(noise, frame, _latent_shape(method, frame), "eps")[:, 0]
+
+
+def _latent_shape(method: "DGAF", frame: Clip) -> tuple[int, int, int]:
+    return (method.prior.latent_channels, frame.lr.shape[-2], frame.lr.shape[-1])
