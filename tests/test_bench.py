@@ -1,3 +1,6 @@
+"""The command; what each task does is tested in tests/benchmarks."""
+
+import json
 from pathlib import Path
 
 import pytest
@@ -43,8 +46,19 @@ def test_the_prior_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys.readouterr().out)["denoising_unet"][2] == "472,374,020"
 
 
+def test_numbers_in_full_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "speed.json"
+    overrides = ["method=bicubic", "task=speed", "bench.height=16", "bench.width=24", "bench.repeats=2"]
+    bench.run(compose([*overrides, f"output={file}"], verb="bench"))
+    content = json.loads(file.read_text())
+    whole, total = content["rows"]
+    assert whole["fastest"] <= whole["unit"] <= whole["slowest"]
+    assert total["frame"] == pytest.approx(whole["unit"] * whole["times"])
+    assert set(content["facts"]) >= {"device", "threads", "precision", "torch", "command", "date"}
+
+
 def test_nothing_to_count() -> None:
     with pytest.raises(ConfigError, match="method=bicubic has no parameters"):
         bench.run(compose(["method=bicubic"], verb="bench"))
-    with pytest.raises(ConfigError, match="task=speed: use params"):
-        bench.run(compose(["task=speed"], verb="bench"))
+    with pytest.raises(ConfigError, match="task=check: use params, flops, speed, memory or loader"):
+        bench.run(compose(["task=check"], verb="bench"))

@@ -96,6 +96,14 @@ def test_a_finished_run_is_shown_and_not_repeated(data, configured, tmp_path, ca
     assert f"{before['metrics']['psnr_y']['mean']:.4f}" in capsys.readouterr().out.split("evaluated before")[1]
 
 
+def test_the_quoted_row_of_an_experiment_is_shown_and_stored(data, configured, tmp_path, capsys):
+    entry.run(configured("published={paper: dgaf_vsr, table: table1_vid4, row: Bicubic}"))
+    published = read_result(tmp_path)["published"]
+    assert published["reference"] == {"paper": "dgaf_vsr", "table": "table1_vid4", "row": "Bicubic"}
+    assert (published["values"]["psnr"]["printed"], published["values"]["psnr"]["protocol"]) == (23.78, "dgaf_vid4")
+    assert "quoted, not measured: dgaf_vsr table1_vid4 Bicubic" in capsys.readouterr().out
+
+
 def test_force_makes_everything_again(data, configured, tmp_path):
     entry.run(configured())
     data.sources = data.sources[:1]

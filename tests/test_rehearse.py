@@ -3,43 +3,76 @@ from typing import Any
 
 import pytest
 
-from vsrbench import rehearse
+from vsrbench import rehearsal, rehearse
+from vsrbench.config import compose
 from vsrbench.errors import ConfigError, DataError
 
 
-@pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Configurations that commands were called with; nothing is run."""
-    calls: list[Any] = []
+class Verbs(dict[str, Any]):
+    """Commands that only note the configurations they were called with."""
 
-    def note(cfg: Any) -> None:
-        Path(cfg.runs, "left").mkdir(parents=True)
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(rehearsal.SHORT, self.note))
+        self.seen: list[Any] = []
+
+    def note(self, cfg: Any) -> Path:
+        folder = Path(cfg.runs, f"run{len(self.seen)}")
+        folder.mkdir(parents=True)
         print("noise of the run")
-        calls.append(cfg)
+        self.seen.append(cfg)
+        return folder
 
-    monkeypatch.setattr(rehearse, "RUN", {"train": note, "eval": note})
-    return calls
+
+@pytest.fixture
+def verbs(monkeypatch: pytest.MonkeyPatch) -> Verbs:
+    noting = Verbs()
+    monkeypatch.setattr(rehearse, "RUN", noting)
+    return noting
 
 
 def test_every_experiment_is_found_by_its_name() -> None:
-    names = rehearse.found()
-    assert "mini/dgaf" in names and names == sorted(names)
-    assert set(rehearse.found("mini/*")) <= set(names)
-    assert rehearse.found("no/such/*") == []
+    names = rehearsal.found()
+    assert {"mini/dgaf", "dgaf/t3_case1"} <= set(names) and names == sorted(names)
+    assert set(rehearsal.found("mini/*")) < set(names)
+    assert rehearsal.found("no/such/*") == []
+    assert [name for name in names if "/_" in name] == []
 
 
-@pytest.mark.parametrize("name", rehearse.found())
-def test_every_experiment_composes_small_and_names_its_command(name: str, seen: list[Any]) -> None:
-    outcome = rehearse.rehearse(name)
-    assert outcome.error is None and outcome.command in rehearse.SHORT
-    [cfg] = seen
-    assert (cfg.size, cfg.data.set, cfg.verb) == ("tiny", "sample", outcome.command)
+@pytest.mark.parametrize(
+    ("name", "command"), [("mini/dgaf", "train"), ("dgaf/t1_vid4_bicubic", "eval"), ("dgaf/st5_fm", "bench")]
+)
+def test_a_file_runs_its_command_small(name: str, command: str, verbs: Verbs) -> None:
+    outcome = rehearsal.rehearse(name, verbs)
+    assert (outcome.state, outcome.command, outcome.why) == ("ok", command, "")
+    [cfg] = verbs.seen
+    assert (cfg.size, cfg.data.set, cfg.verb) == ("tiny", "sample", command)
 
 
-def test_a_rehearsal_leaves_nothing_behind(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
-    rehearse.rehearse("mini/dgaf")
-    assert not Path(seen[0].runs).exists()
+def test_a_rehearsal_leaves_nothing_behind(verbs: Verbs, capsys: pytest.CaptureFixture[str]) -> None:
+    rehearsal.rehearse("mini/dgaf", verbs)
+    assert not Path(verbs.seen[0].runs).exists()
     assert capsys.readouterr().out == ""
+
+
+def test_bicubic_stands_in_for_frames_of_other_software(verbs: Verbs) -> None:
+    outcome = rehearsal.rehearse("dgaf/st3_x8_star", verbs)
+    assert outcome.why == "foreign frames: bicubic stands in"
+    made, judged = verbs.seen
+    assert (made.predictions, made.method.name, made.scale) == (None, "bicubic", 8)
+    assert judged.predictions == str(Path(made.runs) / "run0" / "frames") and judged.scale == 8
+
+
+def test_random_weights_stand_in_for_those_of_a_flow_network(verbs: Verbs) -> None:
+    outcome = rehearsal.rehearse("dgaf/st7_case3", verbs)
+    assert outcome.why == "flow network: random weights stand in"
+    assert verbs.seen[0].flow.random is True and verbs.seen[0].flow._target_.endswith("SpyNet")
+
+
+def test_what_can_only_be_quoted_is_skipped_with_the_reason(verbs: Verbs, capsys: pytest.CaptureFixture[str]) -> None:
+    rehearse.main(["dgaf/st4_star"])
+    printed = capsys.readouterr().out
+    assert verbs.seen == [] and "0 ok, 0 failed, 1 skipped" in printed
+    assert "STAR is not part of this" in printed
 
 
 def test_a_failure_is_reported_and_the_others_run(
@@ -47,20 +80,22 @@ def test_a_failure_is_reported_and_the_others_run(
 ) -> None:
     def run(cfg: Any) -> None:
         if cfg.method.name == "dgaf":
-            raise DataError("a file is missing")
+            print("what led to it")
+            raise DataError("a file [is] missing")
 
-    monkeypatch.setattr(rehearse, "RUN", {"train": run, "eval": run})
+    monkeypatch.setattr(rehearse, "RUN", dict.fromkeys(rehearsal.SHORT, run))
     monkeypatch.setattr(rehearse, "found", lambda pattern: ["mini/dgaf", "mini/prior"])
     with pytest.raises(SystemExit) as stop:
         rehearse.main([])
-    printed = capsys.readouterr().out
+    told = capsys.readouterr()
     assert stop.value.code == 1
-    assert "failed" in printed and "a file is missing" in printed and "ok" in printed
+    assert "a file [is] missing" in told.out and "1 ok, 1 failed, 0 skipped" in told.out
+    assert "what led to it" in told.err
 
 
-def test_all_well_ends_without_an_error(seen: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_well_ends_without_an_error(verbs: Verbs, capsys: pytest.CaptureFixture[str]) -> None:
     rehearse.main(["mini/dgaf"])
-    assert len(seen) == 1 and "failed" not in capsys.readouterr().out
+    assert len(verbs.seen) == 1 and "1/1 mini/dgaf: ok" in capsys.readouterr().out
 
 
 def test_a_pattern_without_a_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,10 +105,13 @@ def test_a_pattern_without_a_file_is_refused(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_file_without_a_command_is_refused() -> None:
-    from vsrbench.config import compose
+    with pytest.raises(ConfigError, match="needs a key command: train or eval or analyse or bench"):
+        rehearsal.command_of(compose(["method=dgaf"]))
 
-    with pytest.raises(ConfigError, match="needs a key command: train or eval"):
-        rehearse.command_of(compose(["method=dgaf"]))
+
+@pytest.mark.parametrize("name", ["dgaf/t1_reds4_edvr", "dgaf/t3_case1", "dgaf/st3_x8_dgaf", "dgaf/st6_fm"])
+def test_files_run(name: str) -> None:
+    assert rehearsal.rehearse(name, rehearse.RUN).state == "ok"
 
 
 @pytest.mark.slow

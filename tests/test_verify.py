@@ -13,24 +13,27 @@ from vsrbench.errors import ConfigError, DataError
 
 GOLDEN = Path(__file__).parent / "golden"
 DGAF = ["method=dgaf", "variant=released", "size=tiny"]
+STABLE = ["method=stablevsr", "variant=released", "size=tiny"]
+RUNS = {"dgaf_infer": DGAF, "dgaf_train": DGAF, "stablevsr_infer": STABLE, "stablevsr_train": STABLE}
+TRAINED = {"dgaf_train": 322, "stablevsr_train": 336}  # tensors of the trained part
 
 
 def run(*overrides: str) -> None:
     verify.run(compose([*overrides], verb="verify"))
 
 
-@pytest.mark.parametrize("name", ["dgaf_infer", "dgaf_train"])
-def test_dgaf_equals_its_released_code(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run(*DGAF, f"reference={GOLDEN / name}")
+@pytest.mark.parametrize("name", RUNS)
+def test_a_method_equals_its_released_code(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(*RUNS[name], f"reference={GOLDEN / name}")
     told = capsys.readouterr().out
     assert "all within" in told and "not replayed" not in told
     assert all(tensor in told for tensor in load_file(GOLDEN / name / "trace.safetensors"))
-    assert name == "dgaf_infer" or told.count("weights_after.") == 322
+    assert told.count(" weights_after.") == TRAINED.get(name, 0)
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    for name in ("dgaf_infer", "dgaf_train"):
+    for name in RUNS:
         shutil.copytree(GOLDEN / name, tmp_path / name)
     return tmp_path
 
@@ -44,6 +47,10 @@ def copied(tmp_path: Path) -> Path:
         ("dgaf_infer", "weights", "dgafnet.dgafnet_down_blocks.0.bias"),
         ("dgaf_train", "trace", "s1.loss"),
         ("dgaf_train", "weights_after", "dgafnet.conv_in_condition.bias"),
+        ("stablevsr_infer", "trace", "tcm_s1_f2_mid"),
+        ("stablevsr_infer", "weights", "controlnet.controlnet_mid_block.bias"),
+        ("stablevsr_train", "trace", "s0.guide_rgb"),
+        ("stablevsr_train", "inputs", "s1.flow"),
     ],
 )
 def test_a_tampered_recording_fails(
@@ -54,7 +61,7 @@ def test_a_tampered_recording_fails(
     content[tensor] = content[tensor] + 1
     save_file(content, path)
     with pytest.raises(SystemExit) as stopped:
-        run(*DGAF, f"reference={copied / name}")
+        run(*RUNS[name], f"reference={copied / name}")
     assert stopped.value.code == 1
     assert "BEYOND" in capsys.readouterr().out
 
@@ -77,10 +84,20 @@ def test_the_printed_variants_knobs_do_not_pass(knob: str) -> None:
         run(*DGAF, f"method.{knob}", f"reference={GOLDEN / 'dgaf_infer'}")
 
 
+@pytest.mark.parametrize(
+    "knob", ["align=exact", "guidance=x_t", "compensation=none", "strategy=unidirectional", "guidance_precision=bf16"]
+)
+def test_stablevsrs_knobs_do_not_pass(knob: str) -> None:
+    with pytest.raises((SystemExit, DataError)):
+        run(*STABLE, f"method.{knob}", f"reference={GOLDEN / 'stablevsr_infer'}")
+
+
 def test_what_cannot_be_replayed_is_told() -> None:
     with pytest.raises(ConfigError, match="reference=DIR"):
         run(*DGAF)
     with pytest.raises(ConfigError, match="method=bicubic has no released code"):
         run("method=bicubic", "reference=x")
+    with pytest.raises(ConfigError, match="is a recording of stablevsr_infer, not of dgaf"):
+        run(*DGAF, f"reference={GOLDEN / 'stablevsr_infer'}")
     with pytest.raises(DataError, match=r"is no recording: it has no config\.json"):
         run(*DGAF, "reference=/")

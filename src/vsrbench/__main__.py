@@ -7,10 +7,12 @@ VERBS = {
     "train": "train a method on a data set",
     "eval": "write frames and judge them under a protocol",
     "upscale": "upscale a video file or a folder of frames",
-    "bench": "parameter tables",
-    "data": "check a data set on disk",
-    "weights": "export trained parts in the diffusers layout",
+    "bench": "parameters, FLOPs, speed and memory by part; speed of the training loader",
+    "data": "check, pack or verify a data set on disk",
+    "weights": "list known weights, check a folder, export trained parts",
+    "analyse": "measure the latents of a sampling run: the analyses of DGAF-VSR",
     "rehearse": "run every experiment at size=tiny",
+    "verify": "replay a recording of a method's released code and compare every tensor",
     "demo": "train, judge and upscale a miniature in a few minutes and write a page about it",
 }
 

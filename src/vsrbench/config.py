@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsrbench import published
 from vsrbench.errors import ConfigError, VsrbenchError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from vsrbench.methods.base import Method
 
 PACKAGE = Path(__file__).resolve().parent
-WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task",)}  # what needs no ``key=``
+# what needs no ``key=``
+WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task", "input"), "analyse": ("task",)}
 FLAGS_WITH_VALUE = (
     "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--info", "-i",
     "--package", "-p", "--experimental-rerun",
@@ -103,7 +105,7 @@ def _is_word(argument: str, verb: str) -> bool:
     if argument.startswith(("~", "+")):
         return False
     is_path = argument.startswith(("/", "./", "../")) or os.path.exists(argument)
-    return "=" not in argument or (verb == "upscale" and is_path)
+    return "=" not in argument or (verb in ("upscale", "weights") and is_path)
 
 
 def _positional(words: list[str], verb: str) -> list[str]:
@@ -125,7 +127,8 @@ def _expand_experiments(argument: str) -> str:
     if key != "experiments" or "*" not in pattern:
         return argument
     root = home() / "conf" / "experiments"
-    found = sorted(str(p.relative_to(root).with_suffix("")) for p in root.glob(pattern + ".yaml"))
+    files = (p for p in root.glob(pattern + ".yaml") if not p.name.startswith("_"))  # _x.yaml: what several files share
+    found = sorted(str(p.relative_to(root).with_suffix("")) for p in files)
     if not found:
         raise ConfigError(f"experiments={pattern} matches no file below {root}")
     return "experiments=" + ",".join(found)
@@ -151,6 +154,10 @@ def check(cfg: "DictConfig") -> None:
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         raise ConfigError(f"the setting {key!r} has no value: add {key}=... to the command") from error
+    published.check(plain["published"])
+    for setting, what in plain["needs"].items():
+        if plain["verb"] == plain["command"] and OmegaConf.select(cfg, setting) is None:
+            raise ConfigError(f"the setting {setting!r} has no value: add {setting}=... to the command ({what})")
     supports = plain["supports"]
     for setting in ("size", "variant", "scale"):
         allowed = supports.get(setting)
@@ -184,6 +191,16 @@ def build(node: "DictConfig", **extra: Any) -> Any:
         raise
 
 
+def refuse_untrained(cfg: "DictConfig") -> None:
+    """Raise ConfigError where no weights are given although the method's trained part has none at this size."""
+    if cfg.size not in cfg.supports.untrained and not cfg.untrained:
+        raise ConfigError(
+            f"method={cfg.method.name} size={cfg.size} variant={cfg.variant} has no trained weights here: give "
+            "ckpt_path=RUN (a run of `vsrbench train`, a file, or a folder of released weights), "
+            "or untrained=true to go on with an untrained part"
+        )
+
+
 def build_method(cfg: "DictConfig") -> "Method":
     """The method of the configuration with its trained weights, in eval mode, on ``inference.device``.
 
@@ -197,6 +214,8 @@ def build_method(cfg: "DictConfig") -> "Method":
     source = cfg.ckpt_path or cfg.weights
     if source:
         load_trained(method, str(source))
+    else:
+        refuse_untrained(cfg)
     device = cfg.inference.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

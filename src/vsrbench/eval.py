@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.config import build, build_method, launch
+from vsrbench.published import quote
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -61,7 +62,8 @@ def evaluate(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
         else:
             frames, cost = folder.frames, make_frames(cfg, folder, sources, origin["weights"], bars)
         scores = score(frames, sources, protocol, cfg.inference.device, bars.row())
-    return results.assemble(settings, protocol, scores, data.coverage(protocol.split), cost, origin)
+    coverage, quoted = data.coverage(protocol.split), quote(settings["published"])
+    return results.assemble(settings, protocol, scores, coverage, cost, origin, quoted)
 
 
 def make_frames(

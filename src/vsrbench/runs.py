@@ -24,7 +24,7 @@ MAY_CHANGE = (
     "runs", "name", "force", "tags", "logger", "verb", "debug",
     "trainer.max_steps", "trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.accelerator",
     "trainer.strategy", "trainer.accumulate", "trainer.max_time", "data.workers", "inference.device", "train.batch",
-    "video", "validation.every", "checkpoint", "trainer.log_every",
+    "video", "bench", "data.packed", "validation.every", "checkpoint", "trainer.log_every",
     "data.recipe",  # repeats train
 )  # fmt: skip
 # train.batch may change because accumulation keeps train.effective_batch (checked when training starts).

@@ -1,64 +1,63 @@
-"""``python -m vsrbench.weights export method=dgaf ckpt_path=RUN output=FILE``: trained parts, half precision.
+"""``python -m vsrbench.weights WORD``: weights that are known, that are here, that fit, and export.
 
-``output=FILE.safetensors`` stores the method's trained part as the sizes ship it; ``output=FOLDER`` with
-method=ldm stores the whole prior in the diffusers layout, to be used as ``prior.path=FOLDER``.
+list: what is known, with source, licence and size, and what of it is on this disk.
+check PATH: whether a folder, file or hub id fits; exit code 1 where it does not.
+export method=M ckpt_path=RUN output=FILE.safetensors: the trained part as this project's sizes ship it.
+export method=M ckpt_path=RUN output=FOLDER: the layout of the method's released code, for diffusers; method=ldm
+writes the whole prior, to be used as prior.path=FOLDER. dtype=float32 keeps full precision.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vsrbench.config import build_method, launch
+from vsrbench.config import launch
 from vsrbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from vsrbench.diffusion.prior import Prior
+    from rich.console import Console
 
 
 def run(cfg: "DictConfig") -> None:
-    """Write what ``output`` asks for and print its path. Raises ConfigError for an output that cannot be meant."""
-    if cfg.task != "export":
-        raise ConfigError(f"weights knows the word export, not {cfg.task!r}")
-    if not cfg.output:
-        raise ConfigError("weights export needs output=FILE.safetensors, or output=FOLDER with method=ldm")
-    target = Path(cfg.output).expanduser()
-    if target.exists() and not cfg.force:
-        raise ConfigError(f"output={target} exists: choose another name or add force=true")
-    method: Any = build_method(cfg)
-    if target.suffix == ".safetensors":
-        save_part(method.trained_state(), target)
-    elif cfg.method.name == "ldm":
-        save_prior(method.prior, target)
-    else:
-        raise ConfigError(f"output={target}: method={cfg.method.name} exports to a file ending in .safetensors")
-    print(target)
+    """Do what the word says. Raises ConfigError for another word and for an output that cannot be meant."""
+    words = {"list": show_list, "check": check, "export": export}
+    if cfg.task not in words:
+        raise ConfigError(f"weights knows the words {', '.join(words)}, not {cfg.task!r}")
+    if cfg.input and cfg.task != "check":
+        raise ConfigError(f"weights {cfg.task} takes no path: cannot use {cfg.input!r}")
+    words[cfg.task](cfg)
 
 
-def save_part(state: dict[str, Any], target: Path) -> None:
-    """Half-precision safetensors, written beside the target and renamed."""
-    from safetensors.torch import save
+def show_list(cfg: "DictConfig") -> None:
+    """Print the catalogue and what is here."""
+    from vsrbench.weightbook.inventory import inventory
+    from vsrbench.weightbook.table import show
 
-    from vsrbench.runs import write_atomic
-
-    write_atomic(target, save({k: v.half().contiguous() for k, v in state.items()}))
+    show(inventory(), _console())
 
 
-def save_prior(prior: "Prior", folder: Path) -> None:
-    """A diffusers folder: unet/, vae/, scheduler/ and the embedded prompt, half precision."""
-    import copy
+def check(cfg: "DictConfig") -> None:
+    """Print whether ``input`` fits."""
+    from vsrbench.weightbook.check import examine, show
 
-    from diffusers import DDIMScheduler
-    from safetensors.torch import save_file
+    if not cfg.input:
+        raise ConfigError("check needs a folder, file or hub id: `vsrbench weights check PATH`")
+    if not show(examine(str(cfg.input), cfg), _console()):
+        raise SystemExit(1)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in ("unet", "vae"):
-        network = copy.deepcopy(getattr(prior, part)).half()
-        network.register_to_config(_name_or_path="")  # else the config would name a folder of this machine
-        network.save_pretrained(folder / part)
-    scheduler: Any = DDIMScheduler(**prior.schedule.config)
-    scheduler.save_pretrained(folder / "scheduler")
-    save_file({"prompt_embeds": prior.prompt.half().contiguous()}, folder / "prompt_embeds.safetensors")
+
+def export(cfg: "DictConfig") -> None:
+    """Write ``output`` and print its path."""
+    from vsrbench.weightbook.export import export
+
+    print(export(cfg))
+
+
+def _console() -> "Console":
+    """A log file has no width of its own."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
 
 
 if __name__ == "__main__":

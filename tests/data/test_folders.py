@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
 
+from vsrbench.data.catalog import Settings
+from vsrbench.data.degradations import Bicubic, BlurDown
 from vsrbench.data.finder import find
 from vsrbench.errors import DataError
 
@@ -55,3 +58,29 @@ def test_what_cannot_be_a_clip(make_tree, settings, tmp_path) -> None:
     root = make_tree({"": 1, "a": 1})
     with pytest.raises(DataError, match=r"frames .*and folders"):
         find(settings("folder", root), ALL)
+
+
+@pytest.mark.parametrize(
+    ("degradation", "taken"), [(Bicubic(), "BIx4"), (BlurDown(), "BDx4"), (BlurDown("duf"), "blur4")]
+)
+def test_lr_folders_belong_to_one_degradation(make_tree, degradation, taken: str) -> None:
+    root = make_tree({"GT/x": 2})
+    for name in ("BIx4", "BDx4", "blur4"):
+        make_tree({f"{name}/x": 2}, size=(12, 16))
+    (source,) = find(Settings.of({"set": "folder", "root": str(root), "scale": 4}, degradation), ALL).sources
+    assert source.lr_files.folder == str(root / taken / "x")
+    for path in (root / taken / "x").iterdir():
+        path.unlink()
+    (root / taken / "x").rmdir()
+    (root / taken).rmdir()
+    (source,) = find(Settings.of({"set": "folder", "root": str(root), "scale": 4}, degradation), ALL).sources
+    assert source.lr_files is None  # made, not taken from another degradation's
+
+
+def test_deep_frames_of_the_user_are_rounded(tmp_path, settings) -> None:
+    import cv2
+
+    for n in range(2):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((16, 16, 3), 1000 * n, dtype=np.uint16))
+    (source,) = find(settings("folder", tmp_path), ALL).sources
+    assert (source.read(1, 2).hr * 255).round().unique().tolist() == [round(1000 / 257)]

@@ -1,8 +1,11 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from vsrbench.data.readers import image_size, list_frames, read_image
+from vsrbench.data.readers import image_size, list_frames, read_image, to_8_bit
 from vsrbench.errors import DataError
 
 
@@ -94,3 +97,67 @@ def test_what_is_no_image_is_named(tmp_path) -> None:
             read(tmp_path / "text.png")
     with pytest.raises(DataError, match=r"no such image"):
         read_image(tmp_path / "absent.png")
+
+
+def deep(path, values: np.ndarray) -> None:
+    import cv2
+
+    cv2.imwrite(str(path), values[..., ::-1] if values.ndim == 3 else values)
+
+
+@pytest.mark.parametrize("shape", [(6, 8, 3), (6, 8)], ids=["RGB", "grey"])
+def test_16_bits_are_rounded_where_they_are_taken(tmp_path, shape) -> None:
+    """To the nearest of 256 values, channel by channel in RGB order; Pillow alone would cut them off."""
+    values = np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+    deep(tmp_path / "0.png", values)
+    read = read_image(tmp_path / "0.png", deep=True)
+    expected = np.round(values / 65535 * 255).astype(np.uint8)
+    assert read.shape == (6, 8, 3) and read.dtype == np.uint8
+    assert (read == (expected if values.ndim == 3 else expected[..., None])).all()
+    assert (read != (values >> 8 if values.ndim == 3 else values[..., None] >> 8)).any()
+
+
+def test_all_8_bit_values_survive_16_bits() -> None:
+    values = np.arange(256, dtype=np.uint16)
+    assert (to_8_bit(values * 257) == values).all()
+    assert to_8_bit(np.array([128, 129, 65535 - 128, 65535 - 129])).tolist() == [0, 1, 255, 254]
+
+
+def test_8_bit_images_are_the_same_either_way(tmp_path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    assert (read_image(tmp_path / "0.png", deep=True) == read_image(tmp_path / "0.png")).all()
+
+
+def test_16_bits_with_alpha_are_refused(tmp_path) -> None:
+    deep(tmp_path / "0.png", np.zeros((6, 8, 4), dtype=np.uint16))
+    with pytest.raises(DataError, match=r"RGB with alpha with 16 bits per value"):
+        read_image(tmp_path / "0.png", deep=True)
+
+
+def test_16_bits_with_a_transparent_colour_are_refused(tmp_path) -> None:
+    """A tRNS chunk, which makes some readers invent an alpha channel."""
+    deep(tmp_path / "0.png", np.zeros((6, 8, 3), dtype=np.uint16))
+    content = (tmp_path / "0.png").read_bytes()
+    chunk = b"tRNS" + bytes(6)
+    chunk = struct.pack(">I", 6) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "0.png").write_bytes(content[:33] + chunk + content[33:])  # behind IHDR
+    with pytest.raises(DataError, match=r"a transparent colour"):
+        read_image(tmp_path / "0.png", deep=True)
+
+
+def test_truncated_16_bits_are_named(tmp_path) -> None:
+    deep(tmp_path / "0.png", np.random.default_rng(0).integers(0, 65536, (64, 64, 3), dtype=np.uint16))
+    content = (tmp_path / "0.png").read_bytes()
+    (tmp_path / "0.png").write_bytes(content[:-4000])
+    with pytest.raises(DataError, match=r"cannot decode .*0.png.*fetch it again"):
+        read_image(tmp_path / "0.png", deep=True)
+
+
+def test_a_folder_of_16_bits_warns_once(tmp_path, caplog) -> None:
+    for n in range(3):
+        deep(tmp_path / f"{n}.png", np.full((6, 8, 3), 40000, dtype=np.uint16))
+    frames = list_frames(tmp_path, deep=True)
+    assert (frames.read(2) == round(40000 / 257)).all()
+    assert caplog.text.count("have 16 bits per value: they are rounded to 8") == 1
+    with pytest.raises(DataError, match=r"2.png is RGB with 16 bits"):
+        list_frames(tmp_path).read(2)

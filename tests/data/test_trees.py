@@ -1,7 +1,9 @@
 import pytest
 
+from vsrbench.data.catalog import Settings
+from vsrbench.data.degradations import Bicubic, BlurDown
 from vsrbench.data.finder import find
-from vsrbench.data.trees import SETS, expected_tree, load_list, partition_names
+from vsrbench.data.trees import SETS, expected_tree, full_size, load_list, partition_names
 from vsrbench.errors import ConfigError, DataError
 
 REDS4 = ["000", "011", "015", "020"]
@@ -20,8 +22,11 @@ def names(set_name: str, partition, root=None) -> list[str]:
         ("official_val", 30),
         ("official_train", 240),
         ("reds4_train", 266),
+        ("basicvsr_train", 266),
         ("videogigagan_train", 262),
         ("stablevsr_train", 236),
+        ("dgaf_train", 266),
+        ("sateco_train", 266),
     ],
 )
 def test_reds_partitions_have_their_known_sizes(partition: str, count: int) -> None:
@@ -33,6 +38,33 @@ def test_reds_partitions_have_their_known_sizes(partition: str, count: int) -> N
         or partition == "official_train"
         or not {*REDS4} & {*clips}
     )
+
+
+PAPERS = {  # protocols of the papers: where each trains, validates and tests
+    "stablevsr": ["reds train test", "vimeo train test"],
+    "sateco": ["reds train test", "vimeo train", "vid4 test"],
+    "videogigagan": ["reds train val test", "vimeo train test", "vid4 test", "udm10 test"],
+    "dgaf": ["reds train test", "vid4 test", "videolq test"],
+}
+
+
+@pytest.mark.parametrize(("paper", "uses"), PAPERS.items())
+def test_every_paper_has_its_partitions_and_no_clip_in_two_of_them(paper: str, uses: list[str], tmp_path) -> None:
+    for listing, lines in (("sep_trainlist.txt", "00001/0001\n"), ("sep_testlist.txt", "00001/0266\n")):
+        (tmp_path / listing).write_text(lines)
+    for use in uses:
+        set_name, *roles = use.split()
+        clips = [names(set_name, f"{paper}_{role}", tmp_path) for role in roles]
+        assert all(clips)
+        assert sum(map(len, clips)) == len({clip for part in clips for clip in part})
+
+
+def test_every_partition_resolves() -> None:
+    for name in SETS:
+        for partition in load_list(name)["partitions"]:
+            if name != "vimeo":
+                assert names(name, partition)
+                assert full_size(name, partition)[0] == len(names(name, partition))
 
 
 def test_partitions_are_composed_from_names_ranges_and_others() -> None:
@@ -199,4 +231,97 @@ def test_unknown_set_and_settings(settings) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_describes_its_tree(name: str) -> None:
-    assert "X4" in expected_tree(name, 4) or "x4" in expected_tree(name, 4)
+    text = expected_tree(name, 4)
+    assert ".png" in text and "{scale}" not in text
+    if name != "videolq":
+        assert "X4" in text or "x4" in text
+
+
+@pytest.mark.parametrize(
+    ("partition", "listing", "clips"),
+    [
+        ("fast", "meta_info_Vimeo90K_test_fast_GT.txt", 1225),
+        ("medium", "meta_info_Vimeo90K_test_medium_GT.txt", 4977),
+        ("slow", "meta_info_Vimeo90K_test_slow_GT.txt", 1613),
+        ("videogigagan_test", "sep_testlist.txt", 7824),
+        ("stablevsr_train", "sep_trainlist.txt", 64612),
+    ],
+)
+def test_vimeo_lists_by_name(make_tree, settings, partition: str, listing: str, clips: int) -> None:
+    """BasicSR's lines, `00001/0002 7 (256,448,3)`, name the clip first."""
+    root = make_tree({"sequences/00001/0002": 7}, name="im{}.png", first=1)
+    with pytest.raises(DataError, match=f"no list .*{listing}: it comes with"):
+        find(settings("vimeo", root), {"partition": partition})
+    (root / listing).write_text("00001/0002 7 (256,448,3)\n")
+    catalog = find(settings("vimeo", root), {"partition": partition})
+    assert [s.name for s in catalog.sources] == ["00001/0002"]
+    assert catalog.absent == [f"{clips - 1} clips that {listing} does not list"]
+    assert full_size("vimeo", partition) == (clips, 7 * clips)
+
+
+@pytest.mark.parametrize("frames", [2, 7])
+def test_a_septuplet_that_ends_early_has_no_centre_to_score(make_tree, settings, frames: int) -> None:
+    root = make_tree({"sequences/00001/0002": frames}, name="im{}.png", first=1)
+    (root / "sep_testlist.txt").write_text("00001/0002\n")
+    (source,) = find(settings("vimeo", root), {"partition": "sep_testlist"}).sources
+    assert source.scored == ([3] if frames == 7 else [])
+
+
+# --- UDM10 and VideoLQ ---------------------------------------------------------------------------
+
+BLURS = [(Bicubic(), "BIx4/{}"), (BlurDown("basicvsr"), "BDx4/{}"), (BlurDown("duf"), "{}/blur4")]
+
+
+@pytest.mark.parametrize(("degradation", "template"), BLURS, ids=["bicubic", "basicvsr", "duf"])
+@pytest.mark.parametrize(("name", "clip"), [("udm10", "archwall"), ("vid4", "city")])
+def test_every_lr_folder_belongs_to_one_degradation(make_tree, name: str, clip: str, degradation, template) -> None:
+    """BDx4 is never taken for DUF's blur4, nor the other way round, nor either for bicubic."""
+    root = make_tree({f"GT/{clip}": 2}, name="{:04d}.png")
+    for _, other in BLURS:
+        make_tree({other.format(clip): 2}, size=(12, 16), name="{:04d}.png")
+
+    def found(lr: str = "auto") -> object:
+        settings = Settings.of({"set": name, "root": str(root), "scale": 4, "lr": lr}, degradation)
+        return find(settings, {"partition": clip}).sources[0].lr_files
+
+    assert found().folder == str(root / template.format(clip))
+    for file in (root / template.format(clip)).iterdir():
+        file.unlink()
+    (root / template.format(clip)).rmdir()
+    assert found() is None
+    with pytest.raises(DataError, match=f"clip {clip} has no LR frames of {degradation.kind}"):
+        found("disk")
+
+
+@pytest.mark.parametrize("template", ["GT/{}", "{}/truth"])
+def test_udm10_trees(make_tree, settings, template: str) -> None:
+    root = make_tree({template.format("band"): 32, template.format("lake"): 3}, name="{:04d}.png", size=(8, 8))
+    catalog = find(settings("udm10", root), {"partition": "all"})
+    coverage = catalog.coverage("udm10")
+    assert coverage["clips"] == {"band": 32, "lake": 3}
+    assert coverage["short"] == {"lake": [3, 32]}
+    assert len(coverage["absent"]) == 8
+    assert catalog.sources[0].frame_names[-1] == "0031"
+
+
+def test_videolq_has_no_ground_truth_and_clips_of_any_length(make_tree, settings) -> None:
+    root = make_tree({"000": 100, "007": 60, "049": 20}, size=(4, 6))
+    catalog = find(settings("videolq", root, lr="disk"), {"partition": "all"})
+    assert catalog.coverage("videolq")["clips"] == {"000": 100, "007": 60, "049": 20}
+    assert not catalog.short and len(catalog.absent) == 47
+    assert [s.scored for s in catalog.sources] == [[0, 50, 99], [0, 50], [0]]
+    assert not any(s.has_hr for s in catalog.sources)
+    assert full_size("videolq", "all") == (50, None)
+    for kind in (BlurDown(), BlurDown("duf")):  # whatever degradation is chosen: nobody made these
+        assert find(Settings.of({"set": "videolq", "root": str(root), "scale": 4}, kind), {"partition": "007"}).sources
+
+
+def test_videolq_clips_end_at_100_frames(make_tree, settings) -> None:
+    root = make_tree({"000": 101}, size=(4, 6))
+    with pytest.raises(DataError, match=r"000 has 101 frames, the data set's clip has 100"):
+        find(settings("videolq", root), {"partition": "all"})
+
+
+def test_videolq_cannot_be_made(make_tree, settings) -> None:
+    with pytest.raises(DataError, match=r"data.lr=made needs HR frames"):
+        find(settings("videolq", make_tree({"000": 2}), lr="made"), {"partition": "all"})

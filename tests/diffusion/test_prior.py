@@ -14,7 +14,7 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.prior import load_prior
 from vsrbench.diffusion.weights import load_prompt, locate
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.weights import save_prior
+from vsrbench.diffusion.export import save_prior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

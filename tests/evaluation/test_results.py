@@ -9,6 +9,7 @@ from vsrbench.errors import RunError
 from vsrbench.evaluation import results
 from vsrbench.evaluation.output import foreign_cost
 from vsrbench.evaluation.scoring import score
+from vsrbench.published import quote
 
 COMPLETE = {"set": "vid4", "clips": {"a": 3}, "absent": [], "short": {}}
 PARTIAL = {"set": "vid4", "clips": {"a": 3}, "absent": ["b"], "short": {"a": [3, 41]}}
@@ -107,6 +108,29 @@ def test_refuses_a_foreign_schema_and_a_missing_part(assembled):
     del result["cost"]
     with pytest.raises(RunError, match="lacks cost"):
         results.check(result)
+
+
+class TestQuoted:
+    ROW = {"paper": "dgaf_vsr", "table": "table3", "row": "case 1"}
+
+    def told(self, assembled, reference) -> str:
+        result = {**assembled(), "published": quote(reference)}
+        results.check(json.loads(json.dumps(result, allow_nan=False)))
+        return shown(result)
+
+    def test_a_printed_row_stands_below_with_the_protocol_of_each_value(self, assembled):
+        told = self.told(assembled, self.ROW)
+        assert "quoted, not measured: dgaf_vsr table3 case 1" in told and "not comparable as they" in told
+        lines = {line.split("│")[1].strip(): line for line in told.splitlines() if line.count("│") == 5}
+        assert "27.81" in lines["PSNR"] and "dgaf_reds4" in lines["PSNR"] and "psnr_y" in lines["PSNR"]
+        assert "6.25" in lines["tLPIPS x 1000"] and lines["tLPIPS x 1000"].split("│")[4].strip() == ""
+
+    def test_a_quoted_sentence_shows_what_follows_from_it(self, assembled):
+        told = self.told(assembled, {"paper": "dgaf_vsr", "claims": ["tof_stablevsr"]})
+        assert "tOF 2.02 % better than StableVSR" in told and "2.766 follows from 2.71 / (1 - 0.0202)" in told
+
+    def test_nothing_is_shown_where_nothing_is_quoted(self, assembled):
+        assert assembled()["published"] is None and "quoted" not in shown(assembled())
 
 
 class TestLoad:

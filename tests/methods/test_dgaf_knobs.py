@@ -162,10 +162,12 @@ def test_a_released_clip_is_one_chunk() -> None:
         def read(self, start: int, stop: int) -> Clip:
             return clip.window(start, stop)
 
-    settings = {"chunk": 2, "batch": 1, "max_frames": None, "tile": None, "overlap": 0}
+    settings = {"chunk": 2, "batch": 1, "max_frames": None, "tile": None, "overlap": 0, "whole": 5}
     frames = torch.stack([frame for _, frame in upscale_source(method, Source(), Noise(0), settings)])
     assert torch.allclose(frames, method.upscale(clip, Noise(0))[0], atol=1e-6)
     assert awake("variant=released", "method.max_context=3").context == 3
+    with pytest.raises(ConfigError, match=r"one of 5 frames may not fit: set method\.max_context=8"):
+        list(upscale_source(method, Source(), Noise(0), {**settings, "whole": 4}))
 
 
 def test_a_released_guide_starts_like_the_prior_with_its_input_bias_fixed() -> None:

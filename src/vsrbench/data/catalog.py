@@ -14,10 +14,10 @@ from vsrbench.errors import ConfigError, DataError
 class Settings:
     """Where the data are and how they are read (``data`` of the configuration, without training).
 
-    set: reds, vimeo, vid4, folder, video, photos or sample. lr: "auto" takes LR from disk where the data set
-    has it there, "disk" insists on it, "made" makes it from HR. role: what a folder or video without HR and LR
-    subfolders holds, "hr" or "lr". frame_size: HR (H,W) of rendered clips. motion: ranges of random camera
-    paths.
+    set: reds, vimeo, vid4, udm10, videolq, folder, video, photos or sample. lr: "auto" takes LR from disk where
+    the data set has it there, "disk" insists on it, "made" makes it from HR. role: what a folder or video
+    without HR and LR subfolders holds, "hr" or "lr". frame_size: HR (H,W) of rendered clips. motion: ranges of
+    random camera paths.
     """
 
     set: str
@@ -27,10 +27,15 @@ class Settings:
     role: str = "hr"
     frame_size: tuple[int, int] = (192, 320)
     motion: Mapping[str, Any] | None = None
+    packed: str | None = None
 
     @classmethod
     def of(cls, node: Mapping[str, Any], degradation: Degradation) -> "Settings":
-        """Take this record's keys out of ``conf/data/<set>.yaml``."""
+        """Take this record's keys out of ``conf/data/<set>.yaml``.
+
+        Raises ConfigError for a scale that the degradation is not defined for.
+        """
+        degradation.check(node["scale"])
         values = {key: node[key] for key in cls.__dataclass_fields__ if key in node}
         if "frame_size" in values:
             height, width = values["frame_size"]

@@ -1,46 +1,85 @@
 """What of a data set is on disk, for people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.finder import find
-from vsrbench.data.trees import LONG, SETS, expected_tree, load_list
+from vsrbench.data.readers import FrameFiles, check_kind, read_header
+from vsrbench.data.sources import Source
+from vsrbench.data.trees import ANY, SETS, expected_tree, full_size, load_list, lr_folders
 from vsrbench.errors import DataError
 
-NAMED = 8  # absent clips that are named; the rest are counted
+NAMED = 8  # absent clips and broken files that are named; the rest are counted
+SLOW = 2000  # files from which on reading headers takes seconds: a progress bar is shown
+PNG_END = b"IEND"  # the last chunk's name
 
 
 def report(settings: Settings, splits: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """Lines about every split without its limits, and whether all of it is there."""
+    """Lines about every split without its limits, and whether all of it is there and sound."""
     lines = [f"data={settings.set} data.root={settings.root or 'null'}"]
+    if settings.set in SETS and not settings.root:
+        told = ["give data.root=DIR to see what of it is there", *_partitions(settings.set), *_tree(settings)]
+        return lines + told, False
     complete = True
     for name, split in splits.items():
         if split is None:
             lines.append(f"{name}: none")
             continue
-        try:
-            catalog = find(settings, {**split, "clips": None, "frames": None})
-            sizes = _sizes(catalog, name)
-        except DataError as error:
-            lines.append(f"{name} ({split['partition']}): {error}")
-            complete = False
-            continue
-        lines += [f"{name} ({split['partition']}): {_summary(catalog)}", *_gaps(catalog), *_notes(settings, sizes)]
-        complete = complete and not catalog.absent and not catalog.short
+        told, sound = _split(settings, name, split["partition"])
+        lines += told
+        complete = complete and sound
     if settings.set in SETS and not complete:
-        lines += ["", "expected:", expected_tree(settings.set, settings.pairing.scale)]
+        lines += _tree(settings)
     return lines, complete
 
 
-def _summary(catalog: Catalog) -> str:
+def _tree(settings: Settings) -> list[str]:
+    return ["", "expected:", expected_tree(settings.set, settings.pairing.scale)]
+
+
+def _partitions(name: str) -> Iterator[str]:
+    yield ""
+    yield "partitions:"
+    for partition in load_list(name)["partitions"]:
+        clips, frames = full_size(name, partition)
+        yield f"{partition}: {clips} clips" + ("" if frames is None else f", {frames} frames")
+
+
+def _split(settings: Settings, name: str, partition: Any) -> tuple[list[str], bool]:
+    label = f"{name} ({partition})"
+    try:
+        catalog = find(settings, {"partition": partition, "clips": None, "frames": None})
+        tracked = _tracked(catalog.sources, len(catalog.sources), f"sizes of {label}")
+        sizes = {(s.size[0] * s.scale, s.size[1] * s.scale) for s in tracked}
+        expected = _expected(settings, partition)
+    except DataError as error:
+        return [f"{label}: {error}"], False
+    broken = _faults(catalog.sources, label)
+    lines = [f"{label}: {_summary(catalog, expected)}", *_gaps(catalog), *_notes(settings, catalog, sizes)]
+    lines += [f"  broken: {line}" for line in broken[:NAMED]]
+    if len(broken) > NAMED:
+        lines.append(f"  broken: {len(broken) - NAMED} more files")
+    return lines, not (catalog.absent or catalog.short or broken)
+
+
+def _expected(settings: Settings, partition: Any) -> tuple[int | None, int | None]:
+    """Clips and frames of the complete partition; None where nobody knows."""
+    return full_size(settings.set, partition) if settings.set in SETS else (None, None)
+
+
+def _summary(catalog: Catalog, expected: tuple[int | None, int | None]) -> str:
     if catalog.photos is not None:
         return f"{len(catalog.photos)} photographs"
-    frames = sum(s.frames for s in catalog.sources)
+    found = (len(catalog.sources), sum(s.frames for s in catalog.sources))
+    clips, frames = (
+        f"{have}" if full is None else f"{have} of {full}" for have, full in zip(found, expected, strict=True)
+    )
     blind = any(not s.has_hr for s in catalog.sources)
     stored = any(getattr(s, "lr_files", None) for s in catalog.sources)
     kind = "LR without HR" if blind else "HR and LR" if stored else "LR made from HR"
-    return f"{len(catalog.sources)} clips, {frames} frames, {kind}"
+    return f"{clips} clips, {frames} frames, {kind}"
 
 
 def _gaps(catalog: Catalog) -> Iterator[str]:
@@ -51,19 +90,59 @@ def _gaps(catalog: Catalog) -> Iterator[str]:
             yield f"  {label}: {', '.join(names[:NAMED])}{more}"
 
 
-def _sizes(catalog: Catalog, label: str) -> set[tuple[int, int]]:
-    """HR (H,W) that occur; reading them checks that HR and LR of every clip fit each other."""
-    sources: Any = catalog.sources
-    if len(catalog.sources) >= LONG:
-        from rich.progress import track
-
-        sources = track(catalog.sources, description=f"sizes of {label}", transient=True)
-    sizes = [(s.size, s.scale) for s in sources]
-    return {(size[0] * scale, size[1] * scale) for size, scale in sizes}
-
-
-def _notes(settings: Settings, sizes: set[tuple[int, int]]) -> Iterator[str]:
-    official = load_list(settings.set).get("size") if settings.set in SETS else None
+def _notes(settings: Settings, catalog: Catalog, sizes: set[tuple[int, int]]) -> Iterator[str]:
+    if settings.set not in SETS:
+        return
+    book = load_list(settings.set)
+    official = book.get("size")
     others = [f"{w}x{h}" for h, w in sorted(sizes) if [w, h] != official]
     if official and others:
         yield f"  frames of {', '.join(others)}; the data set's are {official[0]}x{official[1]}"
+    if book.get("at_most"):
+        yield f"  lengths are not published: a clip of up to {book['frames']} frames counts as complete"
+    used = settings.pairing.degradation.kind
+    kinds = lr_folders(settings, catalog.sources[0].name, Path(settings.folder))
+    unused = [f"{path} ({kind})" for kind, path in kinds.items() if kind not in (used, ANY)]
+    if unused:
+        yield f"  LR of other degradations, not used with {used}: {', '.join(unused)}"
+
+
+def _tracked(items: list[Any], files: int, what: str) -> Iterable[Any]:
+    """The items, behind a progress bar where so many files take seconds."""
+    if files < SLOW:
+        return items
+    from rich.progress import track
+
+    return track(items, description=what, transient=True)
+
+
+def _faults(sources: list[Source], label: str) -> list[str]:
+    """What is wrong with files, by their headers and ends: kind, size within the clip, cut off."""
+    folders = [files for s in sources for side in ("hr_files", "lr_files") if (files := getattr(s, side, None))]
+    count = sum(len(files.files) for files in folders)
+    return [line for files in _tracked(folders, count, f"headers of {label}") for line in _faults_of(files)]
+
+
+def _faults_of(files: FrameFiles) -> Iterator[str]:
+    size = None
+    for position in range(len(files.files)):
+        path = files.path(position)
+        try:
+            header = read_header(path)
+            check_kind(header, path, files.deep)
+        except DataError as error:
+            yield str(error)
+            continue
+        size = size or (header.width, header.height)
+        if (header.width, header.height) != size:
+            yield f"{path} is {header.width}x{header.height}, the clip's first frame is {size[0]}x{size[1]}"
+        elif path.lower().endswith(".png") and not _ends(path):
+            yield f"{path} is cut off: fetch it again"
+
+
+def _ends(path: str) -> bool:
+    """True for a PNG file with its last chunk; some writers leave a few bytes behind it."""
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        file.seek(max(file.tell() - 64, 0))
+        return PNG_END in file.read()

@@ -6,25 +6,38 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vsrbench.errors import ConfigError
-from vsrbench.nn.imresize import resize_axis
+from vsrbench.errors import ConfigError, DataError
+from vsrbench.nn.imresize import resize_axis, weigh
 
 SCALES = (2, 3, 4, 8, 16)
+SIGMA = 1.6  # of both kinds of BD, in HR pixels
 
 
 class Degradation(ABC):
     """Makes 8-bit LR frames from 8-bit HR frames.
 
-    name: under which the lists of the data sets know the LR folders that were made this way.
+    name: the degradation's name in the configuration. scales: the scales it is defined for.
     margin: LR pixels around a crop that the crop's own pixels depend on.
     """
 
     name: str
+    scales: tuple[int, ...]
     margin: int
+
+    @property
+    def kind(self) -> str:
+        """Under which the lists of the data sets know the LR folders that were made this way."""
+        return self.name
+
+    def check(self, scale: int) -> None:
+        """Raise ConfigError for a scale that the degradation is not defined for."""
+        if scale not in self.scales:
+            known = ", ".join(map(str, self.scales))
+            raise ConfigError(f"scale={scale}: degradation={self.name} is defined for {known}")
 
     @abstractmethod
     def __call__(self, hr: Tensor, scale: int) -> Tensor:
-        """uint8 (...,H,W) to uint8 (...,ceil(H/scale),ceil(W/scale))."""
+        """uint8 (...,H,W) to uint8 (...,ceil(H/scale),ceil(W/scale)). Raises ConfigError as ``check`` does."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,13 @@ class Bicubic(Degradation):
 
     path: "double" rounds once at the end (image converted by im2double first), "uint8" after each axis
         (image resized as uint8); about 10 % of the values differ by 1 between them. Both are in use.
-    Raises ConfigError for another path, and when called with a scale not in ``SCALES``.
+    Raises ConfigError for another path.
     """
 
     path: str = "double"
     name: str = "bicubic"
 
+    scales = SCALES
     margin = 3  # the antialiased kernel reaches 2 LR pixels
 
     def __post_init__(self) -> None:
@@ -46,13 +60,82 @@ class Bicubic(Degradation):
             raise ConfigError(f"degradation.path={self.path}: use double or uint8")
 
     def __call__(self, hr: Tensor, scale: int) -> Tensor:
-        if scale not in SCALES:
-            raise ConfigError(f"scale={scale}: the bicubic degradation has the scales {', '.join(map(str, SCALES))}")
+        self.check(scale)
         values = hr.double()
         values = resize_axis(values, -2, 1 / scale)
         if self.path == "uint8":
             values = _rounded(values)
         return _rounded(resize_axis(values, -1, 1 / scale)).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A Gaussian of so many taps; ``first``: where the taps of LR pixel i begin, relative to HR pixel 4 i."""
+
+    taps: int
+    first: int
+    border: str
+
+    @property
+    def kernel(self) -> Tensor:
+        """Weights (taps,) float64 with sum 1, centred in the taps."""
+        x = torch.arange(self.taps, dtype=torch.float64) - (self.taps - 1) / 2
+        weights = torch.exp(-(x**2) / (2 * SIGMA**2))
+        return weights / weights.sum()
+
+    def positions(self, length: int) -> Tensor:
+        """HR positions (taps,length/4) that the LR pixels of an axis of ``length`` HR pixels are made of."""
+        pixel = torch.arange(length // 4) * 4 + self.first + torch.arange(self.taps)[:, None]
+        if self.border == "replicate":
+            return pixel.clamp(0, length - 1)
+        pixel = pixel.remainder(2 * (length - 1))  # mirrored, the border sample not repeated: -1 is 1
+        return torch.where(pixel < length, pixel, 2 * (length - 1) - pixel)
+
+
+FLAVOURS = {
+    # even kernel, so its centre lies between pixels: LR pixel i is centred at HR pixel 4 i + 1.5, as in BI
+    "basicvsr": Blur(taps=12, first=-4, border="replicate"),
+    # centred at HR pixel 4 i: shifted by 1.5 HR pixels against BI
+    "duf": Blur(taps=13, first=-6, border="reflect"),
+}
+
+
+@dataclass(frozen=True)
+class BlurDown(Degradation):
+    """BD: Gaussian blur of sigma 1.6, then every fourth pixel.
+
+    flavour: "basicvsr" (BasicVSR's BD_degradation.m; mmagic's BDx4, VideoGigaGAN) or "duf" (VSR-DUF, BasicSR's
+        duf_downsample, PFNL's blur4). They are 1.5 HR pixels apart: a network trained on one and tested on
+        the other loses up to 13 dB, and nothing in an LR frame tells which it is.
+    Raises ConfigError for another flavour, DataError for HR whose sides are no multiples of 4.
+    """
+
+    flavour: str = "basicvsr"
+    name: str = "blur_down"
+
+    scales = (4,)
+    margin = 2  # DUF's kernel reaches 6 HR pixels
+
+    def __post_init__(self) -> None:
+        if self.flavour not in FLAVOURS:
+            raise ConfigError(f"degradation.flavour={self.flavour}: use {' or '.join(FLAVOURS)}")
+
+    @property
+    def kind(self) -> str:
+        return f"blur_down_{self.flavour}"
+
+    def __call__(self, hr: Tensor, scale: int) -> Tensor:
+        self.check(scale)
+        height, width = hr.shape[-2:]
+        if height % 4 or width % 4:
+            raise DataError(f"HR of {width}x{height} is no multiple of 4: set data.crop_to_multiple=true")
+        blur = FLAVOURS[self.flavour]
+        values = hr.double()
+        for axis in (-2, -1):
+            values = weigh(values, axis, blur.positions(hr.shape[axis]), blur.kernel[:, None])
+        # ours: rounded half up in both flavours, as MATLAB's imwrite does for BasicVSR's. BasicSR feeds DUF's
+        # unrounded to the network and VSR-DUF's stored frames are truncated; rounding is nearest to the former.
+        return _rounded(values).to(torch.uint8)
 
 
 def _rounded(values: Tensor) -> Tensor:

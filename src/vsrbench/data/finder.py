@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vsrbench.data import folders, rendered, trees
+from vsrbench.data import folders, packed, rendered, trees
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.errors import ConfigError
 
@@ -25,7 +25,9 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
         return Catalog()
     if settings.set not in finders:
         raise ConfigError(f"data.set={settings.set}: use one of {', '.join(sorted(finders))}")
-    catalog = finders[settings.set](settings, split.get("partition"), split.get("clips"))
+    packed.refuse_as_root(settings.root)
+    finder = packed.clips if settings.packed else finders[settings.set]
+    catalog = finder(settings, split.get("partition"), split.get("clips"))
     return _limited(catalog, split.get("frames"))
 
 

@@ -8,17 +8,25 @@ from vsrbench.data.readers import SUFFIXES, FrameFiles, list_frames
 from vsrbench.data.sources import FolderSource, Source
 from vsrbench.errors import DataError
 
+# Subfolders with LR frames, by the kind of degradation that they must come from. ``LR`` says nothing: trusted.
+LR_FOLDERS = {
+    "bicubic": ("LR", "BIx{scale}", "X{scale}"),
+    "blur_down_basicvsr": ("LR", "BDx{scale}"),
+    "blur_down_duf": ("LR", "blur{scale}"),
+}
+
 
 def folder(settings: Settings, partition: Any, limit: int | None) -> Catalog:
-    """``root`` with subfolders GT or HR and LR or BIx<scale>, or with frames of one ``role`` only.
+    """``root`` with subfolders GT or HR and LR (``LR_FOLDERS``), or with frames of one ``role`` only.
 
-    Below each of these lie clips (one folder of frames each) or the frames of a single clip.
+    Below each of these lie clips (one folder of frames each) or the frames of a single clip. 16-bit PNG is
+    rounded to 8 bits.
     """
-    root, scale = Path(settings.folder), settings.pairing.scale
+    root, pairing = Path(settings.folder), settings.pairing
     if not root.is_dir():
         raise DataError(f"no folder {root}: set data.root to a folder of frames or of clips")
     hr = _first(root, "GT", "HR")
-    lr = _first(root, "LR", f"BIx{scale}", f"X{scale}")
+    lr = _first(root, *(name.format(scale=pairing.scale) for name in LR_FOLDERS[pairing.degradation.kind]))
     if hr is None and lr is None:
         hr, lr = (root, None) if settings.role == "hr" else (None, root)
     if settings.lr == "made":
@@ -52,7 +60,7 @@ def _clip(settings: Settings, name: str, hr: Path | None, lr: Path | None) -> So
         if base is None:
             return None
         single = not any(p.is_dir() for p in base.iterdir())
-        return list_frames(base if single else base / name)
+        return list_frames(base if single else base / name, deep=True)
 
     return FolderSource(name, settings.pairing, listed(hr), listed(lr))
 

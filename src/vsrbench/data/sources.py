@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vsrbench.data.degradations import Degradation
-from vsrbench.data.readers import FrameFiles, image_size, read_image
+from vsrbench.data.readers import FrameFiles, image_size
 from vsrbench.errors import DataError
 from vsrbench.types import Clip
 
@@ -110,7 +110,7 @@ class PairedSource(Source):
         """How messages call a frame."""
 
     def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
-        pairs = [self._pair(p, window) for p in positions]
+        pairs = [self.pixels(p, window) for p in positions]
         return Clip(
             lr=as_frames([lr for lr, _ in pairs], self._label(positions[0])),
             hr=as_frames([hr for _, hr in pairs if hr is not None], self._label(positions[0])) if self.has_hr else None,
@@ -119,7 +119,8 @@ class PairedSource(Source):
             scale=self.scale,
         )
 
-    def _pair(self, position: int, window: Window | None) -> tuple[np.ndarray, np.ndarray | None]:
+    def pixels(self, position: int, window: Window | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """LR (h,w,3) and HR (H,W,3) of one frame, 8 bits; HR is None where there is none."""
         hr, lr = self._hr(position), self._lr(position)
         size = self._fitted(_shape(hr), _shape(lr), position)
         window = window or Window(0, 0, *size)
@@ -190,10 +191,10 @@ class FolderSource(PairedSource):
         return self._fitted(hr, lr, 0)
 
     def _hr(self, position: int) -> np.ndarray | None:
-        return None if self.hr_files is None else read_image(self.hr_files.path(position))
+        return None if self.hr_files is None else self.hr_files.read(position)
 
     def _lr(self, position: int) -> np.ndarray | None:
-        return None if self.lr_files is None else read_image(self.lr_files.path(position))
+        return None if self.lr_files is None else self.lr_files.read(position)
 
     def _label(self, position: int) -> str:
         files = self.hr_files or self.lr_files

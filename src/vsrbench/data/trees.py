@@ -14,7 +14,8 @@ from vsrbench.data.sources import FolderSource
 from vsrbench.errors import DataError
 
 LISTS = Path(__file__).parent / "lists"
-SETS = ("reds", "vimeo", "vid4")
+SETS = ("reds", "vimeo", "vid4", "udm10", "videolq")
+ANY = "any"  # LR folders of a list that hold whatever the camera gave: no degradation made them
 LONG = 500  # clips from which on listing them takes seconds: a progress bar is shown
 
 
@@ -61,9 +62,28 @@ def tree(settings: Settings, partition: Any, limit: int | None) -> Catalog:
         expected = frames_of(book, place.name)
         source = _source(settings, book, place, expected)
         catalog.sources.append(source)
-        if source.frames < expected:
+        if source.frames < expected and not book.get("at_most"):
             catalog.short[place.name] = [source.frames, expected]
     return catalog
+
+
+def full_size(set_name: str, partition: Any) -> tuple[int, int | None]:
+    """Clips and frames of a complete partition; None for the frames where the set does not say. Raises DataError."""
+    book = load_list(set_name)
+    entry = _list_entry(book, partition)
+    names = [] if entry else _named(set_name, book, partition)
+    clips = int(entry["clips"]) if entry else len(names)
+    if book.get("at_most"):
+        return clips, None
+    return clips, clips * int(book["frames"]) if "frames" in book else sum(frames_of(book, name) for name in names)
+
+
+def lr_folders(settings: Settings, clip: str, root: Path) -> dict[str, Path]:
+    """Kinds of degradation that a clip has LR folders of, and where these are."""
+    book = load_list(settings.set)
+    fields = _fields(settings, book, clip)
+    found = {kind: _first(root, templates, fields) for kind, templates in book["lr"].items()}
+    return {kind: folder for kind, folder in found.items() if folder is not None}
 
 
 def _remedy(settings: Settings) -> str:
@@ -80,7 +100,10 @@ def _tracked(places: list[Places], label: str) -> Any:
 
 def _source(settings: Settings, book: dict[str, Any], place: Places, expected: int) -> FolderSource:
     hr, lr = (None if p is None else _listed(p, book, expected) for p in (place.hr, place.lr))
-    return FolderSource(place.name, settings.pairing, hr, lr, book.get("scored"))
+    source = FolderSource(place.name, settings.pairing, hr, lr, book.get("scored"))
+    if source.scored is not None:  # a clip may end before the convention's last frame
+        source.scored = [p for p in source.scored if p < source.frames]
+    return source
 
 
 def _listed(folder: Path, book: dict[str, Any], expected: int) -> FrameFiles:
@@ -93,11 +116,17 @@ def _listed(folder: Path, book: dict[str, Any], expected: int) -> FrameFiles:
 
 
 def _places(settings: Settings, book: dict[str, Any], root: Path, name: str) -> Places:
-    fields = {"clip": name, "scale": settings.pairing.scale}
+    fields = _fields(settings, book, name)
+    lr = book["lr"].get(settings.pairing.degradation.kind, []) + book["lr"].get(ANY, [])
+    return Places(name, _first(root, book["hr"], fields), _first(root, lr, fields))
+
+
+def _fields(settings: Settings, book: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the templates of folders are filled with."""
+    fields: dict[str, Any] = {"clip": name, "scale": settings.pairing.scale}
     if name.isdigit() and int(name) >= book.get("official_from", 10**9):
         fields["official"] = f"{int(name) - book['official_from']:03d}"
-    lr = book["lr"].get(settings.pairing.degradation.name, [])
-    return Places(name, _first(root, book["hr"], fields), _first(root, lr, fields))
+    return fields
 
 
 def _first(root: Path, templates: Sequence[str], fields: dict[str, Any]) -> Path | None:
@@ -121,8 +150,8 @@ def _with_lr(settings: Settings, places: list[Places]) -> list[Places]:
     without = [p.name for p in places if p.lr is None]
     if without and (settings.lr == "disk" or len(without) < len(places)):
         raise DataError(
-            f"clip {without[0]} has no LR frames in {settings.root} (nor have {len(without) - 1} others of "
-            f"{len(places)}): restore them, or set data.lr=made to make all LR from HR"
+            f"clip {without[0]} has no LR frames of {settings.pairing.degradation.kind} in {settings.root} (nor have "
+            f"{len(without) - 1} others of {len(places)}): restore them, or set data.lr=made to make all LR from HR"
         )
     return places
 
@@ -135,14 +164,28 @@ def frames_of(book: Mapping[str, Any], clip: str) -> int:
 
 def partition_names(set_name: str, book: dict[str, Any], partition: Any, root: Path) -> tuple[list[str], list[str]]:
     """Clip names of a partition, and a line for clips that its list file lacks. Raises DataError."""
-    known = book["partitions"]
-    if isinstance(partition, str) and isinstance(known.get(partition), dict):
-        return _from_file(known[partition], root, book["list_folders"])
+    entry = _list_entry(book, partition)
+    if entry is not None:
+        return _from_file(entry, root, book["list_folders"])
+    return _named(set_name, book, partition), []
+
+
+def _named(set_name: str, book: dict[str, Any], partition: Any) -> list[str]:
+    """Clip names of a partition that no file lists. Raises DataError where there is none."""
     words = partition.split() if isinstance(partition, str) else [str(p) for p in partition or []]
     names = _expanded(set_name, book, words)
     if not names:
-        raise DataError(f"the partition {partition!r} of {set_name} is empty: use one of {', '.join(known)}")
-    return names, []
+        known = ", ".join(book["partitions"])
+        raise DataError(f"the partition {partition!r} of {set_name} is empty: use one of {known}")
+    return names
+
+
+def _list_entry(book: dict[str, Any], partition: Any) -> dict[str, Any] | None:
+    """{"list", "clips", "origin"} of a partition that a file lists, also by another name for it; else None."""
+    known = book["partitions"]
+    while isinstance(partition, str) and partition in known:
+        partition = known[partition]
+    return partition if isinstance(partition, dict) else None
 
 
 def _expanded(set_name: str, book: dict[str, Any], words: Sequence[str]) -> list[str]:
@@ -181,7 +224,7 @@ def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> 
         if path.is_file():
             break
     else:
-        raise DataError(f"no list {root / entry['list']}: it comes with the data set's download; put it there")
+        raise DataError(f"no list {root / entry['list']}: it comes with {entry['origin']}; put it there")
     names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if not names:
         raise DataError(f"the list {path} is empty: it should have {entry['clips']} lines; fetch it again")

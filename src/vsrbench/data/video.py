@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from vsrbench.data.colour import Colour, read_rgb
+from vsrbench.data.readers import to_8_bit
 from vsrbench.data.sources import PairedSource, Pairing
 from vsrbench.errors import DataError
 
@@ -102,7 +103,7 @@ class VideoReader:
 def _rgb(frame: Any) -> np.ndarray:
     """8-bit RGB; deeper video is rounded."""
     values = read_rgb(frame, Colour.of(frame))
-    return values if values.dtype == np.uint8 else ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return values if values.dtype == np.uint8 else to_8_bit(values)
 
 
 class VideoSource(PairedSource):

@@ -1,80 +1,115 @@
 """Reading a diffusers folder or hub id strictly: every key must fit, and a report says what did not."""
 
-import json
 import os
-from collections.abc import Sequence
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vsrbench.diffusion.hub import locate
+from vsrbench.diffusion.layout import FILES, current_name, faults, oddities, read_json, weight_files
 from vsrbench.errors import WeightsError
 
-PRIOR_FILES = ("unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "prompt_embeds.safetensors")
-
-
-def locate(path: str, setting: str = "prior.path", wanted: Sequence[str] = PRIOR_FILES) -> Path:
-    """The local folder of a path or hub id. Raises WeightsError when it is neither on disk nor reachable.
-
-    setting: what the user gave it as. wanted: patterns of the files to fetch from the hub.
-    """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return folder
-    if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise WeightsError(f"{setting}={path}: no such folder")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(path, allow_patterns=list(wanted)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise WeightsError(
-            f"{setting}={path} is no folder here and cannot be fetched from the hub ({type(error).__name__}): "
-            "check the name and the connection, or give a local diffusers folder"
-        ) from error
+WRAPPERS = ("state_dict", "module", "params")  # keys below which trainers keep the tensors
 
 
 def load_config(path: str, part: str, name: str = "config.json") -> dict[str, Any]:
-    """A part's JSON configuration. Raises WeightsError naming the absent or broken file."""
+    """A part's JSON configuration, looked through for what an x4 upscaler's would not say.
+
+    Raises WeightsError naming the absent or broken file, or a value that cannot be meant; warns about unusual ones.
+    """
     file = locate(path) / part / name
     if not file.is_file():
         raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise WeightsError(f"{file} is not valid JSON ({error})") from error
+    config = read_json(file)
+    for fault in faults(part, config):
+        raise WeightsError(f"{file} {fault}")
+    for oddity in oddities(part, config):
+        warnings.warn(f"{file}: {oddity}", stacklevel=2)
+    return config
 
 
 def load_part(path: str, part: str) -> Any:
-    """``unet`` or ``vae`` of a diffusers folder in float32, eval mode; strict, with a key report on failure."""
+    """``unet`` or ``vae`` of a diffusers folder in float32, eval mode; strict, with a key report on failure.
+
+    Weights may be safetensors or a pickle (read as tensors alone), in half precision, saved by DDP, or under the VAE's
+    old attention names. Raises WeightsError.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    load_config(path, part)
-    folder = locate(path)
+    config = load_config(path, part)
+    folder = locate(path) / part
     kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
-    weights = list((folder / part).glob("diffusion_pytorch_model*"))
-    if not weights:
-        raise WeightsError(f"{folder / part} holds a config but no diffusion_pytorch_model.safetensors (or .bin)")
-    variant = "fp16" if all(".fp16." in file.name for file in weights) else None
     try:
-        network, report = kind.from_pretrained(
-            str(folder), subfolder=part, output_loading_info=True, variant=variant, low_cpu_mem_usage=False,
-            torch_dtype=torch.float32, ignore_mismatched_sizes=True,
-        )  # fmt: skip
-    except (RuntimeError, OSError, ValueError) as error:
-        raise WeightsError(f"{folder / part} cannot be loaded: {_first_line(error)}") from error
-    refuse_bad_keys(f"{folder / part}", report)
+        network = kind.from_config(config)
+        values = read_weights(folder)
+    except (TypeError, ValueError, WeightsError) as error:
+        raise WeightsError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    key_report(network.state_dict(), values, f"{folder}: weights do not fit the config")
+    network.load_state_dict(values)
     return network.eval()
 
 
-def refuse_bad_keys(where: str, report: dict[str, Any]) -> None:
-    """Raise WeightsError when the loading report names missing, unexpected or misshapen keys."""
-    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
-    if any(bad.values()):
-        counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
-        raise WeightsError(f"{where}: weights do not fit the config: {counts}")
+def read_weights(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, Tensor]:
+    """The state dict of a part's folder in float32, under today's names. Raises WeightsError."""
+    files = weight_files(folder, names)
+    if not files:
+        raise WeightsError(f"{folder} holds a config but no {names[0]} (or .bin)")
+    state: dict[str, Tensor] = {}
+    for file in files:
+        state.update(read_tensors(file))
+    return {current_name(key): value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def read_tensors(file: Path, mmap: bool = False) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, or of a pickle read with ``weights_only``, taken out of a trainer's wrapper.
+
+    mmap: leave a pickle's tensors on disk until they are used. Raises WeightsError for a damaged or foreign file.
+    """
+    if file.suffix == ".safetensors":
+        return read_safetensors(file)
+    try:
+        state: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"{file} cannot be read ({_first_line(error)}): it may be truncated or hold more than tensors; get it anew"
+        ) from error
+    wrapped = [state[w] for w in WRAPPERS if isinstance(state, dict) and isinstance(state.get(w), dict)]
+    state = wrapped[0] if wrapped else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{file} holds no state dict")
+    return {str(key): value for key, value in state.items()}
+
+
+def key_report(own: Mapping[str, Tensor], values: Mapping[str, Tensor], where: str) -> str:
+    """One line about weights that fit. Raises WeightsError listing what is missing, unexpected or of another shape."""
+    missing = sorted(own.keys() - values.keys())
+    unexpected = sorted(values.keys() - own.keys())
+    shared = own.keys() & values.keys()
+    shapes = sorted(
+        f"{k} {tuple(values[k].shape)} for {tuple(own[k].shape)}" for k in shared if own[k].shape != values[k].shape
+    )
+    if missing or unexpected or shapes:
+        raise WeightsError(
+            f"{where}: {len(shared) - len(shapes)} of {len(own)} tensors fit; {len(missing)} missing {missing[:3]}, "
+            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of wrong shape {shapes[:3]}"
+            + _class_embedding(missing, unexpected)
+        )
+    return f"{where}: all {len(own)} tensors fit"
+
+
+def _class_embedding(missing: Sequence[str], unexpected: Sequence[str]) -> str:
+    """The remedy where a config and weights disagree about the stock upscaler's noise level."""
+    key = "class_embedding.weight"
+    if key in unexpected:
+        return "; the weights have a class embedding: their config.json needs num_class_embeds (stock UNet: 1000)"
+    if key in missing:
+        return "; the weights have no class embedding: their config.json needs num_class_embeds null"
+    return ""
 
 
 def load_prompt(path: str) -> Tensor:
@@ -115,7 +150,10 @@ def encode_empty_prompt(folder: Path) -> Tensor:
         raise WeightsError(
             f"{folder}: the text encoder cannot be loaded ({_first_line(error)}); it needs text_encoder/ and tokenizer/"
         ) from error
-    refuse_bad_keys(f"{folder / 'text_encoder'}", report)
+    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
+    if any(bad.values()):
+        counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
+        raise WeightsError(f"{folder / 'text_encoder'}: weights do not fit the config: {counts}")
     model = model.float().eval()
     tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     return model(tokens.input_ids)[0]

@@ -20,6 +20,10 @@ KEYS = (
     "schema", "method", "size", "variant", "predictions", "protocol", "data", "partial", "metrics", "cost",
     "warnings", "provenance",
 )  # fmt: skip
+FAMILIES = {  # how papers call what the project's metrics measure; for showing, equal names do not make equal protocols
+    "PSNR": "psnr", "SSIM": "ssim", "LPIPS": "lpips", "DISTS": "dists", "NIQE": "niqe", "MUSIQ": "musiq",
+    "CLIP-IQA": "clipiqa", "tLPIPS": "tlpips", "tOF": "tof", "WE": "we", "E_warp": "ewarp", "E_warp_ref": "rwe",
+}  # fmt: skip
 DIGITS = {"psnr": 4, "ssim": 5}  # in the table; other metrics have 4
 
 
@@ -41,11 +45,13 @@ def assemble(
     coverage: dict[str, Any],
     cost: dict[str, Any],
     provenance: dict[str, Any],
+    published: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of result.json, checked.
 
     settings: the resolved configuration. coverage: {"set", "clips": {clip: frames}, "absent": [clips],
     "short": {clip: [frames there, frames expected]}} as the data tell. cost: as ``output.cost`` gives.
+    published: the row of a paper that the experiment is for, as ``vsrbench.published.quote`` gives it.
     Raises RunError for a value that no reader could trust.
     """
     foreign = settings["predictions"] is not None
@@ -66,6 +72,7 @@ def assemble(
         "partial": bool(coverage["absent"] or coverage["short"]),
         "metrics": scores.metrics,
         "cost": cost,
+        "published": published,
         "warnings": scores.warnings,
         "provenance": provenance,
     }
@@ -123,13 +130,17 @@ def _check_value(value: Value, where: str) -> None:
 
 
 def show(result: dict[str, Any], console: "Console | None" = None) -> None:
-    """Print the means per clip as a table, then what a reader must know: missing data, reasons, warnings."""
+    """Print the means per clip as a table, the paper's row where the experiment names one, and what a reader must
+    know: missing data, reasons, warnings.
+    """
     from rich.console import Console
 
     console = console or Console()
     if not console.is_terminal:  # a log file has no width of its own
         console = Console(file=console.file, width=120)
     console.print(_table(result), soft_wrap=False)
+    if result.get("published"):
+        console.print(_quoted(result), soft_wrap=False)
     for line in notes(result):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
@@ -148,6 +159,29 @@ def _table(result: dict[str, Any]) -> Any:
     table.add_section()
     means = [_cell(name, metric["mean"]) for name, metric in metrics.items()]
     table.add_row("mean", str(sum(result["data"]["clips"].values())), *means, style="bold")
+    return table
+
+
+def _quoted(result: dict[str, Any]) -> Any:
+    """The paper's row, each value with its protocol, beside what was measured here of the same family of metrics."""
+    from rich.table import Table
+
+    quoted, metrics = result["published"], result["metrics"]
+    parts = (", ".join(part) if isinstance(part, list) else str(part) for part in quoted["reference"].values())
+    table = Table(
+        title=f"quoted, not measured: {' '.join(parts)}",
+        caption=f"{quoted['source']}. Weights, data and protocol are the paper's own: not comparable as they stand.",
+    )
+    for name, justify in (("metric", "left"), ("printed", "right"), ("under protocol", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column(f"here, under {result['protocol']['id']}")
+    for value in quoted["values"].values():
+        factor = "" if value["factor"] == 1 else f" x {value['factor']}"
+        own = [name for name in metrics if name.split("_")[0] == FAMILIES.get(value["metric"])]
+        here = ", ".join(f"{name} {_cell(name, metrics[name]['mean'])}" for name in own)
+        table.add_row(value["metric"] + factor, value["text"], value["protocol"], here)
+    for claim in quoted["claims"].values():
+        table.add_row(claim["text"], "-", f"{claim['computed']} follows from {claim['formula']}", "")
     return table
 
 

@@ -17,6 +17,12 @@ class FlowBank:
     to_previous: Tensor
     to_next: Tensor
 
+    @classmethod
+    def empty(cls, clip: Clip) -> "FlowBank":
+        """No flow at all, for work that asks for none."""
+        none = clip.lr.new_zeros(clip.lr.shape[0], 0, 2, *clip.lr.shape[-2:])
+        return cls(none, none)
+
     def toward(self, frame: int, neighbour: int) -> Tensor:
         """flow[frame→neighbour] (B,2,H,W) for neighbouring frame numbers within the clip; ValueError for others."""
         pairs = self.to_next.shape[1]

@@ -67,7 +67,14 @@ def _frames(
     # Frames of a method without context do not see each other: more than a batch at a time only costs memory.
     size = settings["chunk"] if context else min(settings["chunk"], settings["batch"])
     if context >= WHOLE:
-        size = context if end is None else end
+        if end is None or end > settings["whole"]:
+            length = "of unknown length" if end is None else f"of {end} frames"
+            raise ConfigError(
+                f"this method looks at all frames of a clip at once, and one {length} may not fit: set "
+                "method.max_context=8 (frames that chunks overlap by; frames further away then no longer matter), "
+                f"or raise inference.whole={settings['whole']}"
+            )
+        size = end
     while end is None or start < end:
         if source.frames is not None and all(n in done for n in range(start, min(start + size, end or 0))):
             start += size

@@ -19,11 +19,11 @@ MARKER = ".upscale.json"  # what the frames of an output folder were made with
 
 
 def open_folder(folder: Path, scale: int) -> FolderSource:
-    """The frames of a folder as LR, in the order of their numbers.
+    """The frames of a folder as LR, in the order of their numbers; 16-bit PNG is rounded to 8 bits.
 
     Raises DataError for an empty folder, a hole in the numbering, and frames of different sizes.
     """
-    files = list_frames(folder)
+    files = list_frames(folder, deep=True)
     first = image_size(files.path(0))
     for position in range(1, len(files.files)):
         height, width = image_size(files.path(position))

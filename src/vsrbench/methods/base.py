@@ -170,6 +170,10 @@ class Method(pl.LightningModule):
         """Load the trained part from a folder in the layout of the method's released code; returns a key report."""
         raise WeightsError(f"{folder}: this method has no released weight layout")
 
+    def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write what ``load_released`` reads, with all that the released code keeps beside it, into an empty folder."""
+        raise WeightsError(f"{folder}: this method has no released weight layout; give output=FILE.safetensors")
+
     def frozen_hashes(self) -> dict[str, str]:
         """{part: hash of its weights} of the parts that the stage does not train: checkpoints name what they need."""
         trained = self.stages[self.stage].trainable if self.stage else ()

@@ -25,6 +25,14 @@ def imresize(frames: Tensor, scale: float, antialias: bool = True) -> Tensor:
 def resize_axis(values: Tensor, axis: int, scale: float, antialias: bool = True) -> Tensor:
     """Resize one axis of a float64 tensor; see ``imresize``."""
     positions, weights = _taps(values.shape[axis], scale, antialias)
+    return weigh(values, axis, positions, weights)
+
+
+def weigh(values: Tensor, axis: int, positions: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of samples along one axis of a float64 tensor.
+
+    positions: (taps,n_out) integers; weights: (taps,n_out), or (taps,1) where all outputs share them.
+    """
     positions, weights = positions.to(values.device), weights.to(values.device)
     shape = [1] * values.ndim
     shape[axis] = -1

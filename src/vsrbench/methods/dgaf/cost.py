@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import bicubic_latent, on_prior_grid
+from vsrbench.diffusion.frames import on_prior_grid
 from vsrbench.flow import rescaled
 from vsrbench.flow.warp import warp
 from vsrbench.methods.base import Work
-from vsrbench.nn.colour import replace_low_band
+from vsrbench.methods.work import denoiser_work, flow_work, frame_work, latent
 from vsrbench.types import Clip
 
 if TYPE_CHECKING:
@@ -24,26 +23,15 @@ def work(method: "DGAF", clip: Clip) -> dict[str, Work]:
     """
     pairs = (clip.frames - 1) / clip.frames  # the share of frames that have the neighbour of a step
     lr = on_prior_grid(clip.window(0, min(2, clip.frames)), method.lr_enlargement).lr[0]
-    lines: dict[str, Work] = {}
-    if clip.frames > 1:
-        lines |= flow_work(method, lr, pairs)
-        lines |= warp_work(method, lr, pairs * guided_steps(method))
-    return lines | network_work(method, lr[:1], pairs * guided_steps(method))
+    guided = pairs * guided_steps(method)
+    lines = flow_work(method, lr, pairs) if pairs else {}
+    lines |= warp_work(method, lr, guided) if guided else {}
+    return lines | network_work(method, lr[:1], guided)
 
 
 def guided_steps(method: "DGAF") -> int:
-    """Steps in which a frame with a neighbour is guided: the first has no x0 of a step before it."""
+    """Steps with guidance: the first has no step before it whose x0 could guide."""
     return method.sampler.steps - (0 if method.guidance.same_step else 1)
-
-
-def flow_work(method: "DGAF", lr: Tensor, pairs: float) -> dict[str, Work]:
-    """FM: each frame enlarged once, two flows per pair of neighbours. lr: two frames (2,3,h,w)."""
-    frames = method.flow_frames(lr)
-    network = any(True for _ in method.flow.parameters())
-    lines = {"FM": Work(lambda: method.flow(frames[:1], frames[1:]), 2 * pairs, network=network)}
-    if frames is lr:
-        return lines
-    return {"enlarging for FM": Work(lambda: method.flow_frames(lr[:1]), 1.0, network=False), **lines}
 
 
 def warp_work(method: "DGAF", lr: Tensor, times: float) -> dict[str, Work]:
@@ -64,36 +52,12 @@ def warp_work(method: "DGAF", lr: Tensor, times: float) -> dict[str, Work]:
 
 def network_work(method: "DGAF", lr: Tensor, guided: float) -> dict[str, Work]:
     """FTCM (both U-Nets) and the VAE for one frame (1,3,h,w). guided: calls of the guide per frame."""
-    prior, sampler, x = method.prior, method.sampler, latent(method, lr)
+    prior, x = method.prior, latent(method, lr)
     t = prior.schedule.length // 2
 
     def guide() -> object:
         with method.autocast():
             return method.guide(x, lr, x, t, prior.prompt, prior.labels(x.device))
 
-    def denoise() -> object:
-        with method.autocast():
-            return prior.predict(x, lr, t)
-
-    def decode() -> Tensor:
-        with method.autocast():
-            return prior.decode(x)
-
-    def encode() -> object:
-        with method.autocast():
-            return bicubic_latent(prior, lr)
-
     lines = {"guiding U-Net": Work(guide, guided, "FTCM")} if guided else {}
-    lines |= {"denoising U-Net": Work(denoise, float(sampler.steps), "FTCM"), "VAE decoder": Work(decode, 1.0)}
-    if sampler.start == "lr_noised":
-        lines["VAE encoder"] = Work(encode, 1.0)
-    if sampler.low_band > 0:
-        rgb = x.new_zeros(1, 3, 4 * lr.shape[-2], 4 * lr.shape[-1])
-        lines["low-band colour"] = Work(lambda: replace_low_band(rgb, rgb, sampler.low_band), 1.0, network=False)
-    return lines
-
-
-def latent(method: "DGAF", lr: Tensor) -> Tensor:
-    """A standard normal latent (N,4,h,w) for frames (N,3,h,w), the same in every run."""
-    shape = (len(lr), method.prior.latent_channels, *lr.shape[-2:])
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(lr.device)
+    return lines | denoiser_work(method, lr, "FTCM") | frame_work(method, lr)

@@ -15,8 +15,8 @@ from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank, clip_flows
-from vsrbench.methods.base import Method, Stage
-from vsrbench.methods.dgaf import released, training
+from vsrbench.methods.base import Method, Stage, Work
+from vsrbench.methods.dgaf import cost, released, training
 from vsrbench.methods.dgaf.guidance import Guidance
 from vsrbench.methods.dgaf.networks import GuidingUNet
 from vsrbench.methods.dgaf.sampling import Sampling, sample
@@ -117,6 +117,10 @@ class DGAF(Method):
             "VAE encoder": [vae.encoder, vae.quant_conv],
         }
 
+    def work(self, clip: Clip) -> dict[str, Work]:
+        """Units of work, the lines of Supp. Table 5."""
+        return cost.work(self, clip)
+
     def flows(self, clip: Clip) -> FlowBank:
         """FM (Sec. 4): the flows of a clip, computed once."""
         clip = on_prior_grid(clip, self.lr_enlargement)
@@ -170,3 +174,7 @@ class DGAF(Method):
     def load_released(self, folder: Path) -> str:
         """Load a guide in the layout of the released code; see ``released.load``."""
         return released.load(self.guide, folder)
+
+    def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write the guide in that layout; see ``released.export``."""
+        released.export(self.guide, folder, dtype)

@@ -12,6 +12,7 @@ from torch import Tensor
 from vsrbench.diffusion.frames import denoise
 from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.passes import guided_pass, named, visits
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import FlowBank
@@ -67,20 +68,13 @@ def in_turn(run: Sampling) -> Callable[[int, int, Tensor, Tensor | None], Tensor
     """
 
     def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-        shift = run.guidance.direction(step)
-        count = run.clip.frames
-        found: dict[int, Tensor] = {}
-        for frame in range(count) if shift == -1 else reversed(range(count)):
-            aligned, residuals = None, None
-            if found:
-                aligned = run.guidance.bring(found[frame + shift], run.flows.toward(frame, frame + shift))
-                residuals = guide_residuals(run, x[:, frame], run.clip.lr[:, frame], aligned, t)
-            output = run.prior.predict(x[:, frame], run.clip.lr[:, frame], t, residuals)
-            found[frame] = run.prior.schedule.x0(x[:, frame], output.float(), t)
-            if run.trace is not None:
-                seen = {"x": x[:, frame], "output": output, "x0": found[frame]}
-                run.trace.on_step(step, frame, **seen, **_named(aligned, residuals))
-        return torch.stack([found[frame] for frame in range(count)], dim=1)
+        def guide(frame: int, before: int, x0: Tensor) -> tuple[Residuals, dict[str, Tensor]]:
+            aligned = run.guidance.bring(x0, run.flows.toward(frame, before))
+            residuals = guide_residuals(run, x[:, frame], run.clip.lr[:, frame], aligned, t)
+            return residuals, {"aligned": aligned, **named(residuals)}
+
+        order = visits(run.clip.frames, run.guidance.direction(step))
+        return guided_pass(run.prior, run.clip, x, t, order, guide, step, run.trace)
 
     return predict
 
@@ -125,12 +119,3 @@ def _scatter(rows: Tensor, positions: list[int], total: int) -> Tensor:
     full = rows.new_zeros(total, *rows.shape[1:])
     full[positions] = rows
     return full
-
-
-def _named(aligned: Tensor | None, residuals: Residuals | None) -> dict[str, Tensor]:
-    """Guidance of one frame as the trace sees it: ``down0..``, ``mid``, ``up0..`` are the added features."""
-    if aligned is None or residuals is None:
-        return {}
-    down = {f"down{i}": r for i, r in enumerate(residuals.encoder)}
-    up = {f"up{i}": r for i, r in enumerate(residuals.decoder)}
-    return {"aligned": aligned, **down, "mid": residuals.middle, **up}

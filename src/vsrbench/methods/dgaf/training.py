@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import frame_noise
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.diffusion.pairs import draw_eps, encode, pair
 from vsrbench.errors import ConfigError
-from vsrbench.flow.bank import pair_flow
 from vsrbench.methods.dgaf.sampling import align_neighbours, sample
 from vsrbench.types import Clip, Trace
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
 
 def losses(method: "DGAF", clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> dict[str, Tensor]:
     """Loss terms for the middle frame of three, guided by the previous or the next one (each half of the time)."""
-    current, neighbour, flow = pair(method, clip, draw_choice(noise, clip, "neighbour", 2))
+    choices = draw_choice(noise, clip, "neighbour", 2)
+    current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)
     prior, schedule = method.prior, method.prior.schedule
     t = draw_timesteps(noise, clip, schedule.length)
     earlier = t
@@ -29,14 +29,15 @@ def losses(method: "DGAF", clip: Clip, noise: NoiseSource, trace: Trace | None =
         # ours: how training mirrors that is not printed; the gap is the sampler's own.
         earlier = (t + method.sampler.gap(schedule)).clamp(max=schedule.length - 1)
     with torch.no_grad():
-        latent, eps = encode(method, current, noise), _eps(method, current, noise)
+        latent, beside = (encode(prior, frame, noise, method.posterior) for frame in (current, neighbour))
+        eps = draw_eps(prior, current, noise)
         x_t = schedule.add_noise(latent, eps, t)
-        noised = schedule.add_noise(encode(method, neighbour, noise), _eps(method, neighbour, noise), earlier)
+        noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), earlier)
         output = prior.predict(noised, neighbour.lr[:, 0], earlier)
         aligned = method.guidance.bring(schedule.x0(noised, output.float(), earlier), flow)
     if trace is not None:
         target = schedule.target(latent, eps, t)
-        trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, aligned=aligned, x=x_t, target=target)
+        trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=aligned, x=x_t, target=target)
     return terms(method, x_t, current, aligned, t, latent, eps, trace)
 
 
@@ -96,39 +97,3 @@ def terms(
         prior, method.objective, x_t, output.float(), t, latent, current.hr[:, 0],
         aligned, method.sampler.low_band, eps,
     )  # fmt: skip
-
-
-def pair(method: "DGAF", clip: Clip, choices: list[int]) -> tuple[Clip, Clip, Tensor]:
-    """The middle frame, a neighbour (0: previous, 1: next), and flow[middle→neighbour] (B,2,H,W)."""
-    rows = torch.arange(len(choices), device=clip.lr.device)
-    chosen = torch.tensor(choices, device=clip.lr.device)
-    known = None
-    if clip.flow_forward is not None and clip.flow_backward is not None:
-        known = torch.stack([clip.flow_backward[:, 0], clip.flow_forward[:, 1]])[chosen, rows]
-    frames = method.flow_frames(clip.lr[:, 1]), method.flow_frames(clip.lr[rows, 2 * chosen])
-    flow = pair_flow(method.flow, *frames, known)
-    assert clip.hr is not None
-    neighbour = replace(
-        clip.window(0, 1),
-        lr=clip.lr[rows, 2 * chosen].unsqueeze(1),
-        hr=clip.hr[rows, 2 * chosen].unsqueeze(1),
-        index=clip.index[rows, 2 * chosen].unsqueeze(1),
-    )
-    return clip.window(1, 2), neighbour, flow
-
-
-def encode(method: "DGAF", frame: Clip, noise: NoiseSource) -> Tensor:
-    """Latent (B,4,h,w) of a single frame: the VAE's mode, or a sample of its posterior as released."""
-    assert frame.hr is not None
-    draw = None
-    if method.posterior == "sample":
-        draw = frame_noise(noise, frame, _latent_shape(method, frame), "posterior")[:, 0]
-    return method.prior.encode(frame.hr[:, 0], draw)
-
-
-def _eps(method: "DGAF", frame: Clip, noise: NoiseSource) -> Tensor:
-    return frame_noise(noise, frame, _latent_shape(method, frame), "eps")[:, 0]
-
-
-def _latent_shape(method: "DGAF", frame: Clip) -> tuple[int, int, int]:
-    return (method.prior.latent_channels, frame.lr.shape[-2], frame.lr.shape[-1])

@@ -1,10 +1,12 @@
 """The latent diffusion prior as a method of its own: upscales frame by frame, and trains VAE and UNet."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vsrbench.diffusion.export import save_prior
 from vsrbench.diffusion.frames import denoise, finish, frame_noise, on_prior_grid
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
@@ -27,6 +29,7 @@ class LDM(Method):
         "unet": Stage(trainable=("denoising_unet",), losses=("prediction", "x0", "pixel", "gradient")),
         "vae": Stage(trainable=("vae",), losses=("pixel", "gradient", "kl")),
     }
+
     def __init__(
         self,
         prior: Prior,
@@ -50,6 +53,10 @@ class LDM(Method):
 
     def parts(self) -> dict[str, nn.Module]:
         return {"denoising_unet": self.prior.unet, "vae": self.prior.vae}
+
+    def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write the prior as a diffusers folder, to be used as prior.path."""
+        save_prior(self.prior, folder, dtype)
 
     @torch.inference_mode()
     def upscale(

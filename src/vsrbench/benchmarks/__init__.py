@@ -1,0 +1,1 @@
+"""What ``bench`` counts and measures; one module per task, each with ``run(cfg)``."""

@@ -1,0 +1,70 @@
+"""``task=params``: parameters by part at every size, beside the paper's table."""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from vsrbench.benchmarks.printed import Printed, printed
+from vsrbench.benchmarks.report import Column, Report, show
+from vsrbench.benchmarks.shapes import on_meta
+from vsrbench.config import build
+from vsrbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from vsrbench.methods.base import Method
+
+Counts = dict[str, tuple[int, bool]]
+
+
+def run(cfg: "DictConfig") -> None:
+    """Print the table. Raises ConfigError where there is nothing to count."""
+    show(measure(cfg), cfg.output)
+
+
+def measure(cfg: "DictConfig") -> Report:
+    """Counted on the meta device: no weights are read or made."""
+    if cfg.supports.size is None:
+        raise ConfigError(f"method={cfg.method.name} has no parameters to count")
+    tables = {}
+    for size in ("mini", "paper"):
+        if size in cfg.supports.size:
+            with torch.device("meta"):
+                tables[size] = counts(build(on_meta(cfg.method.name, size, cfg.variant).method))
+    quoted = printed(cfg.get("counts"))
+    title = f"parameters of {cfg.method.name} variant={cfg.variant}, counted on the meta device"
+    columns = [Column("trained", "trained"), *(Column(size, f"size={size}", "{:,}", right=True) for size in tables)]
+    columns += [quoted.column("{:g}")] if quoted else []
+    return Report("params", title, columns, rows(tables, quoted), quoted.notes if quoted else [])
+
+
+def counts(method: "Method") -> Counts:
+    """{line: (parameters, trained by a stage)}; each parameter is counted once, in the line that names it."""
+    trained = {id(p) for s in method.stages.values() for n in s.trainable for p in method.parts()[n].parameters()}
+    lines = {}
+    for name, modules in method.counted().items():
+        parameters = [p for module in modules for p in module.parameters()]
+        lines[name] = (sum(p.numel() for p in parameters), any(id(p) in trained for p in parameters))
+    return lines
+
+
+def rows(tables: dict[str, Counts], quoted: Printed | None) -> list[dict[str, object]]:
+    """A line per part, their sum, and the sum of those lines that the paper prints beside the paper's own."""
+    values = quoted.values if quoted else {}
+    names = list(dict.fromkeys(name for lines in tables.values() for name in lines))
+
+    def row(part: str, trained: str, numbers: dict[str, int | None], value: float | None) -> dict[str, object]:
+        return {"part": part, "trained": trained, **numbers, "printed": value}
+
+    found = []
+    for name in names:
+        trained = any(lines[name][1] for lines in tables.values() if name in lines)
+        numbers = {size: lines[name][0] if name in lines else None for size, lines in tables.items()}
+        found.append(row(name, "yes" if trained else "no", numbers, values.get(name)))
+    sums: dict[str, int | None] = {size: sum(n for n, _ in lines.values()) for size, lines in tables.items()}
+    found.append(row("sum", "", sums, None))
+    if quoted:
+        some: dict[str, int | None] = {s: sum(n for k, (n, _) in t.items() if k in values) for s, t in tables.items()}
+        found.append(row("sum of the printed lines", "", some, values.get("sum")))
+    return found

@@ -1,0 +1,54 @@
+"""Replaying recordings of the released StableVSR code through ``StableVSR`` itself: sampling and optimiser steps."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+from vsrbench.diffusion import replays
+from vsrbench.diffusion.noise import Noise
+from vsrbench.diffusion.recordings import Difference, Recording, load
+from vsrbench.diffusion.samplers import Sampler
+from vsrbench.errors import ConfigError
+from vsrbench.methods.stablevsr.module import StableVSR
+
+
+def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
+    """Largest differences of every recorded tensor; arguments as in ``methods.dgaf.replay``.
+
+    Raises ConfigError for a recording of another method.
+    """
+    if not str(recording.config.get("method", "")).startswith("stablevsr_"):
+        raise ConfigError(f"{recording.folder} is a recording of {recording.config.get('method')}, not of stablevsr")
+    if recording.trains:
+        return replay_training(recording, settings, optimiser)
+    return replay_sampling(recording, settings)
+
+
+def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, flow: nn.Module) -> StableVSR:
+    """The method with the recorded networks."""
+    given = {**settings, "embedding": recording.config["controlnet"]["conditioning_embedding_out_channels"]}
+    method = StableVSR(recording.prior(), sampler, flow, **given)
+    load(method.tcm.net, recording.part("controlnet"), f"{recording.folder} controlnet")
+    return method.eval()
+
+
+def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterator[Difference]:
+    """Every latent, prediction, texture and residual, and the decoded frames."""
+    sampler = Sampler(kind="ddpm", steps=int(recording.config["num_inference_steps"]))
+    method = build(recording, settings, sampler, replays.sampling_flow(recording))
+    seen = replays.Seen()
+    upscaled = method.upscale(replays.sampling_clip(recording), replays.sampling_noise(recording), seen)
+    timesteps = sampler.timesteps(method.prior.schedule)
+    yield from replays.compare_sampling(recording, seen, method.prior, timesteps, upscaled)
+    yield from replays.compare_guidance(recording, seen, "texture", "guide_rgb", "tcm_norm", "tcm")
+
+
+def replay_training(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
+    """Losses, gradients and weights of the recorded optimiser steps."""
+    method = build(recording, settings, Sampler(), replays.training_flow(recording))
+    method.begin_stage("tcm", optimiser, Noise(0))
+    method.train()
+    parameters = dict(method.tcm.net.named_parameters())
+    moving = method.configure_optimizers()
+    return replays.replay_steps(recording, method.prior, method.losses, moving, parameters, "controlnet", "guide_rgb")

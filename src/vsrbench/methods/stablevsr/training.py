@@ -1,0 +1,118 @@
+"""One training step of StableVSR: Algorithm 2, as released, on the sampler's own trajectory, and of the prior."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.diffusion.pairs import draw_eps, encode, pair
+from vsrbench.errors import ConfigError
+from vsrbench.flow.rescaled import upscale_warp_downscale
+from vsrbench.methods.stablevsr.sampling import sample
+from vsrbench.types import Clip, Trace
+
+if TYPE_CHECKING:
+    from vsrbench.methods.stablevsr.module import StableVSR
+
+
+def losses(method: "StableVSR", clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> dict[str, Tensor]:
+    """Algorithm 2 for the middle frame of three; the neighbour is the previous one, or either (as released).
+
+    Line 7 of the algorithm is printed with the clean latent; as in Eq. 6 it must be, and is here, the noisy one.
+    """
+    choices = [0] * len(clip.name) if method.neighbour == "previous" else draw_choice(noise, clip, "neighbour", 2)
+    current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)
+    prior, schedule = method.prior, method.prior.schedule
+    t = draw_timesteps(noise, clip, schedule.length)
+    with torch.no_grad():
+        latent, beside = (encode(prior, frame, noise, method.posterior) for frame in (current, neighbour))
+        eps = draw_eps(prior, current, noise)
+        x_t = schedule.add_noise(latent, eps, t)
+        noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), t)
+        output = prior.predict(noised, neighbour.lr[:, 0], t)
+        x0 = schedule.x0(noised, output.float(), t)
+        texture = method.texture.make(prior, x0, noised, flow)
+    if trace is not None:
+        target = schedule.target(latent, eps, t)
+        trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=texture, x=x_t, target=target)
+    return terms(method, x_t, current, texture, _aligned(method, x0, flow), t, latent, eps, trace)
+
+
+def losses_on_trajectory(method: "StableVSR", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+    """ours: sample a pair of frames without gradients up to a random step, then learn that step's target.
+
+    Each sample draws its own step; samples of one step run together. The step decides the neighbour, as in sampling.
+    Raises ConfigError for a strategy that does not take a step on all frames before the next.
+    """
+    if method.strategy not in ("bidirectional", "unidirectional"):
+        raise ConfigError(f"method.trajectory=true trains with a frame-wise strategy, not {method.strategy}")
+    steps = draw_choice(noise, clip, "step", method.sampler.steps)
+    sums: dict[str, Tensor] = {}
+    for step in sorted(set(steps)):
+        rows = [b for b, drawn in enumerate(steps) if drawn == step]
+        part = clip.rows(rows)
+        previous = method.direction(step) == -1
+        frames = part.window(0, 2) if previous else part.window(1, 3)
+        place, beside = (1, 0) if previous else (0, 1)
+        with torch.no_grad():
+            flows = method.flows(frames)
+            run = replace(method.sampling(frames, flows), batch=len(rows))
+            x, _ = sample(run, noise, stop=step)
+            t = torch.full((len(rows),), method.sampler.timesteps(method.prior.schedule)[step], device=x.device)
+            # the neighbour is visited first, so it is unguided
+            output = method.prior.predict(x[:, beside], frames.lr[:, beside], t)
+            x0 = method.prior.schedule.x0(x[:, beside], output.float(), t)
+            flow = flows.toward(place, beside)
+            texture = method.texture.make(method.prior, x0, x[:, beside], flow)
+            current = frames.window(place, place + 1)
+            latent = encode(method.prior, current, noise)
+        aligned = _aligned(method, x0, flow)
+        for name, value in terms(method, x[:, place], current, texture, aligned, t, latent).items():
+            sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
+    return sums
+
+
+def terms(
+    method: "StableVSR",
+    x_t: Tensor,
+    current: Clip,
+    texture: Tensor,
+    aligned: Tensor | None,
+    t: Tensor,
+    latent: Tensor,
+    eps: Tensor | None = None,
+    trace: Trace | None = None,
+) -> dict[str, Tensor]:
+    """Eq. 9 with the prior's own target, and the miniature's terms."""
+    prior, lr = method.prior, current.lr[:, 0]
+    residuals = method.tcm(x_t, lr, texture, t, prior.prompt, prior.labels(lr.device), method.checkpointing)
+    output = prior.predict(x_t, lr, t, residuals, method.checkpointing)
+    if trace is not None:
+        trace.on_step(0, 0, output=output)
+    assert current.hr is not None
+    hr, low_band = current.hr[:, 0], method.sampler.low_band
+    return objective(prior, method.objective, x_t, output.float(), t, latent, hr, aligned, low_band, eps)
+
+
+def prior_losses(method: "StableVSR", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+    """stage=prior: the x4 upscaler's U-Net learns the data set frame by frame, without the TCM.
+
+    The published weights were made so: their U-Net is no longer that of the public upscaler.
+    """
+    frame, prior = clip.window(1, 2), method.prior
+    t = draw_timesteps(noise, frame, prior.schedule.length)
+    with torch.no_grad():
+        latent, eps = encode(prior, frame, noise, method.posterior), draw_eps(prior, frame, noise)
+        x_t = prior.schedule.add_noise(latent, eps, t)
+    output = prior.predict(x_t, frame.lr[:, 0], t, checkpointing=method.checkpointing)
+    assert frame.hr is not None
+    return objective(prior, {"prediction": 1.0}, x_t, output.float(), t, latent, frame.hr[:, 0], eps=eps)
+
+
+@torch.no_grad()
+def _aligned(method: "StableVSR", x0: Tensor, flow: Tensor) -> Tensor | None:
+    """The neighbour's x0 on the current grid, which only the miniature's agreement term looks at."""
+    return upscale_warp_downscale(x0, flow) if method.objective.get("agreement") else None

@@ -1,0 +1,97 @@
+"""One experiment file, tiny and short: what it runs with, what stands in for what is not there, what came of it."""
+
+import io
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsrbench.config import compose, home
+from vsrbench.errors import ConfigError, VsrbenchError
+from vsrbench.published import QuotedOnlyError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SMALL = ["size=tiny", "data=sample", "trainer=cpu", "logger=csv", "inference.device=cpu", "ckpt_path=null"]
+SHORT = {
+    "train": [
+        "trainer.max_steps=2", "trainer.log_every=1", "train.crop=16", "train.batch=1", "train.effective_batch=2",
+        "validation.every=0", "validation.clips=1", "validation.frames=2", "checkpoint.every=0", "data.workers=0",
+    ],
+    "eval": ["data.splits.test.clips=1", "data.splits.test.frames=2", "protocol.perceptual=[]"],
+    "analyse": ["data.splits.test.clips=1", "data.splits.test.frames=2", "analysis.frames=2"],
+    "bench": ["bench.height=16", "bench.width=16", "bench.frames=2", "bench.repeats=1", "bench.warmup=0"],
+}  # fmt: skip
+
+Verbs = Mapping[str, Callable[["DictConfig"], Any]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """state: "ok", "failed" or "skipped". why: the error, the reason, or what stood in for something; may be empty."""
+
+    name: str
+    command: str | None
+    state: str
+    seconds: float
+    why: str
+
+
+def found(pattern: str = "**/*") -> list[str]:
+    """Experiments as ``experiments=`` takes them, in order, without what several files share (``_*.yaml``)."""
+    root = home() / "conf" / "experiments"
+    files = (path for path in root.glob(f"{pattern}.yaml") if not path.name.startswith("_"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in files)
+
+
+def rehearse(name: str, verbs: Verbs) -> Outcome:
+    """Run one file's command in a temporary folder. Output is shown only where something fails.
+
+    verbs: what runs each command; ``eval`` returns its run folder.
+    """
+    command, state, why, output = None, "ok", "", io.StringIO()
+    started = time.perf_counter()
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="rehearse-") as runs,
+            redirect_stdout(output),
+            redirect_stderr(output),
+        ):
+            cfg = compose([f"experiments={name}", *SMALL], verb="rehearse")
+            command = command_of(cfg)
+            why = run(cfg, command, [f"experiments={name}", *SMALL, *SHORT[command], f"runs={runs}"], verbs)
+    except QuotedOnlyError as reason:
+        state, why = "skipped", str(reason)
+    except (Exception, SystemExit) as failure:  # whatever one file does, the others get their turn
+        state, why = "failed", " ".join(str(failure).split()) or type(failure).__name__
+        print(output.getvalue(), file=sys.stderr)
+        if not isinstance(failure, VsrbenchError):
+            traceback.print_exception(failure)
+    return Outcome(name, command, state, time.perf_counter() - started, why)
+
+
+def run(cfg: "DictConfig", command: str, overrides: list[str], verbs: Verbs) -> str:
+    """Run the command with stand-ins for weights and frames that nobody ships; returns what stood in."""
+    stand_ins = []
+    if cfg.flow is not None and "random" in cfg.flow:
+        overrides = [*overrides, "flow.random=true"]
+        stand_ins.append("flow network: random weights stand in")
+    if "predictions" in cfg.needs:
+        made = verbs["eval"](compose([*overrides, "method=bicubic", "command=null"], verb="eval"))
+        overrides = [*overrides, f"predictions={Path(made) / 'frames'}"]
+        stand_ins.append("foreign frames: bicubic stands in")
+    verbs[command](compose(overrides, verb=command))
+    return "; ".join(stand_ins)
+
+
+def command_of(cfg: "DictConfig") -> str:
+    """Raises ConfigError where a file does not say which command it is for."""
+    if cfg.command not in SHORT:
+        raise ConfigError(f"the file needs a key command: {' or '.join(SHORT)}, not {cfg.command}")
+    return str(cfg.command)

@@ -1,0 +1,209 @@
+"""Figures of the analyses (``vsrbench.analyse``), drawn from the content of their table.json. Needs no torch."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = {"original": "#444444", "warped": "#d1495b", "rescaled": "#00798c", "other": "#9aa5b1"}
+UNITS = {"mean": "mean |response|", "variance": "variance of response"}
+UNITS |= {"energy": "spectrum energy per pixel", "share": "share of spectrum energy"}
+CORRELATIONS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "f_entropy": "F(H) = 1/(1+H)", "f_sigma": "F(σ) = 1/(1+σ)"}
+
+
+def draw(result: dict[str, Any], pictures: dict[str, dict[str, Any]] | None = None) -> "Figure":
+    """The figure of an analysis. pictures: for task=components, {row: {column: (h,w) array}}."""
+    if result["task"] == "components":
+        figure = draw_components(result, pictures or {})
+    else:
+        figure = DRAWN[result["task"]](result)
+    name = f"{result['method']} size={result['size']}, ×{result['scale']}, {result['data']['set']}"
+    figure.suptitle(f"{TITLES[result['task']]}\n{name}: {basis(result)}", fontsize=11)
+    figure.draw_without_rendering()  # lays the panels out, once for all files
+    figure.set_layout_engine("none")
+    return figure
+
+
+def basis(result: dict[str, Any]) -> str:
+    """What the drawn values rest on."""
+    if result["task"] == "components":
+        v = result["values"]
+        moved = f"frame {v['frame'] - 1} brought to frame {v['frame']}"
+        return f"{v['clip']}, {moved}, channel {v['channel']}, t = {v['timestep']}"
+    names = {"clips": "clips", "pairs": "frame pairs", "steps": "diffusion steps", "groups": "feature groups"}
+    return ", ".join(f"{result['counts'][key]} {name}" for key, name in names.items())
+
+
+def encode(figure: "Figure", kind: str) -> bytes:
+    """A figure as the bytes of a file; kind: png or svg."""
+    data = io.BytesIO()
+    figure.savefig(data, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    return data.getvalue()
+
+
+def edges(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """{measure: (name, unit)} of the four strengths, as the settings have them; x0 is brought to [0,1]."""
+    settings = result["settings"]
+    return {
+        "canny": ("Canny", "share of edge pixels"),
+        "sobel": ("Sobel", "mean gradient (1/pixel)"),
+        "laplacian": ("Laplacian", UNITS[settings["laplacian"]]),
+        "highpass": ("High-pass", UNITS[settings["highpass"]["measure"]]),
+    }
+
+
+def panels(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure, list[list[Axes]]]":
+    """A figure without any window behind it, and its axes by row and column; size of one panel in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(columns * size[0], rows * size[1] + 0.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
+
+
+def number(value: Any) -> float:
+    """A value as a drawing takes it: a text (why there is no number) leaves a gap."""
+    return value if isinstance(value, (int, float)) else float("nan")
+
+
+def lines(axes: "Axes", xs: Sequence[Any], series: dict[str, tuple[list[Any], str]], y: str) -> None:
+    """One line per label: {label: (values, colour)}, equally spaced over ``xs``, which name the places."""
+    for label, (values, colour) in series.items():
+        axes.plot(range(len(xs)), [number(v) for v in values], marker="o", markersize=4, label=label, color=colour)
+    every = max(1, -(-len(xs) // 10))
+    axes.set_xticks(range(0, len(xs), every), [str(x) for x in xs[::every]])
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+
+
+def bars(axes: "Axes", values: dict[str, tuple[Any, str]], y: str) -> None:
+    """One bar per label with its value above: {label: (value, colour)}."""
+    heights = [number(v) for v, _ in values.values()]
+    drawn = axes.bar(list(values), heights, color=[c for _, c in values.values()], width=0.62)
+    axes.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
+    axes.margins(y=0.18)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_ylabel(y, fontsize=8)
+
+
+def draw_correlation(result: dict[str, Any]) -> "Figure":
+    """Figure 1 over all steps: four measures of adjacent features and adjacent frames."""
+    figure, grid = panels(1, 4, (3.4, 3.2))
+    steps, gains = result["values"]["steps"], result["values"]["gain_percent"]
+    for axes, (measure, name) in zip(grid[0], CORRELATIONS.items(), strict=True):
+        series = {
+            "adjacent features x0": ([s["features"][measure] for s in steps.values()], COLOURS["rescaled"]),
+            "adjacent frames": ([s["frames"][measure] for s in steps.values()], COLOURS["warped"]),
+        }
+        lines(axes, list(steps), series, name)
+        axes.set_xlabel("diffusion step t, noisiest first")
+        printed = result["paper"]["gain_percent"][measure]
+        axes.set_title(f"gain {_percent(gains[measure])}, paper {_percent(printed)}", fontsize=9)
+    grid[0][0].legend(fontsize=8)
+    return figure
+
+
+def draw_warping(result: dict[str, Any]) -> "Figure":
+    """Figure 2 and Supp. Figure 1: one row per measure, one column per question."""
+    figure, grid = panels(4, 3, (4.4, 2.4))
+    values = result["values"]
+    s = f"×{values['factor']:g}"
+    for row, (measure, (name, unit)) in zip(grid, edges(result).items(), strict=True):
+        a = {way: (found[measure], COLOURS.get(way, COLOURS["other"])) for way, found in values["strength"].items()}
+        original, warped = a["original"], a["warped"]
+        up, up_warped = a["upscaled"], (a["upscaled_warped"][0], COLOURS["warped"])
+        y = f"{name}:\n{unit}"
+        bars(row[0], {"original": original, s: up, f"×1/{values['factor']:g}": a["downscaled"]}, y)
+        bars(row[1], {"original": original, "warp": warped, s: up, f"{s}, warp": up_warped}, y)
+        way = f"{s}, warp, ×1/{values['factor']:g}"
+        bars(row[2], {"original": original, "warp": warped, way: a["rescaled"]}, y)
+        low, high, gained = (values[k][measure] for k in ("loss_percent", "loss_enlarged_percent", "gain_percent"))
+        p = [result["paper"][k][measure] for k in ("loss_percent", "loss_enlarged_percent", "gain_percent")]
+        row[1].set_title(
+            f"change {_percent(_negative(low))} and {_percent(_negative(high))} (paper −{p[0]}, −{p[1]})", fontsize=8
+        )
+        row[2].set_title(f"rescaled over direct {_percent(gained)} (paper +{p[2]})", fontsize=8)
+    for axes, title in zip(grid[0], ("(a) resizing", "(b) warping", "(c) rescaled warping"), strict=True):
+        axes.set_title(f"{title}\n{axes.get_title()}".strip(), fontsize=9)
+    return figure
+
+
+def draw_steps(result: dict[str, Any]) -> "Figure":
+    """Supp. Figure 2: strengths over the diffusion steps."""
+    figure, grid = panels(1, 4, (3.4, 3.2))
+    steps, s = result["values"]["steps"], result["values"]["factor"]
+    labels = {"original": "original x0", "warped": "warp", "rescaled": f"×{s:g}, warp, ×1/{s:g}"}
+    for axes, (measure, (name, unit)) in zip(grid[0], edges(result).items(), strict=True):
+        series = {labels[w]: ([v[w][measure] for v in steps.values()], COLOURS[w]) for w in labels}
+        lines(axes, list(steps), series, unit)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("diffusion step t, noisiest first")
+    grid[0][0].legend(fontsize=8)
+    return figure
+
+
+def draw_factors(result: dict[str, Any]) -> "Figure":
+    """Supp. Figure 3: reduction and absolute edge strength over the rescaling factor."""
+    figure, grid = panels(1, 2, (5.6, 3.6))
+    found = result["values"]["factors"]
+    reduction = {
+        "rescaled warp": ([v["reduction_percent"] for v in found.values()], COLOURS["rescaled"]),
+        "direct warp": ([v["reduction_direct_percent"] for v in found.values()], COLOURS["warped"]),
+    }
+    lines(grid[0][0], list(found), reduction, "loss of edge strength by warping (%)")
+    absolute = {
+        "x0": ([v["edge"]["original"] for v in found.values()], COLOURS["original"]),
+        "x0 after rescaled warp": ([v["edge"]["rescaled"] for v in found.values()], COLOURS["rescaled"]),
+    }
+    lines(grid[0][1], list(found), absolute, "edge strength (x0 in [0,1])")
+    for axes in grid[0]:
+        axes.set_xlabel("rescaling factor s")
+        axes.set_title("mean of Canny, Sobel and Laplacian", fontsize=9)
+        axes.legend(fontsize=8)
+    return figure
+
+
+def draw_components(result: dict[str, Any], pictures: dict[str, dict[str, Any]]) -> "Figure":
+    """Supp. Figure 6: components by row, ways of warping by column; each row has one grey scale."""
+    import numpy as np
+
+    height, width = next(iter(next(iter(pictures.values())).values())).shape
+    figure, grid = panels(len(pictures), 3, (3.6, 3.4 * height / width + 0.25))
+    for axes_row, (component, ways) in zip(grid, pictures.items(), strict=True):
+        # the few brightest pixels would leave all others dark
+        brightest = max(float(np.quantile(picture, 0.995)) for picture in ways.values()) or 1.0
+        for axes, (way, picture) in zip(axes_row, ways.items(), strict=True):
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=brightest, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            if axes_row is grid[0]:
+                axes.set_title(way.replace("x", "×") if way[0] == "x" else way, fontsize=10)
+        axes_row[0].set_ylabel(f"{component}\nwhite = {brightest:.2g}", fontsize=9)
+    return figure
+
+
+def _negative(value: Any) -> Any:
+    return -value if isinstance(value, (int, float)) else value
+
+
+def _percent(value: Any) -> str:
+    return f"{value:+.2f} %".replace("-", "−") if isinstance(value, (int, float)) else "undefined"
+
+
+DRAWN: "dict[str, Callable[[dict[str, Any]], Figure]]" = {
+    "correlation": draw_correlation,
+    "warping": draw_warping,
+    "steps": draw_steps,
+    "factors": draw_factors,
+}
+TITLES = {
+    "correlation": "Correlation of adjacent features and of adjacent frames",
+    "warping": "High-frequency strength of x0 under resizing, warping and rescaled warping",
+    "steps": "High-frequency strength of x0 over the diffusion steps",
+    "factors": "Edge strength and its loss over the rescaling factor",
+    "components": "Components of x0: original, warped, warped while enlarged",
+}

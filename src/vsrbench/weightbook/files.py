@@ -1,0 +1,129 @@
+"""``weights check`` of a single file: which network's it is, by its keys, and whether it fits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vsrbench.benchmarks.shapes import without_weights
+from vsrbench.config import build
+from vsrbench.diffusion.layout import FILES
+from vsrbench.errors import WeightsError
+from vsrbench.flow.network import read_state
+from vsrbench.flow.spynet import SpyNetwork, spynet_state
+from vsrbench.methods.base import read_checkpoint
+from vsrbench.weightbook.fit import Fit, compare
+from vsrbench.weightbook.headers import Header, read_headers
+from vsrbench.weightbook.kinds import examine_part
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SPYNET = ("basic_module.", "spynet.", "generator.spynet.", "netBasic.", "moduleBasic.")
+
+
+def examine_file(file: Path, cfg: "DictConfig") -> list[Fit]:
+    """One Fit, or one per part of a trained method's file. Raises WeightsError for a file of an unknown kind.
+
+    cfg: the method that trained parts are compared with, unless the file lies in a run folder, which names its own.
+    """
+    if file.name in FILES and (file.parent / "config.json").is_file():
+        return [examine_part(file.parent)]
+    if file.suffix == ".ckpt":
+        return _trained(file, headers_of(read_checkpoint(file, mmap=True)["state_dict"]), _run_config(file) or cfg)
+    found = read_headers(file)
+    keys = {key.removeprefix("module.") for key in found}
+    if any(key.startswith("feature_encoder.") for key in keys):
+        return [_raft(file, found)]
+    if any(key.startswith(("fnet.", "cnet.")) for key in keys):
+        fault = (
+            "RAFT under the names of its original code: give torchvision's file (raft_large_C_T_SKHT_V2-ff5fadd5.pth)"
+        )
+        return [Fit("flow", "RAFT", file.name, parameters=_numbers(found), faults=[fault])]
+    if any(key.startswith(SPYNET) for key in keys):
+        return [_spynet(file)]
+    if file.suffix == ".safetensors":
+        return _trained(file, found, _run_config(file) or cfg)
+    raise WeightsError(
+        f"{file} is of no kind known here: its keys are {', '.join(sorted(found)[:4])}, ...; known are RAFT, SPyNet, "
+        "trained parts of this project, and folders with a config.json"
+    )
+
+
+def headers_of(state: Mapping[str, Any]) -> dict[str, Header]:
+    """Headers of tensors that have been read."""
+    tensors = {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    return {key: Header(tuple(v.shape), str(v.dtype).removeprefix("torch.")) for key, v in tensors.items()}
+
+
+def _raft(file: Path, found: Mapping[str, Header]) -> Fit:
+    from torchvision.models.optical_flow import raft_large
+
+    with torch.device("meta"):
+        own = raft_large(weights=None).state_dict()
+    fit = compare("flow", "raft_large", file.name, own, found)
+    fit.notes.append("for flow=raft flow.weights=FILE")
+    return fit
+
+
+def _spynet(file: Path) -> Fit:
+    with torch.device("meta"):
+        own = SpyNetwork().state_dict()
+    try:
+        state = spynet_state(read_state(file), str(file))
+    except WeightsError as error:
+        return Fit("flow", "SPyNet", file.name, faults=[str(error)])
+    fit = compare("flow", "SPyNet", file.name, own, headers_of(state))
+    fit.notes.append("for flow=spynet flow.weights=FILE")
+    return fit
+
+
+def _trained(file: Path, found: Mapping[str, Header], cfg: "DictConfig") -> list[Fit]:
+    """Parts of a method (``<part>.<key>``) against the method of a configuration, built on the meta device."""
+    from omegaconf import open_dict
+
+    cfg = without_weights(cfg)
+    with open_dict(cfg):  # in a run folder's file these are copies, no references
+        cfg.method.update({key: cfg[key] for key in ("prior", "flow") if key in cfg.method})
+    with torch.device("meta"):
+        method: Any = build(cfg.method)
+    parts = method.parts()
+    against = f"method={cfg.method.name} size={cfg.size} variant={cfg.variant}"
+    stored: dict[str, dict[str, Header]] = {}
+    for key, header in found.items():
+        name, _, rest = key.partition(".")
+        stored.setdefault(name, {})[rest] = header
+    if not stored.keys() & parts.keys():
+        raise WeightsError(
+            f"{file} holds {', '.join(sorted(stored)[:4])}; {against} has the parts {', '.join(parts)}: name the "
+            "method that it belongs to, or give the folder with its config.json"
+        )
+    fits = []
+    for name, headers in stored.items():
+        if name not in parts:
+            fits.append(Fit(name, "?", file.name, parameters=_numbers(headers), faults=[f"{against} has no such part"]))
+            continue
+        fit = compare(name, type(parts[name]).__name__, file.name, parts[name].state_dict(), headers)
+        fit.notes.append(f"compared with {against}")
+        fits.append(fit)
+    return fits
+
+
+def _run_config(file: Path) -> "DictConfig | None":
+    """The configuration that a run folder keeps, for a checkpoint inside it."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    for folder in file.parents[:2]:
+        if (folder / "config.yaml").is_file():
+            try:
+                content: Any = OmegaConf.load(folder / "config.yaml")
+            except (OSError, yaml.YAMLError) as error:
+                raise WeightsError(f"{folder / 'config.yaml'} cannot be read ({error})") from error
+            return content if "method" in content else None
+    return None
+
+
+def _numbers(found: Mapping[str, Header]) -> int:
+    return sum(header.numbers for header in found.values())

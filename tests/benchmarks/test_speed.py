@@ -1,0 +1,53 @@
+import math
+import time
+
+import pytest
+import torch
+
+from vsrbench.benchmarks.speed import measure, seconds
+from vsrbench.config import compose
+from vsrbench.errors import ConfigError
+
+SMALL = ["method=dgaf", "size=tiny", "task=speed", "bench.height=16", "bench.width=24", "bench.repeats=3"]
+
+
+class Counted:
+    total = done = 0
+
+    def start(self, total: int, what: str) -> None:
+        self.total = total
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+
+
+def test_a_call_of_known_length() -> None:
+    """The first, slow call is the warm-up's."""
+    pauses = iter([0.5, 0.02, 0.02])
+    found = seconds(lambda: time.sleep(next(pauses)), torch.device("cpu"), repeats=2, warmup=1)
+    assert len(found) == 2
+    assert all(0.02 <= value < 0.4 for value in found)
+
+
+def test_every_part_takes_time_and_the_shares_add_up() -> None:
+    told = Counted()
+    report = measure(compose(SMALL, verb="bench"), told)
+    parts = [row for row in report.rows if not row["part"].startswith("sum")]
+    for row in parts:
+        assert math.isfinite(row["unit"]) and 0 < row["fastest"] <= row["unit"] <= row["slowest"]
+    assert sum(row["share"] for row in parts) == pytest.approx(100)
+    assert report.rows[-1]["frame"] == pytest.approx(sum(row["unit"] * row["times"] for row in parts))
+    assert told.done == told.total == len(parts) * 4
+    assert report.facts["precision"] == "fp32" and report.facts["device"]
+
+
+def test_random_weights_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VSRBENCH_RAFT", raising=False)
+    report = measure(compose([*SMALL, "flow=raft", "bench.repeats=1", "bench.warmup=0"], verb="bench"))
+    assert report.title.endswith("random weights: prior, flow, trained part")
+    assert "FM" in {row["part"] for row in report.rows}
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(ConfigError, match=r"bench\.repeats=0 bench\.warmup=1"):
+        measure(compose([*SMALL, "bench.repeats=0"], verb="bench"))

@@ -1,0 +1,163 @@
+"""experiments/: every file composes, every printed row has one, and a file sets what its row is about."""
+
+from collections import Counter
+from functools import cache
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from vsrbench import published
+from vsrbench.config import compose, expand_arguments, home
+from vsrbench.errors import ConfigError
+from vsrbench.rehearsal import SHORT, found
+
+NAMES = found()
+DGAF = found("dgaf/*")
+FIGURE = "dgaf/f5_"
+TABLES = {  # what a name begins with: the table whose rows the files are for
+    "dgaf/t1_reds4_": "table1_reds4", "dgaf/t1_vid4_": "table1_vid4", "dgaf/t2_": "table2", "dgaf/t3_": "table3",
+    "dgaf/st3_x8_": "s_table3_x8", "dgaf/st3_x16_": "s_table3_x16", "dgaf/st4_": "s_table4", "dgaf/st5_": "s_table5",
+    "dgaf/st6_": "s_table6", "dgaf/st7_": "s_table7", "dgaf/st8_": "s_table8",
+}  # fmt: skip
+
+
+@cache
+def composed(name: str) -> Any:
+    """The file's configuration as plain dicts, with what its row needs left open."""
+    quoted = "quoted_only" in (home() / "conf" / "experiments" / f"{name}.yaml").read_text()
+    cfg = compose([f"experiments={name}", *(["published.quoted_only=null"] if quoted else [])], verb="rehearse")
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {k: v for key, value in node.items() for k, v in flat(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def differences(name: str, other: str) -> dict[str, Any]:
+    """Settings of a file that another has not or has otherwise; what it is called and quotes does not count."""
+    ours, theirs = flat(composed(name)), flat(composed(other))
+    changed = {key: value for key, value in ours.items() if key not in theirs or theirs[key] != value}
+    return {key: value for key, value in changed.items() if not key.startswith("published")}
+
+
+def row_of(name: str) -> dict[str, published.Value]:
+    reference = composed(name)["published"]
+    return published.row(reference["paper"], reference["table"], reference["row"])
+
+
+# --- all files -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_composes_and_says_how_it_is_run(name: str) -> None:
+    command = composed(name)["command"]
+    assert command in SHORT
+    text = (home() / "conf" / "experiments" / f"{name}.yaml").read_text()
+    assert f"\n# python -m vsrbench.{command} experiments={name}" in text
+
+
+def test_what_files_share_is_no_experiment() -> None:
+    shared = [path.stem for path in (home() / "conf" / "experiments" / "dgaf").glob("_*.yaml")]
+    assert shared and not {f"dgaf/{stem}" for stem in shared} & set(NAMES)
+    [expanded, _] = expand_arguments(["experiments=dgaf/*"], "eval")
+    assert expanded == "experiments=" + ",".join(DGAF)
+
+
+@pytest.mark.parametrize(("prefix", "table"), TABLES.items())
+def test_every_printed_row_has_exactly_one_file(prefix: str, table: str) -> None:
+    references = [composed(name)["published"] for name in DGAF if name.startswith(prefix)]
+    assert {(r["paper"], r["table"]) for r in references} == {("dgaf_vsr", table)}
+    assert Counter(r["row"] for r in references) == Counter(published.rows("dgaf_vsr", table))
+
+
+def test_no_file_is_for_anything_else() -> None:
+    assert [name for name in DGAF if not name.startswith((*TABLES, FIGURE))] == []
+
+
+# --- rows of this framework's methods --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in DGAF if n.startswith(("dgaf/t3_", "dgaf/st7_", "dgaf/st8_"))])
+def test_an_ablation_sets_what_its_row_prints_and_nothing_else(name: str) -> None:
+    row = row_of(name)
+    printed: dict[str, Any] = {}
+    if "factor" in row:
+        printed = {"method.rescale": row["factor"].value}
+    if "interp" in row:
+        printed = {"method.rescale_mode": row["interp"].value}
+        printed["method.guidance"] = "dense" if row["dense"].value else "encoder"
+    if "inpair" in row:
+        printed = {"method.in_pair": row["inpair"].value, "method.flow_upscaling": row["upscaling"].value}
+    settings = flat(composed(name))
+    assert {key: settings[key] for key in printed} == printed
+    if "flow" in row:
+        assert settings["flow._target_"].lower().endswith(str(row["flow"].value).lower())
+    own = {key: value for key, value in differences(name, "dgaf/t1_reds4_dgaf").items() if "flow." not in key}
+    assert own.items() <= printed.items() and len(own) <= 1
+
+
+def test_rows_of_the_papers_own_configuration_are_the_same_run() -> None:
+    for name in ("dgaf/t3_case4", "dgaf/st7_case5", "dgaf/st8_s4", "dgaf/f5_dgaf"):
+        assert differences(name, "dgaf/t1_reds4_dgaf") == {}
+
+
+def test_paper_size_and_data() -> None:
+    for name in DGAF:
+        cfg = composed(name)
+        assert cfg["size"] == "paper" or cfg["method"]["name"] == "bicubic", name
+        assert cfg["command"] == "bench" or cfg["data"]["set"] == (
+            "vid4" if "vid4" in name else "videolq" if "/t2_" in name else "reds"
+        )
+
+
+@pytest.mark.parametrize("scale", [8, 16])
+def test_larger_scales_rescale_by_the_scale_and_make_their_frames(scale: int) -> None:
+    """Supp. Sec. 5: s is 8 and 16 for x8 and x16."""
+    cfg = composed(f"dgaf/st3_x{scale}_dgaf")
+    assert (cfg["scale"], cfg["method"]["rescale"], cfg["data"]["lr"], cfg["protocol"]["scale"]) == (
+        scale, scale, "made", scale,
+    )  # fmt: skip
+
+
+def test_the_command_line_wins_over_the_file() -> None:
+    cfg = compose(["experiments=dgaf/t3_case1", "size=tiny", "data=sample"], verb="eval")
+    assert (cfg.size, cfg.data.set, cfg.prior.random, cfg.sampler.steps) == ("tiny", "sample", True, 2)
+    assert cfg.method.guidance == "encoder"
+
+
+def test_the_guide_of_a_row_is_trained_by_the_same_file() -> None:
+    cfg = compose(["experiments=dgaf/t3_case2"], verb="train")
+    assert (cfg.method.rescale_mode, cfg.data.splits.train.partition) == ("none", "reds4_train")
+    assert cfg.train.effective_batch == 32
+
+
+# --- rows of other software ------------------------------------------------------------------------
+
+
+def test_rows_of_other_software_ask_for_its_frames() -> None:
+    for name in DGAF:
+        cfg, title = composed(name), str(composed(name)["published"].get("row"))
+        foreign = cfg["command"] == "eval" and title not in ("Bicubic", "DGAF-VSR") and cfg["method"]["name"] != "dgaf"
+        assert ("predictions" in cfg["needs"]) == foreign, name
+        assert not foreign or title == "None" or title in cfg["needs"]["predictions"]
+
+
+def test_without_frames_such_a_row_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["experiments=dgaf/t1_vid4_rvrt"], verb="eval")
+    assert str(caught.value).startswith("the setting 'predictions' has no value: add predictions=... to the command (")
+    assert "RVRT" in str(caught.value)
+    assert compose(["experiments=dgaf/t1_vid4_rvrt", "predictions=x"], verb="eval").predictions == "x"
+
+
+def test_memory_of_other_software_can_only_be_quoted() -> None:
+    with pytest.raises(published.QuotedOnlyError, match=r"24.42 GB; STAR is not part of this framework"):
+        compose(["experiments=dgaf/st4_star"], verb="bench")
+
+
+def test_a_wrong_reference_is_refused_with_near_names() -> None:
+    with pytest.raises(ConfigError, match="near are case 1"):
+        compose(["experiments=dgaf/t3_case1", "published.row=case1"], verb="eval")
