@@ -36,6 +36,15 @@ def test_every_method_size_and_data_set_composes(method: str) -> None:
         assert (cfg.method.name, cfg.size, cfg.data.set) == (method, size, data)
 
 
+@pytest.mark.parametrize("method", ["dgaf", "stablevsr"])
+@pytest.mark.parametrize("size", ["tiny", "mini", "paper"])
+def test_the_released_variant_composes_over_every_size(method: str, size: str) -> None:
+    cfg = compose([f"method={method}", f"size={size}", "variant=released"])
+    assert cfg.method.align == "released" and cfg.method.posterior == "sample" and cfg.weights is None
+    assert cfg.optimiser._target_ == "torch.optim.AdamW" and cfg.trainer.gradient_clip == 1.0
+    assert cfg.flow.get("batch_statistics", True), "RAFT, where the size has it, is left in train mode"
+
+
 @pytest.mark.parametrize("group", ["sampler", "degradation", "protocol", "trainer", "logger", "debug", "flow"])
 def test_every_option_of_a_group_composes(group: str) -> None:
     for option in options(group):
@@ -43,7 +52,7 @@ def test_every_option_of_a_group_composes(group: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpmpp"])
-@pytest.mark.parametrize("method", ["ldm", "dgaf"])
+@pytest.mark.parametrize("method", ["ldm", "dgaf", "stablevsr"])
 def test_sampler_choice_keeps_what_the_size_set(method: str, kind: str) -> None:
     before = compose([f"method={method}", "size=mini"]).sampler
     after = compose([f"method={method}", "size=mini", f"sampler={kind}"]).sampler
@@ -100,8 +109,8 @@ def test_unknown_key_and_option() -> None:
 
 
 def test_unsupported_variant_scale_size_and_stage() -> None:
-    assert refused("variant=released") == "method=dgaf has no variant=released: use one of paper"
-    assert refused("scale=3") == "method=dgaf has no scale=3: use one of 4"
+    assert refused("method=ldm", "variant=released") == "method=ldm has no variant=released: use one of paper"
+    assert refused("scale=3") == "method=dgaf has no scale=3: use one of 4, 8, 16"
     assert refused("stage=vae") == "stage=vae is not one of default, guide"
     assert refused("method=bicubic", "scale=5", verb="eval").endswith("use one of 2, 3, 4, 8, 16")
     compose(["method=bicubic", "scale=3"], verb="eval")

@@ -10,11 +10,11 @@ from torch import nn
 
 import latent
 from vsrbench.config import compose
+from vsrbench.diffusion.export import save_prior
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.prior import load_prior
 from vsrbench.diffusion.weights import load_prompt, locate
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.diffusion.export import save_prior
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

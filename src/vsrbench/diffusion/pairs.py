@@ -2,15 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.objective import objective
 from vsrbench.diffusion.prior import Prior
+from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import pair_flow
-from vsrbench.types import Clip
+from vsrbench.types import Clip, Trace
+
+
+class Guided(Protocol):
+    """What training needs to know of a method: its prior, sampler, weights of the loss terms, and recomputation."""
+
+    prior: Prior
+    sampler: Sampler
+    objective: dict[str, float]
+    checkpointing: bool
 
 
 def pair(
@@ -46,6 +59,33 @@ def encode(prior: Prior, frame: Clip, noise: NoiseSource, posterior: str = "mode
 def draw_eps(prior: Prior, frame: Clip, noise: NoiseSource) -> Tensor:
     """The noise (B,4,h,w) of a single frame's x_t."""
     return frame_noise(noise, frame, _latent_shape(prior, frame), "eps")[:, 0]
+
+
+def guided_terms(
+    method: Guided,
+    guide: Callable[..., Residuals],
+    x_t: Tensor,
+    current: Clip,
+    condition: Tensor,
+    aligned: Tensor | None,
+    t: Tensor,
+    latent: Tensor,
+    eps: Tensor | None = None,
+    trace: Trace | None = None,
+) -> dict[str, Tensor]:
+    """Loss terms of the prior's prediction for the current frame at x_t (B,4,h,w), guided by ``condition``.
+
+    guide(x_t, lr, condition, t, prompt, labels, checkpointing) gives what is added. latent, eps: of the current frame.
+    aligned: the neighbour's x0 on its grid, for the agreement term.
+    """
+    prior, lr = method.prior, current.lr[:, 0]
+    residuals = guide(x_t, lr, condition, t, prior.prompt, prior.labels(lr.device), method.checkpointing)
+    output = prior.predict(x_t, lr, t, residuals, method.checkpointing)
+    if trace is not None:
+        trace.on_step(0, 0, output=output)
+    assert current.hr is not None
+    hr, low_band = current.hr[:, 0], method.sampler.low_band
+    return objective(prior, method.objective, x_t, output.float(), t, latent, hr, aligned, low_band, eps)
 
 
 def _latent_shape(prior: Prior, frame: Clip) -> tuple[int, int, int]:

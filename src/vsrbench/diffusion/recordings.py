@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.diffusion.weights import read_safetensors
-from vsrbench.errors import DataError, WeightsError
+from vsrbench.errors import ConfigError, DataError, WeightsError
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class Recording:
         """State dict of one network."""
         found = (self.weights if weights is None else weights).items()
         return {k.removeprefix(f"{name}."): v for k, v in found if k.startswith(f"{name}.")}
+
+    def require(self, method: str) -> None:
+        """Raise ConfigError for a recording of another method."""
+        if str(self.config.get("method")).rpartition("_")[0] != method:
+            raise ConfigError(f"{self.folder} is a recording of {self.config.get('method')}, not of {method}")
 
     @property
     def trains(self) -> bool:

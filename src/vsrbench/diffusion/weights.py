@@ -45,12 +45,16 @@ def load_part(path: str, part: str) -> Any:
     folder = locate(path) / part
     kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     try:
-        network = kind.from_config(config)
+        with torch.device("meta"):  # drawing 500 M numbers that are thrown away takes ten seconds
+            network = kind.from_config(config)
         values = read_weights(folder)
     except (TypeError, ValueError, WeightsError) as error:
         raise WeightsError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     key_report(network.state_dict(), values, f"{folder}: weights do not fit the config")
-    network.load_state_dict(values)
+    network.load_state_dict(values, assign=True)
+    empty = [name for name, buffer in network.named_buffers() if buffer.is_meta]
+    if empty:
+        raise WeightsError(f"{folder}: its config asks for {', '.join(empty)}, which no weights file holds")
     return network.eval()
 
 
@@ -62,7 +66,8 @@ def read_weights(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, Tens
     state: dict[str, Tensor] = {}
     for file in files:
         state.update(read_tensors(file))
-    return {current_name(key): value.float() if value.is_floating_point() else value for key, value in state.items()}
+    # copies, not views of the mapped file: its odd addresses change the last bits of results
+    return {current_name(k): v.to(torch.float32, copy=True) if v.is_floating_point() else v for k, v in state.items()}
 
 
 def read_tensors(file: Path, mmap: bool = False) -> dict[str, Tensor]:

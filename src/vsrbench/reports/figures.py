@@ -1,7 +1,7 @@
 """Figures of the analyses (``vsrbench.analyse``), drawn from the content of their table.json. Needs no torch."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ CORRELATIONS = {"psnr": "PSNR (dB)", "ssim": "SSIM", "f_entropy": "F(H) = 1/(1+H
 
 
 def draw(result: dict[str, Any], pictures: dict[str, dict[str, Any]] | None = None) -> "Figure":
-    """The figure of an analysis. pictures: for task=components, {row: {column: (h,w) array}}."""
-    if result["task"] == "components":
-        figure = draw_components(result, pictures or {})
+    """The figure of an analysis. pictures: for the tasks in ``PICTURED``, {row: {column: array}}."""
+    if result["task"] in PICTURED:
+        figure = PICTURED[result["task"]](result, pictures or {})
     else:
         figure = DRAWN[result["task"]](result)
     name = f"{result['method']} size={result['size']}, ×{result['scale']}, {result['data']['set']}"
@@ -33,6 +33,8 @@ def basis(result: dict[str, Any]) -> str:
         v = result["values"]
         moved = f"frame {v['frame'] - 1} brought to frame {v['frame']}"
         return f"{v['clip']}, {moved}, channel {v['channel']}, t = {v['timestep']}"
+    if result["task"] == "textures":
+        return f"{result['values']['clip']}, frame {result['values']['frame']}, {result['counts']['steps']} steps"
     names = {"clips": "clips", "pairs": "frame pairs", "steps": "diffusion steps", "groups": "feature groups"}
     return ", ".join(f"{result['counts'][key]} {name}" for key, name in names.items())
 
@@ -206,4 +208,88 @@ TITLES = {
     "steps": "High-frequency strength of x0 over the diffusion steps",
     "factors": "Edge strength and its loss over the rescaling factor",
     "components": "Components of x0: original, warped, warped while enlarged",
+    "textures": "x_t and x0 over the diffusion steps; warping before and after decoding",
+}
+
+STEP_TITLES = {
+    "x_t": "x_t, decoded",
+    "x0": "x0, decoded",
+    "distance": "|x0 − last x0|",
+    "detail": "|high frequencies of x0|",
+}
+WAYS = {"latent": "latent warped, then decoded", "pixel": "decoded, then warped"}
+
+
+def draw_textures(result: dict[str, Any], pictures: dict[str, dict[str, Any]]) -> "Figure":
+    """StableVSR's Figure 3 (a row per step) and Figure 4 (one row), and the numbers behind both over all steps."""
+    values = result["values"]
+    rows = [row for row in pictures if row != "warp"]
+    height, width = pictures["warp"]["pixel"].shape[:2]
+    figure, grid = panels(len(rows) + 2, 4, (3.2, 2.85 * height / width + 0.2))
+    white = {key: _bright(pictures[row][key] for row in rows) for key in ("distance", "detail")}
+    white["error"] = _bright(pictures["warp"][f"{way}_error"] for way in WAYS)
+    for axes_row, row in zip(grid, rows, strict=False):
+        for axes, (key, title) in zip(axes_row, STEP_TITLES.items(), strict=True):
+            _picture(axes, pictures[row][key], white.get(key))
+            axes.set_title(title if axes_row is grid[0] else "", fontsize=10)
+        axes_row[0].set_ylabel(row, fontsize=10)
+    last = list(values["steps"].values())[-1]["warp"]
+    for n, (way, title) in enumerate(WAYS.items()):
+        shown, error = grid[-2][2 * n : 2 * n + 2]
+        _picture(shown, pictures["warp"][way], None)
+        _picture(error, pictures["warp"][f"{way}_error"], white["error"])
+        shown.set_title(title, fontsize=9)
+        error.set_title(f"error: mean {number(last[way]['mae']):.2f}, {number(last[way]['psnr']):.2f} dB", fontsize=9)
+    grid[-2][0].set_ylabel(f"neighbour's x0 at {rows[-1]}", fontsize=9)
+    _over_steps(grid[-1], result)
+    return figure
+
+
+def _over_steps(row: "list[Axes]", result: dict[str, Any]) -> None:
+    """Distance, high frequencies, and the errors of both warps over t."""
+    steps = result["values"]["steps"]
+    x_t, x0 = COLOURS["other"], COLOURS["rescaled"]
+    unit = "energy" if result["settings"]["highpass"]["measure"] == "energy" else "share"
+    panel: dict[str, dict[str, tuple[list[Any], str]]] = {
+        "mean distance to the last x0": {
+            "x_t": ([v["distance_x_t"] for v in steps.values()], x_t),
+            "x0": ([v["distance"] or None for v in steps.values()], x0),  # of the last step: 0, not on this axis
+        },
+        f"high-frequency {unit}": {
+            "x_t": ([v["highpass"]["x_t"] for v in steps.values()], x_t),
+            "x0": ([v["highpass"]["x0"] for v in steps.values()], x0),
+        },
+    }
+    colours = {"latent": COLOURS["warped"], "pixel": COLOURS["rescaled"]}
+    for key, title in (
+        ("mae", f"error against {result['values']['reference']}"),
+        ("highpass", f"{unit} after the warp"),
+    ):
+        panel[title] = {WAYS[w]: ([v["warp"][w][key] for v in steps.values()], colours[w]) for w in WAYS}
+    for axes, (title, series) in zip(row, panel.items(), strict=True):
+        lines(axes, list(steps), series, "")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("t, noisiest first", fontsize=8)
+        axes.legend(fontsize=7)
+    for axes in row[:2]:
+        axes.set_yscale("log")
+
+
+def _bright(maps: Iterable[Any]) -> float:
+    """What is drawn white: the few brightest pixels would leave all others dark."""
+    import numpy as np
+
+    return max(float(np.quantile(picture, 0.995)) for picture in maps) or 1.0
+
+
+def _picture(axes: "Axes", picture: Any, white: float | None) -> None:
+    """A frame (h,w,3) in [0,1], or a map (h,w) that is white at ``white``."""
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=white, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+PICTURED: "dict[str, Callable[[dict[str, Any], dict[str, dict[str, Any]]], Figure]]" = {
+    "components": draw_components,
+    "textures": draw_textures,
 }

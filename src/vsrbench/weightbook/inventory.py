@@ -46,6 +46,7 @@ def _look(known: Known) -> Found:
         path = torch_folder() / known.place / known.files
         if path.is_file():
             return Found(known, path, "torch's folder", size(path))
+        return Found(known, how=f"nor in {path.parent}")
     return Found(known)
 
 
@@ -63,11 +64,11 @@ def _owner(said: str, variable: str | None) -> Known:
 
 
 def _in_hub_cache(known: Known) -> Found:
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        cache = scan_cache_dir()
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return Found(known)
     for repository in cache.repos:

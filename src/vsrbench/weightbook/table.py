@@ -49,6 +49,6 @@ def expected_size(known: Known) -> str:
 def here(row: Found) -> str:
     """Where it is on this disk and how large, or why not."""
     if row.where is None:
-        return f"not here: {row.how}" if row.how else "not here"
+        return f"not here, {row.how}" if row.how else "not here"
     amount = f", {row.bytes / 1e6:.1f} MB" if row.bytes is not None else ""
     return f"here: {row.where} ({row.how}{amount}{f', blake2b {row.digest}' if row.digest else ''})"

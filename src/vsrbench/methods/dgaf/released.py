@@ -83,10 +83,9 @@ def expected(config: Mapping[str, Any]) -> dict[str, Tensor]:
 
     attention = any("CrossAttn" in name for name in config["down_block_types"])
     shapes = {key: config[key] for key in SHARED if key in config}
+    channels = config["in_channels"] + config["conditioning_channels"] - CONDITIONING
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            **shapes, in_channels=config["in_channels"]
-        )  # its middle is the prior's, as in training
+        unet = UNet2DConditionModel(**shapes, in_channels=channels)  # its middle is the prior's, as in training
         return {to_released(key): value for key, value in GuidingUNet(unet, attention).state_dict().items()}
 
 

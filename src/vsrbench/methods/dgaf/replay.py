@@ -9,7 +9,6 @@ from vsrbench.diffusion import replays
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.recordings import Difference, Recording, load, recorded_flow
 from vsrbench.diffusion.samplers import Sampler
-from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import on_grid, upscale
 from vsrbench.flow.warp import warp
 from vsrbench.methods.dgaf.module import DGAF
@@ -22,8 +21,7 @@ def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) ->
     settings: the node ``method`` without networks, as variant=released composes it. optimiser(parameters) makes the
     optimiser of training. Raises ConfigError for a recording of another method.
     """
-    if not str(recording.config.get("method", "")).startswith("dgaf_"):
-        raise ConfigError(f"{recording.folder} is a recording of {recording.config.get('method')}, not of dgaf")
+    recording.require("dgaf")
     if recording.trains:
         return replay_training(recording, settings, optimiser)
     return replay_sampling(recording, settings)

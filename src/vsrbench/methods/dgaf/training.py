@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
-from vsrbench.diffusion.pairs import draw_eps, encode, pair
+from vsrbench.diffusion.objective import draw_choice, draw_timesteps
+from vsrbench.diffusion.pairs import draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
 from vsrbench.methods.dgaf.sampling import align_neighbours, sample
 from vsrbench.types import Clip, Trace
@@ -38,7 +38,7 @@ def losses(method: "DGAF", clip: Clip, noise: NoiseSource, trace: Trace | None =
     if trace is not None:
         target = schedule.target(latent, eps, t)
         trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=aligned, x=x_t, target=target)
-    return terms(method, x_t, current, aligned, t, latent, eps, trace)
+    return guided_terms(method, method.guide, x_t, current, aligned, aligned, t, latent, eps, trace)
 
 
 def losses_on_trajectory(method: "DGAF", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
@@ -71,29 +71,8 @@ def losses_on_trajectory(method: "DGAF", clip: Clip, noise: NoiseSource) -> dict
             assert current.hr is not None
             latent = method.prior.encode(current.hr[:, 0])
         t = torch.full((len(rows),), method.sampler.timesteps(method.prior.schedule)[step], device=x.device)
-        for name, value in terms(method, x[:, place], current, aligned[:, place], t, latent).items():
+        guidance = aligned[:, place]
+        found = guided_terms(method, method.guide, x[:, place], current, guidance, guidance, t, latent)
+        for name, value in found.items():
             sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
     return sums
-
-
-def terms(
-    method: "DGAF",
-    x_t: Tensor,
-    current: Clip,
-    aligned: Tensor,
-    t: Tensor,
-    latent: Tensor,
-    eps: Tensor | None = None,
-    trace: Trace | None = None,
-) -> dict[str, Tensor]:
-    """Eq. 4 and the loss terms."""
-    prior, lr = method.prior, current.lr[:, 0]
-    residuals = method.guide(x_t, lr, aligned, t, prior.prompt, prior.labels(lr.device), method.checkpointing)
-    output = prior.predict(x_t, lr, t, residuals, method.checkpointing)
-    if trace is not None:
-        trace.on_step(0, 0, output=output)
-    assert current.hr is not None
-    return objective(
-        prior, method.objective, x_t, output.float(), t, latent, current.hr[:, 0],
-        aligned, method.sampler.low_band, eps,
-    )  # fmt: skip

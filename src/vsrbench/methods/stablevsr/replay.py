@@ -9,7 +9,6 @@ from vsrbench.diffusion import replays
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.recordings import Difference, Recording, load
 from vsrbench.diffusion.samplers import Sampler
-from vsrbench.errors import ConfigError
 from vsrbench.methods.stablevsr.module import StableVSR
 
 
@@ -18,8 +17,7 @@ def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) ->
 
     Raises ConfigError for a recording of another method.
     """
-    if not str(recording.config.get("method", "")).startswith("stablevsr_"):
-        raise ConfigError(f"{recording.folder} is a recording of {recording.config.get('method')}, not of stablevsr")
+    recording.require("stablevsr")
     if recording.trains:
         return replay_training(recording, settings, optimiser)
     return replay_sampling(recording, settings)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
-from vsrbench.diffusion.pairs import draw_eps, encode, pair
+from vsrbench.diffusion.pairs import draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import upscale_warp_downscale
 from vsrbench.methods.stablevsr.sampling import sample
@@ -38,7 +38,8 @@ def losses(method: "StableVSR", clip: Clip, noise: NoiseSource, trace: Trace | N
     if trace is not None:
         target = schedule.target(latent, eps, t)
         trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=texture, x=x_t, target=target)
-    return terms(method, x_t, current, texture, _aligned(method, x0, flow), t, latent, eps, trace)
+    aligned = _aligned(method, x0, flow)
+    return guided_terms(method, method.tcm, x_t, current, texture, aligned, t, latent, eps, trace)  # Eq. 9
 
 
 def losses_on_trajectory(method: "StableVSR", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
@@ -70,31 +71,10 @@ def losses_on_trajectory(method: "StableVSR", clip: Clip, noise: NoiseSource) ->
             current = frames.window(place, place + 1)
             latent = encode(method.prior, current, noise)
         aligned = _aligned(method, x0, flow)
-        for name, value in terms(method, x[:, place], current, texture, aligned, t, latent).items():
+        found = guided_terms(method, method.tcm, x[:, place], current, texture, aligned, t, latent)
+        for name, value in found.items():
             sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
     return sums
-
-
-def terms(
-    method: "StableVSR",
-    x_t: Tensor,
-    current: Clip,
-    texture: Tensor,
-    aligned: Tensor | None,
-    t: Tensor,
-    latent: Tensor,
-    eps: Tensor | None = None,
-    trace: Trace | None = None,
-) -> dict[str, Tensor]:
-    """Eq. 9 with the prior's own target, and the miniature's terms."""
-    prior, lr = method.prior, current.lr[:, 0]
-    residuals = method.tcm(x_t, lr, texture, t, prior.prompt, prior.labels(lr.device), method.checkpointing)
-    output = prior.predict(x_t, lr, t, residuals, method.checkpointing)
-    if trace is not None:
-        trace.on_step(0, 0, output=output)
-    assert current.hr is not None
-    hr, low_band = current.hr[:, 0], method.sampler.low_band
-    return objective(prior, method.objective, x_t, output.float(), t, latent, hr, aligned, low_band, eps)
 
 
 def prior_losses(method: "StableVSR", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:

@@ -1,0 +1,105 @@
+"""The diffusers layout on disk: which files hold a network's weights, and what an x4 upscaler's configs say.
+
+A wrong scaling factor or schedule loads without complaint and ruins every frame, so those values are looked at.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vsrbench.errors import WeightsError
+
+STEM = "diffusion_pytorch_model"
+# In the order of preference: safetensors before pickles, full precision before a variant in half precision.
+FILES = (f"{STEM}.safetensors", f"{STEM}.fp16.safetensors", f"{STEM}.bin", f"{STEM}.fp16.bin")
+TRANSFORMERS_FILES = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin")
+
+# Stable Diffusion x4 upscaler, as its configs and the original definition say (x4-upscaling.yaml).
+UPSCALER: dict[str, dict[str, Any]] = {
+    "vae": {"scaling_factor": 0.08333},
+    "scheduler": {"beta_end": 0.02, "prediction_type": "v_prediction"},
+}
+WHAT_FOR = {
+    "scaling_factor": "latents would reach the UNet at another size than it was trained on",
+    "beta_end": "every x_t would hold another share of noise",
+    "prediction_type": "the network's output would be read as something else",
+}
+IN_CHANNELS = 7  # 4 latent, 3 LR
+# Keys that must be written down: diffusers' own defaults are those of other models (0.18215, epsilon, linear).
+REQUIRED = {
+    "vae": ("scaling_factor", "block_out_channels"),
+    "scheduler": ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type"),
+    "unet": ("in_channels", "block_out_channels", "cross_attention_dim"),
+}
+CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+
+
+def weight_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
+    """The file that holds a part's weights, or the pieces that its index names; empty where there is none.
+
+    Raises WeightsError for an index whose pieces are absent.
+    """
+    for name in names:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            pieces = sorted({folder / piece for piece in read_json(index).get("weight_map", {}).values()})
+            absent = [piece.name for piece in pieces if not piece.is_file()]
+            if absent or not pieces:
+                raise WeightsError(f"{index} names {', '.join(absent) or 'no files'}: fetch the folder again")
+            return pieces
+    return []
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object. Raises WeightsError for anything else."""
+    try:
+        content = json.loads(file.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise WeightsError(f"{file} is not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{file} is not valid JSON: it holds no object")
+    return content
+
+
+def faults(part: str, config: Mapping[str, Any]) -> list[str]:
+    """What makes a config of ``unet``, ``vae`` or ``scheduler`` unusable for an x4 upscaler's prior."""
+    found = [
+        f"has no {key}; diffusers would fill in that of another model: add it"
+        for key in REQUIRED.get(part, ())
+        if key not in config
+    ]
+    named = config.get("_class_name")
+    if part in CLASSES and named not in (None, CLASSES[part]):
+        found.append(f"is of class {named}; a prior's {part} is a {CLASSES[part]}")
+    if part == "unet" and config.get("in_channels", IN_CHANNELS) != IN_CHANNELS:
+        found.append(f"in_channels {config['in_channels']}: an x4 upscaler's takes {IN_CHANNELS} (4 latent, 3 LR)")
+    return found
+
+
+def oddities(part: str, config: Mapping[str, Any]) -> list[str]:
+    """Values that differ from the x4 upscaler's: possible, and most often a mistake."""
+    return [
+        f"{key} is {config[key]}, the x4 upscaler's is {usual}; if that is not meant, {WHAT_FOR[key]}"
+        for key, usual in UPSCALER.get(part, {}).items()
+        if key in config and not _same(config[key], usual)
+    ]
+
+
+_OLD_ATTENTION = re.compile(r"(attentions\.\d+\.)(query|key|value|proj_attn)\.(weight|bias)$")
+_NEW_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def current_name(key: str) -> str:
+    """A stored key as today's diffusers names it: without DDP's ``module.``, with today's VAE attention names."""
+    key = key.removeprefix("module.")
+    return _OLD_ATTENTION.sub(lambda m: f"{m[1]}{_NEW_NAMES[m[2]]}.{m[3]}", key)
+
+
+def _same(value: Any, usual: Any) -> bool:
+    if isinstance(usual, float) and isinstance(value, int | float):
+        return abs(value - usual) < 1e-3 * usual
+    return bool(value == usual)
