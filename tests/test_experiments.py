@@ -13,12 +13,14 @@ from vsrbench.errors import ConfigError
 from vsrbench.rehearsal import SHORT, found
 
 NAMES = found()
-DGAF = found("dgaf/*")
-FIGURE = "dgaf/f5_"
+DGAF, STABLE = found("dgaf/*"), found("stablevsr/*")
+OTHERS = ("dgaf/f5_", "stablevsr/f6_", "stablevsr/fewstep_", "stablevsr/t1_")  # figures, a sweep, halves of a table
+PAPERS = {"dgaf": "dgaf_vsr", "stablevsr": "stablevsr"}
 TABLES = {  # what a name begins with: the table whose rows the files are for
     "dgaf/t1_reds4_": "table1_reds4", "dgaf/t1_vid4_": "table1_vid4", "dgaf/t2_": "table2", "dgaf/t3_": "table3",
     "dgaf/st3_x8_": "s_table3_x8", "dgaf/st3_x16_": "s_table3_x16", "dgaf/st4_": "s_table4", "dgaf/st5_": "s_table5",
     "dgaf/st6_": "s_table6", "dgaf/st7_": "s_table7", "dgaf/st8_": "s_table8",
+    "stablevsr/t2_": "table2", "stablevsr/t3_": "table3", "stablevsr/t4_": "table4",
 }  # fmt: skip
 
 
@@ -68,13 +70,24 @@ def test_what_files_share_is_no_experiment() -> None:
 
 @pytest.mark.parametrize(("prefix", "table"), TABLES.items())
 def test_every_printed_row_has_exactly_one_file(prefix: str, table: str) -> None:
-    references = [composed(name)["published"] for name in DGAF if name.startswith(prefix)]
-    assert {(r["paper"], r["table"]) for r in references} == {("dgaf_vsr", table)}
-    assert Counter(r["row"] for r in references) == Counter(published.rows("dgaf_vsr", table))
+    references = [composed(name)["published"] for name in NAMES if name.startswith(prefix)]
+    paper = PAPERS[prefix.split("/")[0]]
+    assert {(r["paper"], r["table"]) for r in references} == {(paper, table)}
+    assert Counter(r["row"] for r in references) == Counter(published.rows(paper, table))
+
+
+@pytest.mark.parametrize(("half", "column"), [("reds4", "reds_psnr"), ("vimeo", "vimeo_psnr")])
+def test_every_printed_row_of_a_half_has_exactly_one_file(half: str, column: str) -> None:
+    """StableVSR's Table 1 prints Vimeo-90K and REDS side by side, with gaps."""
+    rows = published.rows("stablevsr", "table1")
+    printed = [r for r in rows if published.row("stablevsr", "table1", r)[column].printed is not None]
+    references = [composed(name)["published"] for name in STABLE if name.startswith(f"stablevsr/t1_{half}_")]
+    assert {(r["paper"], r["table"]) for r in references} == {("stablevsr", "table1")}
+    assert Counter(r["row"] for r in references) == Counter(printed)
 
 
 def test_no_file_is_for_anything_else() -> None:
-    assert [name for name in DGAF if not name.startswith((*TABLES, FIGURE))] == []
+    assert [name for name in DGAF + STABLE if not name.startswith((*TABLES, *OTHERS))] == []
 
 
 # --- rows of this framework's methods --------------------------------------------------------------
@@ -102,6 +115,34 @@ def test_an_ablation_sets_what_its_row_prints_and_nothing_else(name: str) -> Non
 def test_rows_of_the_papers_own_configuration_are_the_same_run() -> None:
     for name in ("dgaf/t3_case4", "dgaf/st7_case5", "dgaf/st8_s4", "dgaf/f5_dgaf"):
         assert differences(name, "dgaf/t1_reds4_dgaf") == {}
+    for name in ("stablevsr/t2_bidirectional", "stablevsr/t4_proposed", "stablevsr/f6_50"):
+        assert differences(name, "stablevsr/t1_reds4_stablevsr") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("t2_single_frame", {"method.strategy": "single_frame", "untrained": True}),
+        ("t2_auto_regressive", {"method.strategy": "auto_regressive"}),
+        ("t2_unidirectional", {"method.strategy": "unidirectional"}),
+        ("t4_baseline", {"method.strategy": "single_frame", "untrained": True}),
+        ("t4_no_x0", {"method.guidance": "x_t"}),
+        ("t4_no_mc", {"method.compensation": "none"}),
+        ("t4_no_rgb", {"method.compensation": "latent", "method.tcm_input": "latent"}),
+        *((f"f6_{steps}", {"sampler.steps": steps}) for steps in (10, 20, 30, 40, 60, 70, 80, 90, 100)),
+        ("fewstep_ddim", {"sampler.kind": "ddim", "sampler.steps": 10}),
+        ("fewstep_dpmpp", {"sampler.kind": "dpmpp", "sampler.steps": 10}),
+    ],
+)
+def test_stablevsrs_rows_set_what_they_are_called_for_and_nothing_else(name: str, settings: dict[str, Any]) -> None:
+    assert differences(f"stablevsr/{name}", "stablevsr/t1_reds4_stablevsr") == settings
+
+
+def test_figure_6_is_quoted_in_words_for_it_prints_no_number() -> None:
+    quoted = published.quote(composed("stablevsr/f6_20")["published"])
+    assert (
+        quoted is not None and quoted["values"] == {} and "NIQE and worsen PSNR" in quoted["claims"]["figure6"]["text"]
+    )
 
 
 def test_paper_size_and_data() -> None:
@@ -111,6 +152,10 @@ def test_paper_size_and_data() -> None:
         assert cfg["command"] == "bench" or cfg["data"]["set"] == (
             "vid4" if "vid4" in name else "videolq" if "/t2_" in name else "reds"
         )
+    for name in STABLE:
+        cfg = composed(name)
+        assert cfg["size"] == "paper" or cfg["method"]["name"] == "bicubic", name
+        assert cfg["command"] == "bench" or cfg["data"]["set"] == ("vimeo" if "vimeo" in name else "reds")
 
 
 @pytest.mark.parametrize("scale", [8, 16])
@@ -132,15 +177,17 @@ def test_the_guide_of_a_row_is_trained_by_the_same_file() -> None:
     cfg = compose(["experiments=dgaf/t3_case2"], verb="train")
     assert (cfg.method.rescale_mode, cfg.data.splits.train.partition) == ("none", "reds4_train")
     assert cfg.train.effective_batch == 32
+    cfg = compose(["experiments=stablevsr/t1_vimeo_stablevsr"], verb="train")
+    assert (cfg.data.splits.train.partition, cfg.train.crop, cfg.trainer.max_steps) == ("sep_trainlist", 64, 20000)
 
 
 # --- rows of other software ------------------------------------------------------------------------
 
 
 def test_rows_of_other_software_ask_for_its_frames() -> None:
-    for name in DGAF:
-        cfg, title = composed(name), str(composed(name)["published"].get("row"))
-        foreign = cfg["command"] == "eval" and title not in ("Bicubic", "DGAF-VSR") and cfg["method"]["name"] != "dgaf"
+    for name in DGAF + STABLE:
+        cfg, title = composed(name), str((composed(name)["published"] or {}).get("row"))
+        foreign = cfg["method"]["name"] == "bicubic" and title != "Bicubic" and cfg["command"] == "eval"
         assert ("predictions" in cfg["needs"]) == foreign, name
         assert not foreign or title == "None" or title in cfg["needs"]["predictions"]
 
@@ -151,6 +198,15 @@ def test_without_frames_such_a_row_is_refused_at_once() -> None:
     assert str(caught.value).startswith("the setting 'predictions' has no value: add predictions=... to the command (")
     assert "RVRT" in str(caught.value)
     assert compose(["experiments=dgaf/t1_vid4_rvrt", "predictions=x"], verb="eval").predictions == "x"
+
+
+def test_the_other_papers_rows_of_a_method_that_is_here_are_runs_of_its_published_weights() -> None:
+    for name in ("t1_reds4", "t1_vid4", "f5"):
+        cfg = composed(f"dgaf/{name}_stablevsr")
+        assert (cfg["method"]["name"], cfg["size"], cfg["variant"]) == ("stablevsr", "paper", "released")
+    assert (composed("dgaf/st4_stablevsr")["method"]["name"], composed("dgaf/st4_stablevsr")["task"]) == (
+        "stablevsr", "memory",
+    )  # fmt: skip
 
 
 def test_memory_of_other_software_can_only_be_quoted() -> None:

@@ -93,3 +93,25 @@ def test_a_size_without_weights_says_so_before_it_is_used() -> None:
     with pytest.raises(ConfigError, match=r"size=mini variant=released has no trained weights here: give ckpt_path"):
         build_method(cfg)
     build_method(compose(["method=dgaf", "size=mini", "variant=released", "untrained=true"], verb="eval"))
+
+
+def test_the_trained_part_of_another_method_is_refused(method: DGAF, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is of class ControlNetModel; method=dgaf takes DGAFNetModel or BrushNet"):
+        load_trained(method, str(write(tmp_path / "a", released_state(method), "ControlNetModel")))
+    with pytest.raises(WeightsError, match="is of class DGAFNetModel; method=stablevsr takes ControlNetModel"):
+        load_trained(latent.method("stablevsr"), str(write(tmp_path / "b", released_state(method))))
+
+
+def test_a_cached_hub_id_needs_no_network(method: DGAF, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    entry = tmp_path / "models--someone--dgaf"
+    (entry / "refs").mkdir(parents=True)
+    (entry / "refs" / "main").write_text("abc")
+    (entry / "snapshots" / "abc" / "unet").mkdir(parents=True)
+    with pytest.raises(WeightsError, match=r"ckpt_path=someone/dgaf is no folder here .* cached copy is incomplete"):
+        load_trained(method, "someone/dgaf")
+    state = released_state(method)
+    write(entry / "snapshots" / "abc" / "dgafnet", state)
+    load_trained(method, "someone/dgaf")
+    assert torch.equal(method.guide.zero_middle.weight, state["dgafnet_mid_block.weight"])

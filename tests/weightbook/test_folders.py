@@ -168,6 +168,9 @@ def test_damaged_and_foreign_parts_do_not_hide_the_others(pipeline: Path) -> Non
 def test_a_folder_without_weights(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="holds no weights in the diffusers layout"):
         examine_folder(tmp_path)
+    (tmp_path / "config.json").write_text('{"_class_name": "UNet3DConditionModel"}')
+    with pytest.raises(WeightsError, match=r"names UNet3DConditionModel in its config\.json; nothing here uses that"):
+        examine_folder(tmp_path)
 
 
 @pytest.mark.parametrize("old", [False, True])

@@ -14,12 +14,15 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".msgpack", ".ckpt", ".h5", ".onnx", 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which of a repository's files are needed (patterns), which are not, and what a usable folder must hold."""
+    """Which of a repository's files are needed (patterns), which are not, and what a usable folder must hold.
+
+    what: the same in words, for errors.
+    """
 
     files: tuple[str, ...]
     complete: Callable[[Path], bool]
     skip: tuple[str, ...] = ()
-    what: str = "a diffusers folder"
+    what: str = ""
 
 
 def is_prior(folder: Path) -> bool:
@@ -33,7 +36,7 @@ def is_prior(folder: Path) -> bool:
 PRIOR = Wanted(
     ("unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "prompt_embeds.safetensors"),
     is_prior,
-    what="a diffusers folder with unet/, vae/, scheduler/ and text_encoder/",
+    what=" with unet/, vae/, scheduler/ and text_encoder/",
 )
 
 
@@ -117,7 +120,7 @@ def absent(hub_id: str, setting: str, reason: str, wanted: Wanted) -> str:
     copies = f" or {setting}={' or '.join(entry.copies)}" if entry and entry.copies else ""
     return (
         f"{setting}={hub_id} is no folder here and cannot be fetched from the hub: {reason}.{lost} Give "
-        f"{setting}=DIR, a local diffusers folder ({wanted.what}){copies}; or bring the folder "
+        f"{setting}=DIR, a local diffusers folder{wanted.what}{copies}; or bring the folder "
         f"{cache_entry(hub_id).name} from a machine that has it into {cache_entry(hub_id).parent}"
     )
 

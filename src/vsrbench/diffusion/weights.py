@@ -102,19 +102,19 @@ def key_report(own: Mapping[str, Tensor], values: Mapping[str, Tensor], where: s
         raise WeightsError(
             f"{where}: {len(shared) - len(shapes)} of {len(own)} tensors fit; {len(missing)} missing {missing[:3]}, "
             f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of wrong shape {shapes[:3]}"
-            + _class_embedding(missing, unexpected)
+            + _class_embedding(missing + unexpected)
         )
     return f"{where}: all {len(own)} tensors fit"
 
 
-def _class_embedding(missing: Sequence[str], unexpected: Sequence[str]) -> str:
-    """The remedy where a config and weights disagree about the stock upscaler's noise level."""
-    key = "class_embedding.weight"
-    if key in unexpected:
-        return "; the weights have a class embedding: their config.json needs num_class_embeds (stock UNet: 1000)"
-    if key in missing:
-        return "; the weights have no class embedding: their config.json needs num_class_embeds null"
-    return ""
+def _class_embedding(keys: Sequence[str]) -> str:
+    """The remedy where weights and network disagree about the stock upscaler's noise level."""
+    if not any(key.endswith("class_embedding.weight") for key in keys):
+        return ""
+    return (
+        "; only one side has a class embedding: the stock UNet has 1000 levels (num_class_embeds of its config.json, "
+        "prior.noise_level=0), that of StableVSR and what was trained on it has none (null, null)"
+    )
 
 
 def load_prompt(path: str) -> Tensor:

@@ -71,5 +71,5 @@ TRAINED_PART = Wanted(
     ("config.json", "diffusion_pytorch_model*", "*/config.json", "*/diffusion_pytorch_model*"),
     complete=lambda folder: any(weight_files(part) for part in _trained_parts(folder)),
     skip=("unet/*", "vae/*", "text_encoder/*"),
-    what="with the trained part's config.json and weights",
+    what=" with the trained part's config.json and weights",
 )

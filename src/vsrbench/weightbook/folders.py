@@ -20,7 +20,7 @@ PAD = "!"
 def examine_folder(folder: Path) -> list[Fit]:
     """A part's folder, or a pipeline folder with its parts. Raises WeightsError where it holds neither."""
     if (folder / "config.json").is_file():
-        return [examine_part(folder)]
+        return _recognised(folder, [examine_part(folder)])
     parts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in NOT_NEEDED)
     found = [examine_part(part) for part in parts if (part / "config.json").is_file()]
     if not found:
@@ -36,7 +36,7 @@ def examine_folder(folder: Path) -> list[Fit]:
         found.append(examine_prompt(folder / "prompt_embeds.safetensors"))
     if (folder / "unet").is_dir():
         _judge_prior(folder, found)
-    return found
+    return _recognised(folder, found)
 
 
 def examine_scheduler(file: Path) -> Fit:
@@ -84,6 +84,14 @@ def examine_prompt(file: Path) -> Fit:
         fit.notes.append("x".join(map(str, headers["prompt_embeds"].shape)))
         fit.parameters = headers["prompt_embeds"].numbers
     return fit
+
+
+def _recognised(folder: Path, found: list[Fit]) -> list[Fit]:
+    """Refuse a folder of which nothing was looked at: that is not "fits"."""
+    if not any(fit.expected or fit.faults for fit in found):
+        classes = ", ".join(sorted({fit.kind for fit in found if fit.kind != "?"})) or "no class"
+        raise WeightsError(f"{folder} names {classes} in its config.json; nothing here uses that")
+    return found
 
 
 def _judge_prior(folder: Path, found: list[Fit]) -> None:

@@ -1,0 +1,203 @@
+"""The discriminator: StyleGAN2's residual one with GigaGAN's attention, and modules over time for clips.
+
+VideoGigaGAN Sec. 3.2 says no more than that it has "comparable temporal modules"; its layout is ours, chosen for about
+179 M parameters at size=paper, with StyleGAN2 (blocks, epilogue) and GigaGAN (L2 attention) as sources of the parts.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from vsrbench.errors import ConfigError
+from vsrbench.nn.attention import L2Attention
+from vsrbench.nn.blurpool import low_pass
+from vsrbench.nn.temporal import TemporalModule
+
+LAST = 4  # pixels per side of the last map
+BLUR = (1, 3, 3, 1)  # StyleGAN2's filter before subsampling
+GROUP = 4  # clips that minibatch deviation compares
+
+
+class EqualConv2d(nn.Module):
+    """Convolution with a learning rate that is the same for every layer (Karras et al. 2018).
+
+    Weights are standard normal and scaled at run time. slope: of the leaky ReLU behind it, None for none.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True, slope: float | None = 0.2) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.scale, self.slope = 1 / math.sqrt(inputs * kernel**2), slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+        return activated(x, self.slope)
+
+
+class EqualLinear(nn.Module):
+    """``EqualConv2d`` for vectors (N,inputs)."""
+
+    def __init__(self, inputs: int, outputs: int, slope: float | None = 0.2) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale, self.slope = 1 / math.sqrt(inputs), slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        return activated(F.linear(x, self.weight * self.scale, self.bias), self.slope)
+
+
+def activated(x: Tensor, slope: float | None) -> Tensor:
+    """Leaky ReLU that keeps the mean square (gain sqrt 2, StyleGAN2)."""
+    return x if slope is None else F.leaky_relu(x, slope) * math.sqrt(2)
+
+
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut, their sum over sqrt 2; ``down`` halves the map, blurred first."""
+
+    def __init__(self, inputs: int, outputs: int, down: bool = False) -> None:
+        super().__init__()
+        self.first = EqualConv2d(inputs, inputs, 3)
+        self.second = EqualConv2d(inputs, outputs, 3)
+        self.skip = EqualConv2d(inputs, outputs, 1, bias=False, slope=None) if down or inputs != outputs else None
+        self.down = down
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        if self.down:
+            # One after the other: the filter and the convolution behind it are linear, so blurring at the full
+            # resolution and keeping every second sample is the strided convolution of StyleGAN2.
+            x, y = low_pass(x, BLUR, stride=2), low_pass(y, BLUR, stride=2)
+        y = self.second(y)
+        return (y + (x if self.skip is None else self.skip(x))) / math.sqrt(2)
+
+
+class Level(nn.Module):
+    """What works at one resolution, for single frames (N,C,H,W): blocks and attention, then the way down."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, attention: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Residual(inputs, inputs) for _ in range(blocks - 1))
+        # gain 1 / sqrt 2 would be this net's own; GigaGAN's 0.3 keeps L2 attention from dominating at the start
+        self.attention = None if attention is None else L2Attention(inputs, *attention)
+        self.down = Residual(inputs, outputs, down=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x if self.attention is None else self.attention(x)
+
+
+class Epilogue(nn.Module):
+    """From the last 4x4 maps of B·T frames to one logit each, with minibatch deviation over clips."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = EqualConv2d(channels + 1, channels, 3)
+        self.hidden = EqualLinear(channels * LAST**2, channels)
+        self.logit = EqualLinear(channels, 1, slope=None)
+
+    def forward(self, x: Tensor, clips: int) -> Tensor:
+        spread = deviation(x.unflatten(0, (clips, -1))).flatten(0, 1)
+        x = self.conv(torch.cat([x, spread.to(x.dtype)], dim=1))
+        return self.logit(self.hidden(x.flatten(1))).squeeze(1).float()
+
+
+def deviation(x: Tensor) -> Tensor:
+    """Minibatch deviation (Karras et al. 2018) of maps (B,T,C,H,W): (B,T,1,H,W), float32.
+
+    The standard deviation over a group of clips at equal time, averaged over channels and pixels.
+    # ours: over clips alone, since the frames of one clip look alike whatever the generator does; groups of 4, or of
+    the largest number below that divides the batch. A single clip has 0.
+    """
+    clips, frames, _, height, width = x.shape
+    group = max(n for n in range(1, GROUP + 1) if clips % n == 0)
+    if group == 1:
+        return torch.zeros(clips, frames, 1, height, width, device=x.device)
+    groups = x.float().unflatten(0, (group, -1))
+    spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((2, 3, 4), keepdim=True)
+    return spread.repeat(group, 1, 1, height, width)
+
+
+class ImageDiscriminator(nn.Module):
+    """Frames to logits; see ``Discriminator``. ``over_time``, where given, acts at each resolution by its name."""
+
+    def __init__(
+        self, widths: Sequence[int], blocks: Sequence[int], attention: Sequence[int], heads: int, inputs: int
+    ) -> None:
+        super().__init__()
+        self.entry = EqualConv2d(inputs, widths[0], 1)
+        self.levels = nn.ModuleDict()
+        size = LAST * 2 ** (len(widths) - 1)
+        for number, (width, narrower) in enumerate(pairwise(widths)):
+            place = (heads, width // heads) if size in attention else None
+            self.levels[str(size)] = Level(width, narrower, blocks[number], place)
+            size //= 2
+        self.epilogue = Epilogue(widths[-1])
+
+    def forward(self, frames: Tensor, over_time: nn.ModuleDict, checkpointing: bool) -> Tensor:
+        clips = len(frames)
+
+        def run(module: nn.Module, x: Tensor) -> Tensor:
+            return checkpoint(module, x, use_reentrant=False) if checkpointing else module(x)
+
+        x = self.entry(frames.flatten(0, 1))
+        for size, level in self.levels.items():
+            x = run(level, x)
+            if size in over_time:
+                x = run(over_time[size], x.unflatten(0, (clips, -1))).flatten(0, 1)
+            x = run(level.down, x)
+        return self.epilogue(x, clips).unflatten(0, (clips, -1))
+
+
+class Discriminator(nn.Module):
+    """HR clips (B,T,3,S,S) in [-1,1] to one logit per frame (B,T).
+
+    size: S in pixels, 4 times a power of two. widths: channels at 4, 8, 16, ... pixels; beyond the list each is half
+    of the one before. blocks: per resolution, the one that halves it included; deep: {resolution: blocks} where it
+    has others. attention: resolutions with L2 attention of ``heads`` heads. temporal: modules over time at every
+    resolution but the last; without them, and as long as they are zero, each frame is judged alone. condition: the
+    LR clip, enlarged, comes as three more channels (ours; GigaGAN's upsampler does so).
+    Raises ConfigError for a size that is no such number.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        widths: Sequence[int] = (1024, 1024, 1024, 512, 256, 128, 64),
+        blocks: int = 2,
+        deep: dict[int, int] | None = None,
+        attention: Sequence[int] = (16, 8),
+        heads: int = 16,
+        temporal: bool = True,
+        condition: bool = False,
+    ) -> None:
+        super().__init__()
+        steps = round(math.log2(size / LAST)) if size >= 2 * LAST else 0
+        if LAST * 2**steps != size or not steps:
+            raise ConfigError(f"the discriminator judges crops of 8, 16, 32, ... HR pixels, not {size}: set train.crop")
+        known = list(widths[: steps + 1])
+        known += [max(known[-1] >> n, 1) for n in range(1, steps + 2 - len(known))]
+        known.reverse()
+        sizes = [size >> n for n in range(steps)]
+        counts = [(deep or {}).get(s, blocks) for s in sizes]
+        self.size, self.condition = size, condition
+        self.image = ImageDiscriminator(known, counts, attention, heads, 6 if condition else 3)
+        modules = {str(s): TemporalModule(width) for s, width in zip(sizes, known)} if temporal else {}
+        self.temporal = nn.ModuleDict(modules)
+
+    def forward(
+        self, frames: Tensor, lr: Tensor | None = None, over_time: bool = True, checkpointing: bool = False
+    ) -> Tensor:
+        """lr: (B,T,3,h,w) in [-1,1], read with ``condition`` alone. over_time: False judges every frame alone."""
+        if self.condition:
+            assert lr is not None
+            large = F.interpolate(lr.flatten(0, 1), size=frames.shape[-2:], mode="bilinear", align_corners=False)
+            frames = torch.cat([frames, large.unflatten(0, lr.shape[:2]).to(frames.dtype)], dim=2)
+        return self.image(frames, self.temporal if over_time else nn.ModuleDict(), checkpointing)

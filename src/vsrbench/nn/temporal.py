@@ -1,0 +1,67 @@
+"""What turns an image network into a video network: convolution and attention over time, zero at the start.
+
+VideoGigaGAN Sec. 3.2: a convolution of kernel 3 over time, then self-attention over time without spatial extent,
+each at every position alone.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrbench.errors import ConfigError
+
+POSITIONS = 16384  # attended at once: the fused kernels of some GPUs take no more than 65,535 sequences
+
+
+class TemporalModule(nn.Module):
+    """x (B,T,C,H,W) to the same shape: y = x + Conv1d(x), out = y + O(attention over T of LN(y)).
+
+    Convolution and O start at zero: the output equals the input bit for bit. Both get gradients at the first step,
+    the rest of the attention from the second. Heads are ``head_dim`` wide; where there are fewer channels, one head
+    takes them all. ours: no positions but a learned bias per head and distance in time, zero at the start, up to
+    ``reach`` frames; frames further apart share the last one. Raises ConfigError where heads do not divide channels.
+    """
+
+    def __init__(self, channels: int, head_dim: int = 64, reach: int = 16) -> None:
+        super().__init__()
+        self.heads, self.reach = max(1, channels // head_dim), reach
+        if channels % self.heads:
+            raise ConfigError(f"head_dim={head_dim} makes {self.heads} heads, which do not divide {channels} channels")
+        self.conv = nn.Conv1d(channels, channels, 3, padding=1)
+        self.norm = nn.LayerNorm(channels)
+        self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.distance = nn.Parameter(torch.zeros(self.heads, 2 * reach + 1))
+        self.to_out = nn.Linear(channels, channels)
+        for layer in (self.conv, self.to_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 1, 3, 4, 2)  # channels last
+        x = x + self.convolved(x)
+        return (x + self.attended(x)).permute(0, 1, 4, 2, 3)
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """The convolution over time at every position of x (B,T,H,W,C)."""
+        past, present, future = self.conv.weight.unbind(-1)
+        y = F.linear(x, present, self.conv.bias)  # as matrix products: on the CPU twice as fast as conv3d
+        y[:, 1:] += F.linear(x[:, :-1], past)
+        y[:, :-1] += F.linear(x[:, 1:], future)
+        return y
+
+    def attended(self, x: Tensor) -> Tensor:
+        """Attention over time at every position of x (B,T,H,W,C)."""
+        batch, frames, height, width, _ = x.shape
+        qkv = self.to_qkv(self.norm(x)).reshape(batch, frames, height * width, 3, self.heads, -1)
+        bias = self.bias(frames).to(qkv.dtype)
+        sequences = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # 3, positions, heads, T, d
+        pieces = sequences.split(max(1, POSITIONS // self.heads), dim=1)
+        found = torch.cat([F.scaled_dot_product_attention(q, k, v, bias) for q, k, v in pieces])
+        tokens = found.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5).flatten(-2)
+        return self.to_out(tokens)
+
+    def bias(self, frames: int) -> Tensor:
+        """(1,heads,T,T): what each head adds to the logits of a frame for one some frames later."""
+        time = torch.arange(frames, device=self.distance.device)
+        later = (time - time[:, None]).clamp(-self.reach, self.reach) + self.reach
+        return self.distance[:, later].unsqueeze(0)
