@@ -37,7 +37,7 @@ def test_parameters_of_dgaf_beside_the_papers_table(
         "sum of the printed lines": "982,970,459",
     }
     assert [row[3] for row in table.values()] == ["5.3", "473", "", "473", "32", "", "", "983.3"]
-    assert [name for name, row in table.items() if row[0] == "yes"] == ["guiding U-Net", "zero convolutions"]
+    assert [name for name, row in table.items() if row[0] == "guide"] == ["guiding U-Net", "zero convolutions"]
     assert "- The printed sum leaves out the zero convolutions" in printed.replace("\n", " ")
 
 

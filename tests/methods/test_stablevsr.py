@@ -267,6 +267,19 @@ def test_a_published_folder_loads(tmp_path, capsys: pytest.CaptureFixture[str]) 
         load_trained(other, str(tmp_path))
 
 
+def test_a_tuned_prior_needs_no_particular_module() -> None:
+    method = began("printed", stage="prior")
+    checkpoint = {"state_dict": {}}
+    method.on_save_checkpoint(checkpoint)
+    assert "tcm" not in checkpoint["frozen"] and "vae" in checkpoint["frozen"]
+    torch.nn.init.normal_(other_tcm := (other := awake()).tcm.net.conv_in.weight)
+    other.check_frozen(checkpoint["frozen"], ["denoising_unet"])
+    assert other_tcm.std() > 0.5
+    method = began("printed")
+    method.on_save_checkpoint(checkpoint)
+    assert {"denoising_unet", "vae"} <= set(checkpoint["frozen"])
+
+
 def test_the_papers_parameter_counts() -> None:
     cfg = compose(["method=stablevsr", "size=paper", "prior.random=true", "flow.random=true"], "bench")
     with torch.device("meta"):

@@ -82,3 +82,34 @@ def test_components_share_one_grey_scale_per_row() -> None:
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_files(kind: str, start: bytes) -> None:
     assert encode(draw(warping()), kind).startswith(start)
+
+
+def textures(steps: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What task=textures gives, over three steps, with pictures of ``steps``."""
+    ways = {way: {"mae": 2.0 + n, "psnr": 30.0, "highpass": 4.0} for n, way in enumerate(("latent", "pixel"))}
+    values = {
+        t: {"distance": d, "distance_x_t": 9.0, "highpass": {"x_t": 8.0, "x0": 5.0}, "warp": ways}
+        for t, d in (("981", 3.0), ("501", 1.0), ("1", 0.0))
+    }
+    frame, error = np.zeros((12, 16, 3)), np.ones((12, 16))
+    rows = {f"t = {t}": {"x_t": frame, "x0": frame, "distance": error, "detail": error} for t in steps}
+    warped = {"latent": frame, "pixel": frame, "latent_error": error, "pixel_error": error}
+    told = {"clip": "walk", "frame": 3, "reference": "the ground truth", "steps": values}
+    return result("textures", told), {**rows, "warp": warped}
+
+
+def test_textures_have_a_row_per_pictured_step_one_of_warps_and_one_of_curves() -> None:
+    figure = draw(*textures(("981", "1")))
+    assert len(figure.axes) == 4 * (2 + 1 + 1) and "walk, frame 3, 3 steps" in figure.get_suptitle()
+    assert [axes.get_ylabel() for axes in figure.axes[:8:4]] == ["t = 981", "t = 1"]
+    assert "mean 2.00, 30.00 dB" in figure.axes[9].get_title() and "mean 3.00" in figure.axes[11].get_title()
+    distance = figure.axes[12].lines
+    assert list(distance[0].get_ydata()) == [9.0, 9.0, 9.0]
+    assert list(distance[1].get_ydata()[:2]) == [3.0, 1.0] and np.isnan(distance[1].get_ydata()[2])  # 0 on a log axis
+    assert "against the ground truth" in figure.axes[14].get_title()
+
+
+def test_a_step_that_left_nothing_is_drawn_black() -> None:
+    given, pictures = textures(("1",))
+    pictures["t = 1"]["distance"] = np.zeros((12, 16))
+    assert draw(given, pictures).axes[2].images[0].get_clim() == (0.0, 1.0)

@@ -223,8 +223,8 @@ def tables(found: Nested, measure: str) -> list[Table]:
             three,
         ),
         Table(
-            f"Figure 4, {where}: x0 of frame {found['frame'] - 1} brought there by warping its latent, then decoding, and "
-            f"by decoding, then warping; against {found['reference']}",
+            f"Figure 4, {where}: x0 of frame {found['frame'] - 1} brought there, its latent warped, then decoded, or "
+            f"decoded, then warped; against {found['reference']}",
             ["step", *columns],
             four,
         ),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vsrbench.methods.base import Method
 
-Counts = dict[str, tuple[int, bool]]
+Counts = dict[str, tuple[int, str]]  # stages that train it, "no" where none does
 
 
 def run(cfg: "DictConfig") -> None:
@@ -34,18 +34,23 @@ def measure(cfg: "DictConfig") -> Report:
                 tables[size] = counts(build(on_meta(cfg.method.name, size, cfg.variant).method))
     quoted = printed(cfg.get("counts"))
     title = f"parameters of {cfg.method.name} variant={cfg.variant}, counted on the meta device"
-    columns = [Column("trained", "trained"), *(Column(size, f"size={size}", "{:,}", right=True) for size in tables)]
+    columns = [
+        Column("trained", "trained in stage"),
+        *(Column(size, f"size={size}", "{:,}", right=True) for size in tables),
+    ]
     columns += [quoted.column("{:g}")] if quoted else []
     return Report("params", title, columns, rows(tables, quoted), quoted.notes if quoted else [])
 
 
 def counts(method: "Method") -> Counts:
-    """{line: (parameters, trained by a stage)}; each parameter is counted once, in the line that names it."""
-    trained = {id(p) for s in method.stages.values() for n in s.trainable for p in method.parts()[n].parameters()}
+    """{line: (parameters, stages that train it)}; each parameter is counted once, in the line that names it."""
+    parts = method.parts()
+    trained = {s: {id(p) for n in stage.trainable for p in parts[n].parameters()} for s, stage in method.stages.items()}
     lines = {}
     for name, modules in method.counted().items():
         parameters = [p for module in modules for p in module.parameters()]
-        lines[name] = (sum(p.numel() for p in parameters), any(id(p) in trained for p in parameters))
+        stages = [stage for stage, ids in trained.items() if any(id(p) in ids for p in parameters)]
+        lines[name] = (sum(p.numel() for p in parameters), ", ".join(stages) or "no")
     return lines
 
 
@@ -59,9 +64,9 @@ def rows(tables: dict[str, Counts], quoted: Printed | None) -> list[dict[str, ob
 
     found = []
     for name in names:
-        trained = any(lines[name][1] for lines in tables.values() if name in lines)
+        trained = next(lines[name][1] for lines in tables.values() if name in lines)
         numbers = {size: lines[name][0] if name in lines else None for size, lines in tables.items()}
-        found.append(row(name, "yes" if trained else "no", numbers, values.get(name)))
+        found.append(row(name, trained, numbers, values.get(name)))
     sums: dict[str, int | None] = {size: sum(n for n, _ in lines.values()) for size, lines in tables.items()}
     found.append(row("sum", "", sums, None))
     if quoted:

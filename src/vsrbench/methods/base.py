@@ -70,6 +70,11 @@ class Method(pl.LightningModule):
         self.schedule: Callable[[torch.optim.Optimizer], Any] | None = None
         self.noise = Noise(0)
         self.terms: dict[str, Tensor] = {}  # loss terms of the last batch; the training shell logs them
+        self.observed: dict[str, Tensor] = {}  # other numbers of the last batch that it logs, by their names
+        self.skipped: dict[str, int] = {}  # optimiser steps that were not made, by the name of what was wrong
+        # With manual optimisation (more than one optimiser) Lightning leaves these two to the method.
+        self.accumulate = 1  # batches per optimiser step
+        self.gradient_clip: float | None = None
 
     @property
     def context(self) -> int:
@@ -147,6 +152,10 @@ class Method(pl.LightningModule):
             names = set(self.stages[self.stage].trainable)
         parts = self.parts()
         return {f"{n}.{k}": v for n in sorted(names) for k, v in parts[n].state_dict().items()}
+
+    def averaged_state(self) -> dict[str, Tensor]:
+        """What of ``trained_state`` an average (EMA) is kept of: all, unless a part only serves training."""
+        return self.trained_state()
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Load what ``trained_state`` gave. Raises WeightsError listing the keys that do not fit."""
@@ -301,6 +310,8 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): it may be truncated; use another checkpoint") from error
+    if isinstance(content, dict) and isinstance(content.get("params"), dict):  # as BasicSR stores a network
+        content = {"state_dict": content.get("params_ema", content["params"])}
     if "state_dict" not in content:
         raise WeightsError(f"{path} holds no 'state_dict': it was not written by this project")
     return content

@@ -34,6 +34,14 @@ class EMA:
             else:
                 shadow.copy_(values[key])
 
+    @torch.no_grad()
+    def distance(self, values: Mapping[str, Tensor]) -> float:
+        """Length of (values - average) over the average's, all floating-point tensors taken as one vector."""
+        keys = [key for key, shadow in self.shadow.items() if shadow.is_floating_point()]
+        apart = sum(((values[key] - self.shadow[key]).double().square().sum() for key in keys), torch.zeros(()))
+        length = sum((self.shadow[key].double().square().sum() for key in keys), torch.zeros(()))
+        return float((apart / length.clamp_min(1e-30)).sqrt())
+
     @contextmanager
     def applied(self, values: Mapping[str, Tensor]) -> Iterator[None]:
         """Within the block the tensors in ``values`` hold the average; afterwards what they held before."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError
 
-POSITIONS = 16384  # attended at once: the fused kernels of some GPUs take no more than 65,535 sequences
+SEQUENCES = 32768  # attended at once: fused kernels of some GPUs take no more than 65,535, and memory is limited
 
 
 class TemporalModule(nn.Module):
@@ -39,7 +39,9 @@ class TemporalModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 1, 3, 4, 2)  # channels last
         x = x + self.convolved(x)
-        return (x + self.attended(x)).permute(0, 1, 4, 2, 3)
+        rows = max(1, SEQUENCES // (len(x) * x.shape[3] * self.heads))
+        found = torch.cat([piece + self.attended(piece) for piece in x.split(rows, dim=2)], dim=2)
+        return found.permute(0, 1, 4, 2, 3)
 
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution over time at every position of x (B,T,H,W,C)."""
@@ -53,12 +55,9 @@ class TemporalModule(nn.Module):
         """Attention over time at every position of x (B,T,H,W,C)."""
         batch, frames, height, width, _ = x.shape
         qkv = self.to_qkv(self.norm(x)).reshape(batch, frames, height * width, 3, self.heads, -1)
-        bias = self.bias(frames).to(qkv.dtype)
-        sequences = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # 3, positions, heads, T, d
-        pieces = sequences.split(max(1, POSITIONS // self.heads), dim=1)
-        found = torch.cat([F.scaled_dot_product_attention(q, k, v, bias) for q, k, v in pieces])
-        tokens = found.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5).flatten(-2)
-        return self.to_out(tokens)
+        q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # positions, heads, T, d
+        found = F.scaled_dot_product_attention(q, k, v, self.bias(frames).to(q.dtype))
+        return self.to_out(found.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5).flatten(-2))
 
     def bias(self, frames: int) -> Tensor:
         """(1,heads,T,T): what each head adds to the logits of a frame for one some frames later."""

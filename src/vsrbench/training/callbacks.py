@@ -1,5 +1,6 @@
 """What happens after every optimiser step: averaging, logging, stopping when a signal asks for it."""
 
+import math
 import signal
 import threading
 import time
@@ -46,19 +47,24 @@ class Averaging(AfterStep):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not earlier: only now the weights lie on their device.
         assert isinstance(pl_module, Method)
-        self.ema = EMA(self.decay, pl_module.trained_state())
+        self.ema = EMA(self.decay, pl_module.averaged_state())
         if self._stored is not None:
             self.ema.load_state_dict(self._stored)
             self._stored = None
 
     def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
         assert self.ema is not None
-        self.ema.update(method.trained_state())
+        self.ema.update(method.averaged_state())
 
     def applied(self, method: Method) -> AbstractContextManager[None]:
         """Context in which ``method`` has the averaged weights."""
         assert self.ema is not None
-        return self.ema.applied(method.trained_state())
+        return self.ema.applied(method.averaged_state())
+
+    def distance(self, method: Method) -> float:
+        """How far the weights are from their average, relative to its length."""
+        assert self.ema is not None
+        return self.ema.distance(method.averaged_state())
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -73,16 +79,18 @@ class Averaging(AfterStep):
 
 
 class Meter(AfterStep):
-    """Logs loss terms, learning rate and seconds every ``every`` steps.
+    """Logs loss terms, what else the method observed, learning rate and seconds every ``every`` steps.
 
     A row holds the mean over all micro-batches and ranks of that one step, so that it depends neither on
-    how the effective batch is split nor on where a run was interrupted.
+    how the effective batch is split nor on where a run was interrupted. Of a step that the method skipped, values
+    that are not finite are left out. averaging: its distance from the weights is logged too.
     """
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, every: int, averaging: Averaging | None = None) -> None:
+        self.every, self.averaging = every, averaging
         self.loss: float | None = None
         self._terms: list[dict[str, Tensor]] = []
+        self._observed: list[dict[str, Tensor]] = []
         self._idle_since = self._busy_since = time.perf_counter()
         self._waited = self._worked = 0.0
 
@@ -102,23 +110,37 @@ class Meter(AfterStep):
         assert isinstance(pl_module, Method)
         self._worked += time.perf_counter() - self._busy_since
         self._terms.append(pl_module.terms)
+        self._observed.append(pl_module.observed)
         super().on_train_batch_end(trainer, pl_module, *args)
 
     def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
         terms, self._terms = self._terms, []
+        observed, self._observed = self._observed, []
         seconds, waited = self._worked + self._waited, self._waited
         self._worked = self._waited = 0.0
         if step % self.every:
             return
-        keys = sorted({key for batch in terms for key in batch})
-        means = torch.stack([torch.stack([t[key] for t in terms if key in t]).float().mean() for key in keys])
-        means = trainer.strategy.reduce(means, reduce_op="mean")
-        row = {names.loss(key): value for key, value in zip(keys, means.tolist(), strict=True)}
-        self.loss = row[names.LOSS] = sum(row.values())
+        row = {names.loss(key): value for key, value in _means(trainer, terms).items()}
+        row[names.LOSS] = sum(row.values())
+        row |= {names.observed(key): value for key, value in _means(trainer, observed).items()}
+        row = {key: value for key, value in row.items() if math.isfinite(value)}
+        self.loss = row.get(names.LOSS, self.loss)
         row[names.LEARNING_RATE] = trainer.optimizers[0].param_groups[0]["lr"]
+        if self.averaging is not None:
+            row[names.EMA_DISTANCE] = self.averaging.distance(method)
         row |= {names.STEP_SECONDS: seconds, names.DATA_SECONDS: waited}
         for logger in trainer.loggers:
             logger.log_metrics(row, step)
+
+
+def _means(trainer: pl.Trainer, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means over the micro-batches that have a value, then over ranks."""
+    keys = sorted({key for batch in batches for key in batch})
+    if not keys:
+        return {}
+    means = torch.stack([torch.stack([b[key] for b in batches if key in b]).float().mean() for key in keys])
+    means = trainer.strategy.reduce(means, reduce_op="mean")
+    return dict(zip(keys, means.tolist(), strict=True))
 
 
 class BatchDone(pl.Callback):

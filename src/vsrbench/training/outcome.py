@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.runs import Run
@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call did. signal: number of the signal that stopped it, None otherwise."""
+    """What one call did.
+
+    signal: number of the signal that stopped it, None otherwise. skipped: steps of the whole run that were not made,
+    by the name of what was wrong.
+    """
 
     steps: int
     stage: str
@@ -24,6 +28,7 @@ class Outcome:
     seconds: float
     parameters: dict[str, int]
     signal: int | None
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def first_process() -> bool:
@@ -61,6 +66,7 @@ def write_result(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
             "steps": outcome.steps,
             "effective_batch": outcome.effective_batch,
             "parameters": outcome.parameters,
+            "skipped": outcome.skipped,
             "best": best,
             "last": "checkpoints/last.ckpt",
             "metrics": {name: value for name, value in outcome.metrics.items() if math.isfinite(value)},

@@ -69,7 +69,8 @@ def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> O
     data.train_dataloader()  # fails here where there is nothing to train on, before networks are built
     sources = data.clips("val")[: cfg.validation.clips]
     method = build_method(cfg, load=point is None)
-    bench = Bench(cfg, run, point, sources)
+    bench = Bench(cfg, run, point, sources, manual=not method.automatic_optimization)
+    method.accumulate, method.gradient_clip = bench.accumulate, cfg.trainer.gradient_clip
     trainer = bench.trainer
     data.trainer, data.first_sample = trainer, bench.step * bench.effective
     bench.announce(method)
@@ -93,16 +94,21 @@ def build_method(cfg: "DictConfig", load: bool) -> Method:
 
 
 class Bench:
-    """The Trainer of one call with its callbacks, and what they know when it ends."""
+    """The Trainer of one call with its callbacks, and what they know when it ends.
 
-    def __init__(self, cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None, sources: list[Any]) -> None:
-        self.cfg, self.run = cfg, run
+    manual: the method calls its optimisers itself; then it accumulates and clips, not Lightning.
+    """
+
+    def __init__(
+        self, cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None, sources: list[Any], manual: bool = False
+    ) -> None:
+        self.cfg, self.run, self.manual = cfg, run, manual
         self.step = 0 if point is None else int(point["step"])
         if cfg.validation.metric not in names.VALIDATION:
             raise ConfigError(f"validation.metric={cfg.validation.metric}: use one of {', '.join(names.VALIDATION)}")
-        self.stop, self.resume, self.meter = StopOnSignal(), Resume(), Meter(cfg.trainer.log_every)
-        self.bar = Bar(self.meter)
         self.averaging = Averaging(cfg.ema.decay) if cfg.ema.decay else None
+        self.stop, self.resume, self.meter = StopOnSignal(), Resume(), Meter(cfg.trainer.log_every, self.averaging)
+        self.bar = Bar(self.meter)
         self.identity = {"method": cfg.method.name, "size": cfg.size, "variant": cfg.variant, "stage": cfg.stage}
         self.checkpoints = None
         if run is not None:
@@ -115,8 +121,9 @@ class Bench:
         known = None if point is None else point["effective_batch"]
         self.effective = cfg.train.effective_batch or known or cfg.train.batch * self.devices
         self.identity["effective_batch"] = self.effective
-        self.trainer.accumulate_grad_batches = accumulation(self.effective, cfg.train.batch, self.devices)
-        self.resume.accumulate = self.trainer.accumulate_grad_batches
+        self.accumulate = accumulation(self.effective, cfg.train.batch, self.devices)
+        self.trainer.accumulate_grad_batches = 1 if manual else self.accumulate
+        self.resume.accumulate = self.accumulate
 
     def _validation(self, sources: list[Any]) -> Validation:
         v, noise = self.cfg.validation, Noise(self.cfg.seed)
@@ -136,7 +143,8 @@ class Bench:
             plugins.append(SLURMEnvironment(auto_requeue=False))  # requeueing is the launcher's business
         return _make_trainer(
             accelerator=t.accelerator, devices=t.devices, num_nodes=t.num_nodes, strategy=t.strategy,
-            precision=t.precision, max_steps=t.max_steps, max_epochs=-1, gradient_clip_val=t.gradient_clip,
+            precision=t.precision, max_steps=t.max_steps, max_epochs=-1,
+            gradient_clip_val=None if self.manual else t.gradient_clip,
             callbacks=callbacks, plugins=plugins, logger=self._loggers(),
             default_root_dir=None if self.run is None else self.run.folder,
             use_distributed_sampler=False, limit_val_batches=0, num_sanity_val_steps=0, log_every_n_steps=t.log_every,
@@ -159,9 +167,9 @@ class Bench:
         """Say what is trained, on what, and with which effective batch."""
         console = Console()
         console.print(parameter_table(method))
-        batch, accumulate = self.cfg.train.batch, self.trainer.accumulate_grad_batches
+        batch = self.cfg.train.batch
         console.print(
-            f"effective batch {self.effective} = {batch} x {self.devices} device(s) x {accumulate} accumulated; "
+            f"effective batch {self.effective} = {batch} x {self.devices} device(s) x {self.accumulate} accumulated; "
             f"{device_name(self.trainer)}, {self.cfg.trainer.precision}"
         )
         if self.step:
@@ -177,6 +185,7 @@ class Bench:
             seconds=0.0 if self.checkpoints is None else self.checkpoints.seconds,
             parameters=parameters(method),
             signal=self.stop.received,
+            skipped=method.skipped,
         )
 
 

@@ -54,7 +54,7 @@ class StableVSR(Method):
         compensation: str = "pixel",
         tcm_input: str = "rgb",
         align: str = "exact",
-        guidance_precision: str = "fp32",
+        guidance_precision: str = "auto",
         refresh: int = 1,
         embedding: Sequence[int] = (64, 128, 256),
         flow_input: str = "lr",
@@ -162,6 +162,11 @@ class StableVSR(Method):
         if self.stage:
             return super().trained_state()
         return {f"tcm.{key}": value for key, value in self.tcm.state_dict().items()}
+
+    def frozen_hashes(self) -> dict[str, str]:
+        """stage=prior tunes the U-Net alone: the module, which takes no part, need not be the same later."""
+        found = super().frozen_hashes()
+        return {name: value for name, value in found.items() if self.stage != "prior" or name != "tcm"}
 
     def load_released(self, folder: Path) -> str:
         """Load a TCM from a ``controlnet/`` folder as published. Raises WeightsError listing keys that do not fit."""

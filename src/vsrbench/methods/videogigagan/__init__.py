@@ -1,1 +1,5 @@
-"""VideoGigaGAN: an image GAN upsampler inflated to video (Xu et al. 2024)."""
+"""VideoGigaGAN: an image GAN upsampler inflated to video (Xu et al. 2025)."""
+
+from vsrbench.methods.videogigagan.module import VideoGigaGAN
+
+__all__ = ["VideoGigaGAN"]

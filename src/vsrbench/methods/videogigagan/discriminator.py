@@ -7,6 +7,7 @@ VideoGigaGAN Sec. 3.2 says no more than that it has "comparable temporal modules
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +30,16 @@ class EqualConv2d(nn.Module):
     Weights are standard normal and scaled at run time. slope: of the leaky ReLU behind it, None for none.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = True, slope: float | None = 0.2) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, bias: bool = True, slope: float | None = 0.2, stride: int = 1
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.scale, self.slope = 1 / math.sqrt(inputs * kernel**2), slope
+        self.scale, self.slope, self.stride = 1 / math.sqrt(inputs * kernel**2), slope, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+        x = F.conv2d(x, self.weight * self.scale, self.bias, self.stride, padding=self.weight.shape[-1] // 2)
         return activated(x, self.slope)
 
 
@@ -64,16 +67,15 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, down: bool = False) -> None:
         super().__init__()
         self.first = EqualConv2d(inputs, inputs, 3)
-        self.second = EqualConv2d(inputs, outputs, 3)
+        self.second = EqualConv2d(inputs, outputs, 3, stride=2 if down else 1)
         self.skip = EqualConv2d(inputs, outputs, 1, bias=False, slope=None) if down or inputs != outputs else None
         self.down = down
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
         if self.down:
-            # One after the other: the filter and the convolution behind it are linear, so blurring at the full
-            # resolution and keeping every second sample is the strided convolution of StyleGAN2.
-            x, y = low_pass(x, BLUR, stride=2), low_pass(y, BLUR, stride=2)
+            # Four taps read between the samples: of H rows H - 1 are left, and both ways keep the same H / 2 places.
+            x, y = low_pass(x, BLUR, stride=2), low_pass(y, BLUR)
         y = self.second(y)
         return (y + (x if self.skip is None else self.skip(x))) / math.sqrt(2)
 
@@ -84,7 +86,6 @@ class Level(nn.Module):
     def __init__(self, inputs: int, outputs: int, blocks: int, attention: tuple[int, int] | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Residual(inputs, inputs) for _ in range(blocks - 1))
-        # gain 1 / sqrt 2 would be this net's own; GigaGAN's 0.3 keeps L2 attention from dominating at the start
         self.attention = None if attention is None else L2Attention(inputs, *attention)
         self.down = Residual(inputs, outputs, down=True)
 
@@ -106,11 +107,15 @@ class Epilogue(nn.Module):
     def forward(self, x: Tensor, clips: int) -> Tensor:
         spread = deviation(x.unflatten(0, (clips, -1))).flatten(0, 1)
         x = self.conv(torch.cat([x, spread.to(x.dtype)], dim=1))
-        return self.logit(self.hidden(x.flatten(1))).squeeze(1).float()
+        return precise(self.logit(self.hidden(x.flatten(1))).squeeze(1))
+
+
+def precise(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def deviation(x: Tensor) -> Tensor:
-    """Minibatch deviation (Karras et al. 2018) of maps (B,T,C,H,W): (B,T,1,H,W), float32.
+    """Minibatch deviation (Karras et al. 2018) of maps (B,T,C,H,W): (B,T,1,H,W), in float32 at least.
 
     The standard deviation over a group of clips at equal time, averaged over channels and pixels.
     # ours: over clips alone, since the frames of one clip look alike whatever the generator does; groups of 4, or of
@@ -120,7 +125,7 @@ def deviation(x: Tensor) -> Tensor:
     group = max(n for n in range(1, GROUP + 1) if clips % n == 0)
     if group == 1:
         return torch.zeros(clips, frames, 1, height, width, device=x.device)
-    groups = x.float().unflatten(0, (group, -1))
+    groups = precise(x).unflatten(0, (group, -1))
     spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((2, 3, 4), keepdim=True)
     return spread.repeat(group, 1, 1, height, width)
 
@@ -148,7 +153,8 @@ class ImageDiscriminator(nn.Module):
             return checkpoint(module, x, use_reentrant=False) if checkpointing else module(x)
 
         x = self.entry(frames.flatten(0, 1))
-        for size, level in self.levels.items():
+        levels: Any = self.levels
+        for size, level in levels.items():
             x = run(level, x)
             if size in over_time:
                 x = run(over_time[size], x.unflatten(0, (clips, -1))).flatten(0, 1)
@@ -189,7 +195,7 @@ class Discriminator(nn.Module):
         counts = [(deep or {}).get(s, blocks) for s in sizes]
         self.size, self.condition = size, condition
         self.image = ImageDiscriminator(known, counts, attention, heads, 6 if condition else 3)
-        modules = {str(s): TemporalModule(width) for s, width in zip(sizes, known)} if temporal else {}
+        modules = {str(s): TemporalModule(width) for s, width in zip(sizes, known, strict=False)} if temporal else {}
         self.temporal = nn.ModuleDict(modules)
 
     def forward(

@@ -1,0 +1,132 @@
+"""The network of BasicVSR++ around its propagation: what comes before it and what comes after."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrbench.errors import ConfigError
+from vsrbench.nn.imresize import imresize
+from vsrbench.nn.propagation import GridPropagation, neighbour_flows
+from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
+
+RESIDUALS = ("bilinear", "bicubic")
+
+
+class Upsample(nn.Module):
+    """A 3x3 convolution and a pixel shuffle: twice the size."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.upsample_conv = nn.Conv2d(inputs, 4 * outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,inputs,H,W) to (N,outputs,2H,2W)."""
+        return F.pixel_shuffle(self.upsample_conv(x), 2)
+
+
+class Reconstruction(nn.Module):
+    """From a frame's features of all branches to RGB at four times the size, on top of the enlarged LR frame.
+
+    sources: feature maps of ``channels`` each. hr_channels: width at HR. residual: "bilinear" (the paper) or
+    "bicubic" (MATLAB's kernel; ours). zero_start: the last convolution starts at zero, so that training starts at
+    the enlarged frame itself (ours, for short trainings).
+    """
+
+    def __init__(
+        self, sources: int, channels: int, blocks: int, hr_channels: int, residual: str, zero_start: bool
+    ) -> None:
+        super().__init__()
+        if residual not in RESIDUALS:
+            raise ConfigError(f"method.residual={residual}: use one of {', '.join(RESIDUALS)}")
+        self.residual = residual
+        self.reconstruction = ConvResidualBlocks(sources * channels, channels, blocks)
+        self.upsample1 = Upsample(channels, channels)
+        self.upsample2 = Upsample(channels, hr_channels)
+        self.conv_hr = nn.Conv2d(hr_channels, hr_channels, 3, padding=1)
+        self.conv_last = nn.Conv2d(hr_channels, 3, 3, padding=1)
+        if zero_start:
+            nn.init.zeros_(self.conv_last.weight)
+            if self.conv_last.bias is not None:
+                nn.init.zeros_(self.conv_last.bias)
+
+    def forward(self, features: Tensor, lr: Tensor) -> Tensor:
+        """features (N,sources*channels,h,w), lr (N,3,h,w) in [0,1] to RGB (N,3,4h,4w), not clipped."""
+        x = self.reconstruction(features)
+        for layer in (self.upsample1, self.upsample2, self.conv_hr):
+            x = F.leaky_relu(layer(x), SLOPE)
+        return self.conv_last(x) + self.enlarged(lr)
+
+    def enlarged(self, lr: Tensor) -> Tensor:
+        """LR frames at four times the size."""
+        if self.residual == "bicubic":
+            return imresize(lr, 4)
+        return F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
+
+
+class BasicVSRPlusPlus(nn.Module):
+    """BasicVSR++ (Chan et al. 2022) for factor 4; 7,322,927 parameters at 64 channels and 7 blocks with SPyNet.
+
+    spynet(a, b): a differentiable flow network. flow_minimum: see ``neighbour_flows``. blocks: residual blocks of the
+    features, of each branch and of the reconstruction. The rest: see ``GridPropagation`` and ``Reconstruction``.
+    """
+
+    def __init__(
+        self,
+        spynet: nn.Module,
+        propagation: GridPropagation,
+        channels: int = 64,
+        feature_blocks: int = 5,
+        reconstruction_blocks: int = 5,
+        hr_channels: int = 64,
+        residual: str = "bilinear",
+        zero_start: bool = False,
+        flow_minimum: int = 64,
+    ) -> None:
+        super().__init__()
+        self.flow_minimum = flow_minimum
+        self.spynet = spynet
+        self.feat_extract = ConvResidualBlocks(3, channels, feature_blocks)
+        self.propagation = propagation
+        sources = 1 + len(propagation.names)
+        self.reconstruction = Reconstruction(
+            sources, channels, reconstruction_blocks, hr_channels, residual, zero_start
+        )
+
+    def forward(self, lr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """LR (B,T,3,h,w) in [0,1] to RGB (B,T,3,4h,4w), with the flows to the next and to the previous frame."""
+        to_next, to_previous = self.flows(lr)
+        return self.restored(lr, to_next, to_previous), to_next, to_previous
+
+    def flows(self, lr: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor]:
+        """See ``neighbour_flows``."""
+        return neighbour_flows(self.spynet, lr, self.flow_minimum, batch)
+
+    def restored(
+        self,
+        lr: Tensor,
+        to_next: Tensor,
+        to_previous: Tensor,
+        batch: int | None = None,
+        advance: Callable[[], object] | None = None,
+    ) -> Tensor:
+        """RGB (B,T,3,4h,4w). batch: frames per call where no frame waits for another; None: all.
+
+        advance: called after every frame of every branch and of the reconstruction.
+        """
+        b, t = lr.shape[:2]
+        frames = lr.flatten(0, 1).split(batch or b * t)
+        spatial = torch.cat([self.feat_extract(f) for f in frames]).unflatten(0, (b, t))
+        branches = self.propagation(spatial, to_next, to_previous, advance)
+        step = max((batch or b * t) // b, 1)
+        found: list[Tensor] = []
+        for start in range(0, t, step):
+            window = slice(start, start + step)
+            maps = [torch.stack(branch[window], dim=1).to(lr.device) for branch in branches.values()]
+            features = torch.cat([spatial[:, window], *maps], dim=2).flatten(0, 1)
+            found.append(self.reconstruction(features, lr[:, window].flatten(0, 1)).unflatten(0, (b, -1)))
+            if advance is not None:
+                for _ in range(maps[0].shape[1]):
+                    advance()
+        return torch.cat(found, dim=1)

@@ -1,0 +1,100 @@
+"""Flow-guided propagation before the U-Net: BasicVSR++'s grid, then both neighbours warped onto every frame.
+
+VideoGigaGAN Sec. 3.3.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vsrbench.flow.warp import warp
+from vsrbench.nn.propagation import GridPropagation, neighbour_flows
+from vsrbench.nn.residual import ConvResidualBlocks
+
+BATCH = 32  # frames or pairs per call where none waits for another
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """A clip's features (B,T,C,h,w) and its flows to the next and to the previous frame (B,T-1,2,h,w), in pixels."""
+
+    features: Tensor
+    to_next: Tensor
+    to_previous: Tensor
+
+
+class Front(nn.Module):
+    """LR clips to ``channels`` = 3 x width features per frame.
+
+    flow(a, b): a differentiable network that gives flow[a→b] of frames (N,3,h,w). flow_minimum: see
+    ``neighbour_flows``. width: channels of the propagation; feature_blocks: residual blocks of the features before it.
+    The rest: see ``GridPropagation``; offload also keeps the features that come out of it in the host's memory.
+    """
+
+    def __init__(
+        self,
+        flow: nn.Module,
+        width: int = 64,
+        feature_blocks: int = 5,
+        blocks: int = 7,
+        branches: int = 4,
+        alignment: str = "dcn",
+        order: int = 2,
+        groups: int = 16,
+        max_residue: float = 10.0,
+        flow_minimum: int = 64,
+        offload: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.channels, self.flow_minimum = 3 * width, flow_minimum
+        self.flow = flow
+        self.feat_extract = ConvResidualBlocks(3, width, feature_blocks)
+        self.propagation = GridPropagation(
+            width, blocks, branches, alignment, order, groups, max_residue, offload, checkpointing
+        )
+        self.fusion = nn.Conv2d((1 + branches) * width, width, 1)  # ours: the paper does not say how branches join
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B,T,3,h,w) RGB in [0,1] to (B,T,channels,h,w)."""
+        return self.around(self.propagate(lr), 0, lr.shape[1])
+
+    def propagate(self, lr: Tensor, advance: Callable[[], object] | None = None) -> Propagated:
+        """What the whole clip has to be seen for. advance: called after every frame of every branch."""
+        clips = len(lr)
+        flows = neighbour_flows(self.flow, lr, self.flow_minimum, None if self.training else BATCH)
+        spatial = torch.cat([self.feat_extract(frames) for frames in lr.flatten(0, 1).split(BATCH)])
+        spatial = spatial.unflatten(0, (clips, -1))
+        branches = self.propagation(spatial, *flows, advance)
+        fused = []
+        for t in range(lr.shape[1]):
+            maps = [spatial[:, t], *(branch[t].to(lr.device) for branch in branches.values())]
+            features = self.fusion(torch.cat(maps, dim=1))
+            fused.append(features.cpu() if self.propagation.offload else features)
+        return Propagated(torch.stack(fused, dim=1), *flows)
+
+    def around(self, clip: Propagated, start: int, stop: int) -> Tensor:
+        """Frames start to stop: features h_t, and those of the frame before and after, warped onto frame t.
+
+        ours: at the clip's ends, where one neighbour is missing, h_t stands in.
+        """
+        device, last = clip.to_next.device, clip.features.shape[1] - 1
+        found = []
+        for t in range(start, stop):
+            own = clip.features[:, t].to(device)
+            before = warp(clip.features[:, t - 1].to(device), clip.to_previous[:, t - 1]) if t else own
+            after = warp(clip.features[:, t + 1].to(device), clip.to_next[:, t]) if t < last else own
+            found.append(torch.cat([own, before, after], dim=1))
+        return torch.stack(found, dim=1)
+
+    def counted(self) -> dict[str, list[nn.Module]]:
+        """Lines of the parameter table."""
+        return {
+            "flow": [self.flow],
+            "feature extraction": [self.feat_extract],
+            "alignment": [self.propagation.deform_align],
+            "backbones": [self.propagation.backbone],
+            "fusion": [self.fusion],
+        }

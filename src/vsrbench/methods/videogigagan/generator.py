@@ -1,0 +1,58 @@
+"""VideoGigaGAN's generator: propagation over the whole clip, then the U-Net in chunks of frames."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsrbench.methods.videogigagan.front import Front
+from vsrbench.methods.videogigagan.mapping import Mapping
+from vsrbench.methods.videogigagan.unet import UNet
+from vsrbench.nn.modulated import NoiseMaps, Style
+from vsrbench.types import Progress
+
+
+class Generator(nn.Module):
+    """LR clips to HR clips.
+
+    front: what propagates features over time before the U-Net; None without propagation. z, style, mapping_layers: of
+    the mapping network. The rest describes the ``UNet``. With front=None and temporal=0 this is the image model; all
+    that a video model has beside it starts at zero, so that with the image model's weights it makes the same frames.
+    """
+
+    def __init__(
+        self, front: Front | None = None, z: int = 128, style: int = 512, mapping_layers: int = 4, **unet: Any
+    ) -> None:
+        super().__init__()
+        self.mapping = Mapping(z, style, mapping_layers)
+        self.front = front
+        features = 0 if front is None else front.channels
+        self.unet = UNet(style=style, features=features, **unet)
+
+    def forward(
+        self, lr: Tensor, z: Tensor, noise: NoiseMaps, chunk: int | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """lr (B,T,3,h,w) in [0,1], z (B,z): (B,T,3,s·h,s·w) around [0,1], not clamped.
+
+        noise(layer, height, width) gives (B,1,height,width), one map per clip for all of its frames. chunk: frames that
+        the U-Net takes at once, without overlap; None for the whole clip. The propagation always sees the whole
+        clip, and style and noise are those of the clip (VideoGigaGAN Sec. 4.1).
+        """
+        style, frames = Style(self.mapping(z), noise), lr.shape[1]
+        if progress is not None:
+            progress.start(frames, "frames")
+        clip = None if self.front is None else self.front.propagate(lr)
+        found = []
+        for start in range(0, frames, chunk or frames):
+            stop = min(start + (chunk or frames), frames)
+            features = None if self.front is None or clip is None else self.front.around(clip, start, stop)
+            found.append(self.unet(lr[:, start:stop], features, style))
+            if progress is not None:
+                progress.advance(found[-1].shape[1])
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    def counted(self) -> dict[str, list[nn.Module]]:
+        """Lines of the parameter table: what each counts. Together they hold every parameter once."""
+        lines: dict[str, list[nn.Module]] = {"mapping": [self.mapping]}
+        lines |= self.unet.counted()
+        return lines if self.front is None else lines | self.front.counted()

@@ -1,0 +1,192 @@
+"""VideoGigaGAN's asymmetric U-Net: three encoder levels, 3 + k decoder levels, styled convolutions throughout.
+
+VideoGigaGAN Sec. 3.1: G = D_{k+2} .. D_3 (up 2^k) o D_2 D_1 D_0 (up 8) o E_2 E_1 E_0 (down 8); k = 2 for 4x, 3 for 8x.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrbench.errors import ConfigError
+from vsrbench.methods.videogigagan.blocks import DecoderLevel, EncoderLevel, Level, Shortcut, ToRGB, attention_layers
+from vsrbench.nn.attention import L2Attention
+from vsrbench.nn.blurpool import pad_mirrored
+from vsrbench.nn.imresize import imresize
+from vsrbench.nn.modulated import Style, StyledConv
+from vsrbench.nn.temporal import TemporalModule
+
+MULTIPLE = 8  # of the LR sides: three halvings
+LEVELS = {4: 5, 8: 6}  # decoder levels by scale
+
+
+class UNet(nn.Module):
+    """LR frames and features beside them to HR frames; without temporal modules the image model.
+
+    scale: 4 or 8. encoder, decoder: widths of the levels (3; 5 for 4x, 6 for 8x; further ones are not used);
+    encoder_blocks, decoder_blocks: blocks of each. style: width of w; experts: kernels per convolution.
+    attention_depth, heads, head_dim: of the spatial attention in D_0; attention_at: ``out``, after its blocks, or
+    ``in``, before its enlargement. temporal: how many decoder levels, from D_0 on, have a temporal module (0: none),
+    its heads temporal_head_dim wide. down, shuttle: see ``EncoderLevel``. features: channels beside the RGB, 0 for
+    none; stem: ``concat`` sees both, ``replace`` the features alone where there are any. up_blur: see ``enlarge``.
+    residual: ``bilinear`` or ``bicubic`` (MATLAB's) adds the enlarged LR at the end (ours, for small networks),
+    ``none`` nothing; zero_start: the layers to RGB start at zero, so that training starts at the enlarged LR (ours, for
+    short trainings). checkpointing: blocks are computed again in the backward pass. Raises ConfigError for settings
+    that do not fit.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        encoder: Sequence[int] = (128, 256, 512),
+        encoder_blocks: Sequence[int] = (5, 5, 4),
+        decoder: Sequence[int] = (512, 512, 256, 128, 64, 32),
+        decoder_blocks: Sequence[int] = (5, 4, 5, 5, 5, 5),
+        style: int = 512,
+        experts: int = 4,
+        attention_depth: int = 4,
+        heads: int = 8,
+        head_dim: int = 64,
+        attention_at: str = "out",
+        temporal: int = 6,
+        temporal_head_dim: int = 64,
+        down: str = "blur",
+        shuttle: str = "hf",
+        features: int = 0,
+        stem: str = "concat",
+        up_blur: bool = True,
+        residual: str = "none",
+        zero_start: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        check(scale, encoder, encoder_blocks, decoder, decoder_blocks)
+        choose(attention_at=attention_at, down=down, shuttle=shuttle, stem=stem, residual=residual)
+        if down == "stride" and shuttle != "full":
+            raise ConfigError(f"shuttle={shuttle} needs the low-pass of down=blur: with down=stride use shuttle=full")
+        self.scale, self.residual, levels = scale, residual, LEVELS[scale]
+        replaced = stem == "replace" and features > 0
+        self.stem = None if replaced else nn.Conv2d(3, encoder[0], 3, padding=1)
+        # one convolution over all channels, in two parts: the image model's and what the video model adds
+        self.stem_features = nn.Conv2d(features, encoder[0], 3, padding=1, bias=replaced) if features else None
+        if self.stem_features is not None and not replaced:
+            nn.init.zeros_(self.stem_features.weight)  # an inflated model starts as the image model
+
+        widths = [encoder[0], *encoder]
+        self.encoder = nn.ModuleList(
+            EncoderLevel(widths[i], widths[i + 1], encoder_blocks[i], style, experts, down, shuttle) for i in range(3)
+        )
+        first = attention_at == "in"
+        self.decoder = nn.ModuleList()
+        inputs, skips = encoder[-1], [*reversed(encoder), *[0] * (levels - 3)]
+        for i, width in enumerate(decoder[:levels]):
+            depth = attention_depth if i == 0 else 0
+            attention = attention_layers(inputs if first else width, depth, heads, head_dim)
+            module = TemporalModule(width, temporal_head_dim) if i < temporal else None
+            level = DecoderLevel(
+                inputs, skips[i], width, decoder_blocks[i], style, experts, attention, first, module, up_blur
+            )
+            if zero_start:
+                nn.init.zeros_(level.to_rgb.conv.bank)
+            self.decoder.append(level)
+            inputs = width
+        self._name_noise(checkpointing)
+
+    def _name_noise(self, checkpointing: bool) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, StyledConv):
+                module.name = name
+            if isinstance(module, Level):
+                module.checkpointing = checkpointing
+
+    def forward(self, lr: Tensor, features: Tensor | None, style: Style) -> Tensor:
+        """lr (B,T,3,h,w) RGB in [0,1], features (B,T,c,h,w) or None: (B,T,3,s·h,s·w), [0,1] but not clamped.
+
+        Sides that are no multiple of 8 are mirrored to one at the right and the bottom, and the result is cut.
+        """
+        clips, height, width = len(lr), lr.shape[-2], lr.shape[-1]
+        rgb = padded(2 * lr.flatten(0, 1) - 1).to(memory_format=torch.channels_last)
+        x = self.see(rgb, features)
+        skips = []
+        for encoder in self.encoder:
+            x, skip = encoder(x, style)
+            skips.append(skip)
+        picture: Tensor | None = None
+        for decoder in self.decoder:
+            assert isinstance(decoder, DecoderLevel)
+            x = decoder(x, skips.pop() if skips else None, style, clips)
+            picture = decoder.paint(x, picture, style)
+        assert picture is not None
+        if self.residual == "bilinear":
+            picture = picture + F.interpolate(rgb, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        elif self.residual == "bicubic":
+            picture = picture + imresize(rgb, self.scale)
+        picture = picture[..., : height * self.scale, : width * self.scale].unflatten(0, (clips, -1))
+        return picture * 0.5 + 0.5
+
+    def see(self, rgb: Tensor, features: Tensor | None) -> Tensor:
+        """The stem: RGB in [-1,1], features, or the sum over both, as one convolution over all channels has it."""
+        if self.stem_features is None or features is None:
+            assert self.stem is not None and self.stem_features is None, "features are given exactly where asked for"
+            return self.stem(rgb)
+        x = self.stem_features(padded(features.flatten(0, 1)).to(memory_format=torch.channels_last))
+        return x if self.stem is None else x + self.stem(rgb)
+
+    def counted(self) -> dict[str, list[nn.Module]]:
+        """Lines of the parameter table; together they hold every parameter once."""
+        lines: dict[str, list[nn.Module]] = {"stem": [m for m in (self.stem, self.stem_features) if m is not None]}
+        temporal: dict[str, list[nn.Module]] = {}
+        for letter, levels in (("E", self.encoder), ("D", self.decoder)):
+            for i, level in enumerate(levels):
+                assert isinstance(level, EncoderLevel | DecoderLevel)
+                lines[f"{letter}_{i} blocks"] = of_kind(level.blocks, StyledConv)
+                if isinstance(level, EncoderLevel):
+                    lines[f"{letter}_{i} convolution"] = [level.conv]
+                elif level.temporal is not None:
+                    temporal[f"{letter}_{i} temporal module"] = [level.temporal]
+        lines["D_0 attention"] = of_kind(self, L2Attention)
+        lines["shortcuts"] = of_kind(self, Shortcut)
+        return lines | temporal | {"ToRGB": of_kind(self, ToRGB)}
+
+
+def of_kind(network: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+def padded(x: Tensor) -> Tensor:
+    """x (N,C,H,W), mirrored at the right and the bottom until both sides are multiples of 8."""
+    height, width = x.shape[-2:]
+    return pad_mirrored(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))
+
+
+def check(
+    scale: int,
+    encoder: Sequence[int],
+    encoder_blocks: Sequence[int],
+    decoder: Sequence[int],
+    decoder_blocks: Sequence[int],
+) -> None:
+    """Raise ConfigError where scale or plan do not fit the U-Net."""
+    if scale not in LEVELS:
+        raise ConfigError(f"scale={scale}: VideoGigaGAN's generator upscales by {' or '.join(map(str, LEVELS))}")
+    if len(encoder) != 3 or len(encoder_blocks) != 3:
+        raise ConfigError("encoder and encoder_blocks take three numbers, one for each of E_0, E_1, E_2")
+    if min(len(decoder), len(decoder_blocks)) < LEVELS[scale]:
+        raise ConfigError(f"decoder and decoder_blocks take at least {LEVELS[scale]} numbers for scale={scale}")
+
+
+CHOICES = {
+    "attention_at": ("in", "out"),
+    "down": ("blur", "stride"),
+    "shuttle": ("hf", "lf", "full"),
+    "stem": ("concat", "replace"),
+    "residual": ("none", "bilinear", "bicubic"),
+}
+
+
+def choose(**settings: str) -> None:
+    """Raise ConfigError for a setting that is none of its choices."""
+    for name, value in settings.items():
+        if value not in CHOICES[name]:
+            raise ConfigError(f"{name}={value}: use {' or '.join(CHOICES[name])}")

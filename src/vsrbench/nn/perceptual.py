@@ -1,0 +1,129 @@
+"""Feature losses: LPIPS over VGG16 where its weights are on disk, and a named stand-in where they are not.
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrbench.errors import ConfigError, WeightsError
+
+VGG16 = "checkpoints/vgg16-397923af.pth"  # torchvision's file, below torch.hub.get_dir()
+LINEAR = "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth"  # IQA-PyTorch's copy of LPIPS v0.1
+TAPS = (3, 8, 15, 22, 29)  # torchvision's indices of relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
+NAMES = ("auto", "lpips_vgg", "random_features")
+
+
+class LPIPS(nn.Module):
+    """LPIPS v0.1 over VGG16, from two files. Raises WeightsError for a file that does not hold these weights."""
+
+    name = "lpips_vgg"
+
+    def __init__(self, vgg: Path, linear: Path) -> None:
+        super().__init__()
+        from torchvision.models.vgg import cfgs, make_layers
+
+        net = make_layers(cfgs["D"])  # without the classifier, nine tenths of VGG16
+        weights = {key.removeprefix("features."): value for key, value in _read(vgg).items() if "features." in key}
+        try:
+            net.load_state_dict(weights)
+        except RuntimeError as error:
+            raise WeightsError(f"{vgg} is no VGG16 of torchvision: {error}") from error
+        self.layers: Any = net[: TAPS[-1] + 1]
+        for layer in self.layers:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False  # features are kept
+        found = _read(linear)
+        names = [f"lin{n}.model.1.weight" for n in range(len(TAPS))]
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise WeightsError(f"{linear} lacks {', '.join(missing)}: give the linear weights of LPIPS v0.1 for VGG")
+        for number, name in enumerate(names):
+            self.register_buffer(f"linear{number}", found[name].float())
+        # LPIPS's own normalisation of [-1,1]
+        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
+        self.register_buffer("spread", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        self.requires_grad_(False).eval()
+
+    def forward(self, output: Tensor, truth: Tensor) -> Tensor:
+        """Mean distance of frames (N,3,H,W) in [0,1]; at least 16x16 pixels."""
+        with torch.autocast(output.device.type, enabled=False):
+            frames = torch.cat([output.float(), truth.float()])
+            x = (2 * frames - 1 - self.get_buffer("shift")) / self.get_buffer("spread")
+            total = output.new_zeros((), dtype=torch.float32)
+            for number, layer in enumerate(self.layers):
+                x = layer(x)
+                if number in TAPS:
+                    distance = _distances(x, 1e-10)
+                    weight = self.get_buffer(f"linear{TAPS.index(number)}")
+                    total = total + F.conv2d(distance, weight).mean()
+        return total
+
+
+class RandomFeatures(nn.Module):
+    """Stand-in where LPIPS cannot be had: three convolutions with fixed random weights, each on half the size.
+
+    # ours: random filters see edges and texture at three scales without any file. Its value is no LPIPS and must
+    not be quoted as one.
+    """
+
+    name = "random_features"
+
+    def __init__(self, widths: tuple[int, ...] = (16, 32, 64), seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.count, inputs = len(widths), 3
+        for level, width in enumerate(widths):
+            weight = torch.randn(width, inputs, 3, 3, generator=generator) * (2 / (9 * inputs)) ** 0.5
+            # Filters of the frame itself sum to zero: what they see is structure, not brightness.
+            self.register_buffer(f"weight{level}", weight - weight.mean((2, 3), keepdim=True) if level == 0 else weight)
+            inputs = width
+
+    def forward(self, output: Tensor, truth: Tensor) -> Tensor:
+        """One minus the cosine of features, over scales and places, of frames (N,3,H,W) in [0,1]; at least 8x8."""
+        with torch.autocast(output.device.type, enabled=False):
+            x = 2 * torch.cat([output.float(), truth.float()]) - 1
+            total = output.new_zeros((), dtype=torch.float32)
+            for level in range(self.count):
+                x = F.avg_pool2d(x, 2) if level else x
+                x = F.relu(F.conv2d(x, self.get_buffer(f"weight{level}"), padding=1))
+                total = total + _distances(x, 1e-2).sum(1).mean()
+        return total / (2 * self.count)
+
+
+def _distances(features: Tensor, eps: float) -> Tensor:
+    """Squared differences of the two halves of (2N,C,H,W), each position's channels brought to length 1.
+
+    eps: added to the length; the stand-in has more of it, since flat places have features near zero.
+    """
+    length = (features.square().sum(1, keepdim=True) + 1e-20).sqrt()
+    output, truth = (features / (length + eps)).chunk(2)
+    return (output - truth).square()
+
+
+def feature_loss(name: str = "auto") -> nn.Module:
+    """``lpips_vgg``, ``random_features``, or ``auto``: the first of them whose weights are on disk.
+
+    The module's ``name`` says which it is. Raises ConfigError for other names, WeightsError naming absent files.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"feature loss {name!r}: use one of {', '.join(NAMES)}")
+    files = [Path(torch.hub.get_dir()) / file for file in (VGG16, LINEAR)]
+    absent = [str(file) for file in files if not file.is_file()]
+    if name == "random_features" or (name == "auto" and absent):
+        return RandomFeatures()
+    if absent:
+        raise WeightsError(
+            f"{' and '.join(absent)} missing: put the files of torchvision and IQA-PyTorch there (TORCH_HOME moves the "
+            "folder), or train with method.features=random_features"
+        )
+    return LPIPS(*files)
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    content: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return content

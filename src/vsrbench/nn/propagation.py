@@ -1,0 +1,223 @@
+"""Flow-guided propagation of features through a clip: the second-order grid of BasicVSR++ (Chan et al. 2022).
+
+Shared by the methods that look at a whole clip before they upscale it; plain modules.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vsrbench.errors import ConfigError
+from vsrbench.flow.network import full_precision
+from vsrbench.flow.warp import resize_flow, warp
+from vsrbench.nn.deform import deform_conv2d
+from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
+
+ALIGNMENTS = ("dcn", "warp")
+TAPS = 9  # of a 3x3 kernel
+
+
+class GridPropagation(nn.Module):
+    """Branches that run through the clip in turn, backward and forward, each reading what the earlier ones left.
+
+    At frame t a branch computes aligned + backbone(cat(spatial_t, finished branches at t, aligned)), where aligned is
+    what the alignment makes of the branch's own features one and two frames back (zero at its first frame).
+    channels, blocks: width and residual blocks of each backbone. branches: 4 in the paper: backward_1, forward_1,
+    backward_2, forward_2. alignment: flow-guided "dcn" or plain "warp" with one convolution. order: 2 frames back,
+    or 1. groups, max_residue: of the deformable alignment. offload: finished branches wait in the host's memory.
+    checkpointing: backbones are computed again in the backward pass. Parameter names are the published ones.
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        blocks: int = 7,
+        branches: int = 4,
+        alignment: str = "dcn",
+        order: int = 2,
+        groups: int = 16,
+        max_residue: float = 10.0,
+        offload: bool = False,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if branches < 1:
+            raise ConfigError(f"method.branches={branches}: use 1 or more")
+        self.offload, self.checkpointing = offload, checkpointing
+        self.names = [f"{'forward' if i % 2 else 'backward'}_{i // 2 + 1}" for i in range(branches)]
+        self.deform_align = nn.ModuleDict(
+            {name: make_alignment(channels, alignment, order, groups, max_residue) for name in self.names}
+        )
+        self.backbone = nn.ModuleDict(
+            {name: ConvResidualBlocks((2 + i) * channels, channels, blocks) for i, name in enumerate(self.names)}
+        )
+
+    def forward(
+        self, spatial: Tensor, to_next: Tensor, to_previous: Tensor, advance: Callable[[], object] | None = None
+    ) -> dict[str, list[Tensor]]:
+        """Features (B,C,h,w) of every frame, by branch.
+
+        spatial: (B,T,C,h,w). to_next, to_previous: (B,T-1,2,h,w) in pixels, flow[t→t+1] and flow[t+1→t].
+        advance: called after every frame of every branch.
+        """
+        finished: dict[str, list[Tensor]] = {}
+        for name in self.names:
+            backward = name.startswith("backward")
+            flows = to_next if backward else to_previous
+            features = self._branch(name, spatial, list(finished.values()), flows, backward, advance)
+            finished[name] = [self._stored(feature) for feature in features]
+        return finished
+
+    def _branch(
+        self,
+        name: str,
+        spatial: Tensor,
+        finished: list[list[Tensor]],
+        flows: Tensor,
+        backward: bool,
+        advance: Callable[[], object] | None,
+    ) -> list[Tensor]:
+        frames = spatial.shape[1]
+        back = 1 if backward else -1  # where the frame before lies, in the order of the branch
+        found: dict[int, Tensor] = {}
+        for t in range(frames - 1, -1, -1) if backward else range(frames):
+            current = spatial[:, t]
+            aligned = torch.zeros_like(current)
+            if t + back in found:
+                # flow[t→t+back] is stored at the smaller of the two numbers
+                first, second = flows[:, min(t, t + back)], None
+                earlier = found.get(t + 2 * back)
+                if earlier is not None:
+                    step = flows[:, min(t + back, t + 2 * back)]
+                    second = first + warp(step, first)
+                aligned = self.deform_align[name](current, found[t + back], first, earlier, second)
+            inputs = [current, *(branch[t].to(current.device) for branch in finished), aligned]
+            found[t] = aligned + self._backbone(name, torch.cat(inputs, dim=1))
+            if advance is not None:
+                advance()
+        return [found[t] for t in range(frames)]
+
+    def _backbone(self, name: str, inputs: Tensor) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            result: Tensor = checkpoint(self.backbone[name], inputs, use_reentrant=False)
+            return result
+        return self.backbone[name](inputs)
+
+    def _stored(self, feature: Tensor) -> Tensor:
+        return feature.cpu() if self.offload else feature
+
+
+def make_alignment(channels: int, alignment: str, order: int, groups: int, max_residue: float) -> nn.Module:
+    """The alignment of one branch. Raises ConfigError for settings that mean nothing."""
+    if order not in (1, 2):
+        raise ConfigError(f"method.order={order}: use 1 or 2 (frames back)")
+    if alignment == "warp":
+        return WarpAlignment(channels, order)
+    if alignment != "dcn":
+        raise ConfigError(f"method.alignment={alignment}: use one of {', '.join(ALIGNMENTS)}")
+    if groups % order or (order * channels) % groups:
+        raise ConfigError(
+            f"method.groups={groups}: {order} x {channels} channels must divide into as many groups, and the groups "
+            f"into {order} frames"
+        )
+    return DeformableAlignment(channels, order, groups, max_residue)
+
+
+class WarpAlignment(nn.Module):
+    """Features one (and two) frames back, warped by flow, then one 3x3 convolution (``alignment=warp``)."""
+
+    def __init__(self, channels: int, order: int) -> None:
+        super().__init__()
+        self.order = order
+        self.conv = nn.Conv2d(order * channels, channels, 3, padding=1)
+
+    def forward(
+        self, current: Tensor, n1: Tensor, f1: Tensor, n2: Tensor | None = None, f2: Tensor | None = None
+    ) -> Tensor:
+        """See ``DeformableAlignment.forward``."""
+        warped = [warp(n1, f1)]
+        if self.order == 2:
+            warped.append(torch.zeros_like(n1) if n2 is None or f2 is None else warp(n2, f2))
+        return self.conv(torch.cat(warped, dim=1))
+
+
+class DeformableAlignment(nn.Module):
+    """Flow-guided deformable alignment (BasicVSR++ Sec. 3.2, Eq. 3-6).
+
+    A small network sees the current frame's features and the warped ones of the frames before, with the flows, and
+    gives bounded offsets around the flow (max_residue * tanh) and masks in (0,1); the deformable convolution then
+    reads the features *before* warping. The first half of the groups reads the frame before, the second half the one
+    before that. The network's last layer starts at zero: offsets are the flow, masks 1/2.
+    """
+
+    def __init__(self, channels: int, order: int = 2, groups: int = 16, max_residue: float = 10.0) -> None:
+        super().__init__()
+        self.order, self.groups, self.max_residue = order, groups, max_residue
+        self.weight = nn.Parameter(torch.empty(channels, order * channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        bound = (order * channels * TAPS) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        layers: list[nn.Module] = []
+        for inputs in ((order + 1) * channels + 2 * order, channels, channels):
+            layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.LeakyReLU(SLOPE)]
+        last = nn.Conv2d(channels, 3 * TAPS * groups, 3, padding=1)
+        assert last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.conv_offset = nn.Sequential(*layers, last)
+
+    def forward(
+        self, current: Tensor, n1: Tensor, f1: Tensor, n2: Tensor | None = None, f2: Tensor | None = None
+    ) -> Tensor:
+        """Features (B,C,h,w) on the current frame's grid.
+
+        current: spatial features of the frame. n1, n2: the branch's features one and two frames back; f1, f2: flow
+        from the current frame to those, in pixels. Without n2 (second frame of a branch) zeros stand in.
+        """
+        neighbours, flows, conditions = [n1], [f1], [warp(n1, f1), current]
+        if self.order == 2:
+            known = n2 is not None and f2 is not None
+            neighbours.append(n2 if n2 is not None else torch.zeros_like(n1))
+            flows.append(f2 if f2 is not None else torch.zeros_like(f1))
+            conditions.append(warp(neighbours[1], flows[1]) if known else torch.zeros_like(current))
+        raw = self.conv_offset(torch.cat([*conditions, *(flow.to(current.dtype) for flow in flows)], dim=1))
+        with full_precision(raw.device):
+            offset, mask = self._displacements(raw.float(), flows)
+            return deform_conv2d(torch.cat(neighbours, dim=1), offset, mask, self.weight, self.bias)
+
+    def _displacements(self, raw: Tensor, flows: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(offsets, masks) from the network's output; each flow is added to the offsets of its groups, y before x."""
+        # three equal parts, as published: offsets come first, masks last
+        count = TAPS * self.groups
+        offset = self.max_residue * torch.tanh(raw[:, : 2 * count])
+        pairs = count // self.order  # of (y, x), per frame back
+        base = torch.cat([flow.flip(1).repeat(1, pairs, 1, 1) for flow in flows], dim=1)
+        return offset + base, torch.sigmoid(raw[:, 2 * count :])
+
+
+def neighbour_flows(
+    network: nn.Module, lr: Tensor, minimum: int = 1, batch: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(to_next, to_previous) of a clip (B,T,3,h,w): (B,T-1,2,h,w) each, flow[t→t+1] and flow[t+1→t] in pixels.
+
+    network(a, b): flow[a→b] of frames (N,3,h,w). minimum: frames with a shorter side are enlarged for the network,
+    and the flow is brought back (ours; SPyNet's six levels want 64 pixels). batch: pairs per call; None: all.
+    """
+    b, t, _, height, width = lr.shape
+    if t < 2:
+        none = lr.new_zeros(b, 0, 2, height, width)
+        return none, none
+    factor = max(minimum / min(height, width), 1.0)
+    frames = lr.flatten(0, 1)
+    if factor > 1:
+        size = (max(round(height * factor), minimum), max(round(width * factor), minimum))
+        frames = nn.functional.interpolate(frames, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+    clip = frames.unflatten(0, (b, t))
+    earlier, later = clip[:, :-1].flatten(0, 1), clip[:, 1:].flatten(0, 1)
+    calls = len(earlier) if batch is None else batch
+    pairs = list(zip(earlier.split(calls), later.split(calls), strict=True))
+    found = [torch.cat([network(x, y) for x, y in pairs]), torch.cat([network(y, x) for x, y in pairs])]
+    to_next, to_previous = (resize_flow(f, (height, width)) if factor > 1 else f for f in found)
+    return to_next.unflatten(0, (b, t - 1)), to_previous.unflatten(0, (b, t - 1))

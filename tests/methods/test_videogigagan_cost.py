@@ -1,0 +1,47 @@
+"""VideoGigaGAN's parameter table and units of work."""
+
+import pytest
+import torch
+
+import latent
+from vsrbench.benchmarks.flops import flops
+from vsrbench.config import build, compose
+from vsrbench.diffusion.noise import Noise
+
+
+def millions(*modules: torch.nn.Module) -> float:
+    return sum(p.numel() for module in modules for p in module.parameters()) / 1e6
+
+
+@pytest.mark.parametrize(
+    ("size", "generator", "discriminator"),
+    [("paper", 368.390, 179.292), ("small", 50.144, 29.111), ("mini", 1.970, 1.464)],
+)
+def test_parameters_of_the_sizes(size: str, generator: float, discriminator: float) -> None:
+    """Table 3 prints 369 M for the generator at size=paper; 179 M is what the discriminator was laid out for."""
+    with torch.device("meta"):
+        method = build(compose(["method=videogigagan", f"size={size}"], verb="bench").method)
+    assert millions(method.generator) == pytest.approx(generator, abs=0.001)
+    assert millions(method.discriminator) == pytest.approx(discriminator, abs=0.001)
+    lines = method.counted()
+    assert sum(millions(*part) for part in lines.values()) == pytest.approx(generator + discriminator, abs=0.002)
+    assert size != "paper" or millions(method.generator) == pytest.approx(369, rel=0.01)
+
+
+def test_units_add_up_to_the_whole() -> None:
+    """What the lines leave out (layers to RGB, fusion of noise) is a small part."""
+    method = latent.method("videogigagan")
+    clip = latent.make_clip(frames=4, size=(16, 24))
+    work = method.work(clip)
+    assert list(work)[0] == "propagation" and {item.nested_in for item in work.values()} == {None, "U-Net"}
+    parts = sum(flops(item.run) * item.per_frame for item in work.values())
+    whole = flops(lambda: method.generate(clip, Noise(0), method.chunk)) / clip.frames
+    assert parts == pytest.approx(whole, rel=0.05)
+
+
+def test_units_follow_the_ladder_and_the_chunk() -> None:
+    clip = latent.make_clip(frames=4, size=(16, 16))
+    assert "propagation" not in latent.method("videogigagan", "method.ladder=temporal").work(clip)
+    for chunk, share in ((2, 1 / 2), (100, 1 / 4)):
+        work = latent.method("videogigagan", f"method.chunk={chunk}").work(clip)
+        assert work["decoder D_0"].per_frame == share and work["propagation"].per_frame == 1 / 4

@@ -1,0 +1,333 @@
+"""VideoGigaGAN's generator: its sizes, its start as the image model, chunks, any size, gradients, switches."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vsrbench.diffusion.noise import Noise
+from vsrbench.errors import ConfigError
+from vsrbench.flow.spynet import SpyNetwork
+from vsrbench.methods.videogigagan.blocks import EncoderLevel, enlarge
+from vsrbench.methods.videogigagan.front import Front, Propagated
+from vsrbench.methods.videogigagan.generator import Generator
+from vsrbench.methods.videogigagan.unet import padded
+from vsrbench.nn.blurpool import low_pass
+from vsrbench.nn.imresize import imresize
+from vsrbench.nn.modulated import Style
+from vsrbench.nn.pyramid_flow import PyramidFlow
+
+TINY: dict[str, Any] = {
+    "z": 8, "mapping_layers": 2, "encoder": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder": (16, 16, 8, 8, 8, 8),
+    "decoder_blocks": (1,) * 6, "style": 16, "experts": 2, "attention_depth": 1, "heads": 2, "head_dim": 8,
+}  # fmt: skip
+MINI: dict[str, Any] = {
+    "encoder": (32, 48, 96), "encoder_blocks": (1, 1, 1), "decoder": (96, 64, 48, 24, 8, 8), "decoder_blocks": (1,) * 6,
+    "style": 64, "experts": 2, "attention_depth": 1, "heads": 4, "head_dim": 16, "attention_at": "in", "temporal": 2,
+    "up_blur": False, "residual": "bilinear",
+}  # fmt: skip
+SMALL: dict[str, Any] = {
+    "encoder": (64, 128, 256), "encoder_blocks": (3, 3, 2), "decoder": (256, 256, 128, 64, 32, 16),
+    "decoder_blocks": (2,) * 6, "style": 256, "attention_depth": 1,
+}  # fmt: skip
+PAPER_TABLE = {  # the channel plan at 4x, in millions
+    "mapping": 0.854, "stem": 0.225, "E_0 blocks": 6.577, "E_0 convolution": 0.658, "E_1 blocks": 23.684,
+    "E_1 convolution": 2.493, "E_2 blocks": 72.769, "E_2 convolution": 9.702, "D_0 blocks": 106.724,
+    "D_0 attention": 11.553, "D_1 blocks": 82.469, "D_2 blocks": 28.665, "D_3 blocks": 7.232, "D_4 blocks": 2.004,
+    "shortcuts": 1.286, "D_0 temporal module": 1.837, "D_1 temporal module": 1.837, "D_2 temporal module": 0.460,
+    "D_3 temporal module": 0.115, "D_4 temporal module": 0.029, "ToRGB": 0.760, "flow": 1.440,
+    "feature extraction": 0.371, "alignment": 2.039, "backbones": 2.584, "fusion": 0.021,
+}  # fmt: skip
+WAITING = ("front.", "norm", "to_qkv", "distance")  # parts of the video model without a gradient at the first step
+
+
+def tiny_front(**settings: Any) -> Front:
+    return Front(PyramidFlow(2, (8,)), 8, 1, 1, groups=2, flow_minimum=8, **settings)
+
+
+def noise(layer: str, height: int, width: int) -> Tensor:
+    return Noise(0).normal((1, 1, height, width), layer)
+
+
+def tiny(front: Front | None = None, *, awake: bool = False, **settings: Any) -> Generator:
+    """A tiny generator; awake: zeros of the start replaced, so that every part has an effect."""
+    torch.manual_seed(0)
+    generator = Generator(front, **{**TINY, **settings})
+    if awake:
+        with torch.no_grad():
+            for parameter in generator.parameters():
+                if parameter.abs().max() == 0:
+                    parameter.copy_(torch.randn_like(parameter) / 20)
+    return generator
+
+
+def millions(*modules: nn.Module) -> float:
+    return sum(p.numel() for module in modules for p in module.parameters()) / 1e6
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+def test_paper_size_by_part() -> None:
+    with torch.device("meta"):
+        generator = Generator(Front(SpyNetwork()))
+    counts = {line: round(millions(*modules), 3) for line, modules in generator.counted().items()}
+    assert counts == PAPER_TABLE
+    assert millions(generator) == pytest.approx(369, rel=0.01)
+    assert round(millions(generator), 2) == 368.39
+
+
+def test_other_sizes() -> None:
+    with torch.device("meta"):
+        assert round(millions(Generator(Front(SpyNetwork()), scale=8)), 2) == 369.02
+        assert round(millions(Generator(None, temporal=0)), 2) == 357.43
+        small = Generator(Front(SpyNetwork(), 48, 3, 5, groups=8), **SMALL)
+        mini = Generator(Front(PyramidFlow(), 24, 1, 1, branches=2, alignment="warp", order=1), **MINI)
+    assert round(millions(small), 1) == 50.1
+    assert millions(mini) < 2
+
+
+def test_the_table_counts_every_parameter_once() -> None:
+    generator = tiny(tiny_front())
+    listed = [id(p) for modules in generator.counted().values() for module in modules for p in module.parameters()]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {id(p) for p in generator.parameters()}
+
+
+# --- image model and video model -----------------------------------------------------------------
+
+
+def test_inflated_model_starts_as_the_image_model() -> None:
+    image, video = tiny(temporal=0, awake=True), tiny(tiny_front())
+    missing, unexpected = video.load_state_dict(image.state_dict(), strict=False)
+    assert unexpected == []
+    assert all(key.startswith(("front.", "unet.stem_features.")) or ".temporal." in key for key in missing)
+    lr, z = torch.rand(2, 3, 3, 16, 16), torch.randn(2, 8)
+    with torch.no_grad():
+        frames = video(lr, z, noise)
+        assert torch.equal(frames, image(lr, z, noise))
+        for t in range(3):
+            torch.testing.assert_close(frames[:, t : t + 1], image(lr[:, t : t + 1], z, noise), rtol=0, atol=1e-5)
+
+
+def test_replaced_stem_sees_the_features_alone() -> None:
+    generator = tiny(tiny_front(), stem="replace")
+    assert generator.unet.stem is None
+    assert tiny(stem="replace").unet.stem is not None  # nothing to replace it with
+    lr, z = torch.rand(1, 2, 3, 8, 8), torch.randn(1, 8)
+    assert generator(lr, z, noise).shape == (1, 2, 3, 32, 32)
+
+
+def test_every_parameter_moves() -> None:
+    """At the first step all but what zeros cut off, and from the third on everything."""
+    generator, lr = tiny(tiny_front()), torch.rand(1, 3, 3, 16, 16)
+    optimiser = torch.optim.Adam(generator.parameters(), lr=1e-3)
+    still: list[set[str]] = []
+    for _ in range(3):
+        optimiser.zero_grad()
+        generator(lr, torch.randn(1, 8), noise).square().sum().backward()
+        assert [name for name, p in generator.named_parameters() if p.grad is None] == []
+        still.append({name for name, p in generator.named_parameters() if p.grad.abs().max() == 0})
+        optimiser.step()
+    assert still[0] and all(any(part in name for part in WAITING) for name in still[0])
+    assert still[1] and all(name.startswith("front.") for name in still[1])  # offsets and flow start at zero themselves
+    assert still[2] == set()
+
+
+# --- clips, chunks, sizes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_chunks_equal_the_whole_without_temporal_modules(chunk: int) -> None:
+    """Propagation sees the whole clip; style and noise are the clip's."""
+    generator = tiny(tiny_front(), temporal=0, awake=True)
+    lr, z = torch.rand(1, 5, 3, 16, 16), torch.randn(1, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(lr, z, noise, chunk), generator(lr, z, noise), rtol=0, atol=1e-5)
+
+
+def test_chunks_cut_only_the_modules_over_time() -> None:
+    generator = tiny(tiny_front(), awake=True)
+    lr, z = torch.rand(1, 5, 3, 16, 16), torch.randn(1, 8)
+    asked = []
+
+    def told(layer: str, height: int, width: int) -> Tensor:
+        asked.append((layer, height, width))
+        return noise(layer, height, width)
+
+    with torch.no_grad():
+        whole, cut = generator(lr, z, noise), generator(lr, z, told, chunk=3)
+        assert torch.equal(generator(lr, z, noise, chunk=5), whole)
+        assert not torch.allclose(cut, whole, atol=1e-4)
+        features = generator.front(lr)
+        part = generator.unet(lr[:, 3:], features[:, 3:], Style(generator.mapping(z), noise))
+    torch.testing.assert_close(cut[:, 3:], part)
+    assert len(asked) == len(set(asked)), "one map per layer for all chunks"
+
+
+def test_clips_of_a_batch_do_not_mix() -> None:
+    generator = tiny(tiny_front(), awake=True)
+    lr, z = torch.rand(2, 3, 3, 16, 16), torch.randn(2, 8)
+    with torch.no_grad():
+        together = generator(lr, z, noise)
+        for clip in range(2):
+            alone = generator(lr[clip : clip + 1], z[clip : clip + 1], noise)
+            torch.testing.assert_close(together[clip : clip + 1], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 14), (5, 23), (3, 3)])
+def test_any_size_and_a_single_frame(height: int, width: int) -> None:
+    generator = tiny(tiny_front(), awake=True)
+    with torch.no_grad():
+        frames = generator(torch.rand(1, 1, 3, height, width), torch.randn(1, 8), noise)
+    assert frames.shape == (1, 1, 3, 4 * height, 4 * width)
+    assert torch.isfinite(frames).all()
+
+
+def test_odd_sizes_are_mirrored_and_cut() -> None:
+    generator = tiny(temporal=0, awake=True)
+    lr, z = torch.rand(1, 1, 3, 12, 13), torch.randn(1, 8)
+    large = padded(lr[0])[None]
+    assert large.shape[-2:] == (16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(lr, z, noise), generator(large, z, noise)[..., :48, :52])
+
+
+def test_factor_8() -> None:
+    with torch.no_grad():
+        assert tiny(scale=8)(torch.rand(1, 2, 3, 8, 8), torch.randn(1, 8), noise).shape == (1, 2, 3, 64, 64)
+
+
+def test_the_style_ignores_the_length_of_z() -> None:
+    mapping, z = tiny().mapping, torch.randn(2, 8)
+    torch.testing.assert_close(mapping(z), mapping(3 * z))
+    assert not torch.allclose(mapping(z)[0], mapping(z)[1])
+    assert torch.isfinite(mapping(torch.zeros(1, 8))).all()
+
+
+# --- blocks and switches -------------------------------------------------------------------------
+
+
+def test_ladder_rows_share_their_weights() -> None:
+    shapes = []
+    for down, shuttle in (("stride", "full"), ("blur", "lf"), ("blur", "hf"), ("blur", "full")):
+        generator = tiny(down=down, shuttle=shuttle)
+        shapes.append({key: value.shape for key, value in generator.state_dict().items()})
+        with torch.no_grad():
+            assert torch.isfinite(generator(torch.rand(1, 1, 3, 8, 8), torch.randn(1, 8), noise)).all()
+    assert all(a == b for a, b in itertools.pairwise(shapes))
+
+
+def test_what_goes_down_and_across() -> None:
+    torch.manual_seed(0)
+    x, style, found = torch.randn(1, 4, 8, 8), Style(torch.randn(1, 8), noise), {}
+    level = EncoderLevel(4, 6, 1, 8, 2, "blur", "hf")
+    for level.down, level.shuttle in (("blur", "hf"), ("blur", "lf"), ("blur", "full"), ("stride", "full")):
+        found[level.down, level.shuttle] = level(x, style)
+    inside = level.blocks[0](x, style)
+    f = level.conv(inside, style)
+    for shuttle in ("hf", "lf", "full"):
+        torch.testing.assert_close(found["blur", shuttle][0], low_pass(f)[..., ::2, ::2])
+    torch.testing.assert_close(found["blur", "hf"][1], f - low_pass(f))
+    torch.testing.assert_close(found["blur", "lf"][1], low_pass(f))
+    assert torch.equal(found["blur", "full"][1], inside)
+    assert torch.equal(found["stride", "full"][1], inside)
+    assert found["stride", "full"][0].shape == (1, 6, 4, 4)
+
+
+def test_enlarging_is_zero_insertion_and_a_filter() -> None:
+    x = torch.randn(1, 1, 6, 7).double()
+    taps = torch.tensor([1.0, 3, 3, 1]).double() / 4
+    expected = F.conv_transpose2d(x, (taps * taps[:, None])[None, None], stride=2, padding=1)
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(enlarge(x, blur=False)[inner], expected[inner])
+    torch.testing.assert_close(enlarge(x, blur=True), low_pass(enlarge(x, blur=False), (1, 2, 1)))
+
+
+@pytest.mark.parametrize("residual", ["bilinear", "bicubic"])
+def test_zero_start_is_the_enlarged_input(residual: str) -> None:
+    generator, lr = tiny(residual=residual, zero_start=True), torch.rand(1, 2, 3, 16, 16)
+    frames = generator(lr, torch.randn(1, 8), noise)
+    expected = imresize(lr, 4)
+    if residual == "bilinear":
+        expected = F.interpolate(lr[0], scale_factor=4, mode="bilinear", align_corners=False)[None]
+    torch.testing.assert_close(frames, expected)
+
+
+def test_the_pyramid_adds_what_every_level_paints() -> None:
+    generator = tiny(zero_start=True)
+    for i, level in enumerate(generator.unet.decoder):
+        nn.init.constant_(level.to_rgb.bias, 2.0**-i)
+    with torch.no_grad():
+        frames = generator(torch.rand(1, 1, 3, 8, 8), torch.randn(1, 8), noise)
+    torch.testing.assert_close(frames, torch.full_like(frames, 0.5 + 0.5 * 1.9375))
+
+
+def test_checkpointing_changes_no_gradient() -> None:
+    lr, z, slopes = torch.rand(2, 2, 3, 8, 8), torch.randn(2, 8), []
+    for checkpointing in (False, True):
+        generator = tiny(awake=True, checkpointing=checkpointing)
+        generator(lr, z, noise).square().sum().backward()
+        slopes.append(torch.cat([p.grad.flatten() for p in generator.parameters()]))
+    torch.testing.assert_close(slopes[0], slopes[1])
+
+
+def test_sixteen_bits_stay_close() -> None:
+    generator, lr, z = tiny(awake=True), torch.rand(1, 2, 3, 16, 16), torch.randn(1, 8)
+    with torch.no_grad():
+        exact = generator(lr, z, noise)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = generator(lr, z, noise).float()
+    assert (rough - exact).square().mean() < 1e-3 * exact.var()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"scale": 3}, "upscales by 4 or 8"),
+        ({"down": "stride"}, "use shuttle=full"),
+        ({"shuttle": "all"}, "shuttle=all: use hf or lf or full"),
+        ({"encoder": (8, 8)}, "one for each of E_0, E_1, E_2"),
+        ({"scale": 8, "decoder": (8, 8, 8, 8, 8)}, "at least 6 numbers for scale=8"),
+    ],
+)
+def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tiny(**settings)
+
+
+# --- propagation before the U-Net ----------------------------------------------------------------
+
+
+def test_neighbours_are_warped_onto_each_frame() -> None:
+    """Features that move one pixel to the right per frame lie on each other after warping."""
+    scene = torch.randn(1, 8, 6, 20)
+    features = torch.stack([scene[..., 8 - t : 18 - t] for t in range(4)], dim=1)
+    flow = torch.zeros(1, 3, 2, 6, 10)
+    flow[:, :, 0] = 1
+    clip = Propagated(features, flow, -flow)
+    front = tiny_front()
+    own, before, after = front.around(clip, 0, 4).chunk(3, dim=2)
+    assert torch.equal(own, features)
+    torch.testing.assert_close(before[:, 1:, ..., 1:], own[:, 1:, ..., 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(after[:, :-1, ..., :-1], own[:, :-1, ..., :-1], rtol=0, atol=1e-5)
+    assert torch.equal(before[:, 0], own[:, 0]) and torch.equal(after[:, -1], own[:, -1])
+    parts = [front.around(clip, 0, 3), front.around(clip, 3, 4)]
+    assert torch.equal(torch.cat(parts, dim=1), front.around(clip, 0, 4))
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_front_gives_its_channels_and_offloading_changes_nothing(frames: int) -> None:
+    lr = torch.rand(2, frames, 3, 9, 12)
+    torch.manual_seed(1)
+    front = tiny_front().eval()
+    with torch.no_grad():
+        features = front(lr)
+        assert features.shape == (2, frames, front.channels, 9, 12)
+        front.propagation.offload = True
+        assert torch.equal(front(lr), features)
+    if frames == 1:
+        assert torch.equal(features[:, :, :8], features[:, :, 8:16])
