@@ -15,6 +15,14 @@ def test_the_shipped_protocol_states_every_switch():
     assert protocol.scale == cfg.scale and protocol.degradation["name"] == cfg.degradation.name
 
 
+def test_warping_errors_are_asked_for_by_name():
+    from omegaconf import OmegaConf
+
+    cfg = compose(["method=bicubic", "protocol.metrics=[psnr_y,ssim_y,ewarp,rwe]"], verb="eval")
+    protocol = Protocol.from_config(OmegaConf.to_container(cfg.protocol, resolve=True))
+    assert protocol.metrics == ("psnr_y", "ssim_y", "ewarp", "rwe")
+
+
 def test_equal_switches_have_equal_hashes_whatever_the_id(make_protocol):
     assert make_protocol().hash == make_protocol(id="other").hash
     assert len(make_protocol().hash) == 16

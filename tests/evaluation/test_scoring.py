@@ -95,6 +95,62 @@ class TestConsistency:
         assert value == {"unavailable": "no pixel is visible in both frames of a pair"}
 
 
+class TestWarpingErrors:
+    METRICS = ("psnr_y", "ewarp", "rwe")
+
+    def test_black_frames_have_no_ewarp_but_an_rwe(self, make_source, write, make_protocol):
+        source = make_source("a")
+        scores = score(write(source, 0 * source.hr), [source], make_protocol(metrics=self.METRICS))
+        difference = (source.hr[1:].double() - source.hr[:-1].double()).square().sum(1).mean((1, 2))
+        assert scores.metrics["ewarp"]["clips"]["a"]["frames"] == [0, 0]
+        assert scores.metrics["rwe"]["clips"]["a"]["frames"] == pytest.approx((1000 * difference).tolist())
+
+    def test_still_output_of_a_still_scene_has_neither(self, make_source, write, make_protocol):
+        source = make_source("a", still=True)
+        metrics = score(write(source), [source], make_protocol(metrics=self.METRICS)).metrics
+        assert [metrics[name]["mean"] for name in self.METRICS[1:]] == pytest.approx([0, 0], abs=1e-9)
+
+    def test_an_output_nearly_the_ground_truth_has_equal_values(self, make_source, write, make_protocol):
+        """The ground truth itself, refused as output, would have RWE = E_warp: one corner pixel differs by 1/255."""
+        source = make_source("a")
+        out = source.hr.clone()
+        out[:, :, 0, 0] = (out[:, :, 0, 0] - 1 / 255).abs()
+        metrics = score(write(source, out), [source], make_protocol(metrics=self.METRICS)).metrics
+        assert metrics["ewarp"]["mean"] > 1
+        assert metrics["ewarp"]["mean"] == pytest.approx(metrics["rwe"]["mean"], rel=0.01)
+
+    def test_flow_is_that_of_the_output_whatever_the_data_know(self, make_source, write, make_protocol):
+        source = make_source("a", flow=torch.full((2, 2, 16, 20), 3.0))
+        folder = write(source)
+        values = [
+            score(folder, [source], make_protocol(metrics=self.METRICS, consistency_flow=switch)).metrics
+            for switch in ("exact", "dis")
+        ]
+        assert values[0] == values[1]
+
+    def test_without_ground_truth_only_ewarp_applies(self, make_source, write, make_protocol):
+        source = make_source("a", known=False)
+        metrics = score(write(source), [source], make_protocol(metrics=self.METRICS)).metrics
+        assert metrics["rwe"]["mean"] == "not_applicable" and metrics["ewarp"]["mean"] > 0
+
+    def test_each_can_be_asked_for_alone(self, make_source, write, make_protocol):
+        source = make_source("a")
+        folder = write(source)
+        both = score(folder, [source], make_protocol(metrics=self.METRICS)).metrics
+        for name in self.METRICS[1:]:
+            assert score(folder, [source], make_protocol(metrics=[name])).metrics == {name: both[name]}
+
+    def test_a_pair_without_common_pixels_says_so(self, make_source, write, make_protocol, monkeypatch):
+        def away(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.full((1, 2, 32, 40), 100.0)
+
+        monkeypatch.setattr("vsrbench.evaluation.motion.DIS", lambda: away)
+        source = make_source("a", frames=2)
+        metrics = score(write(source), [source], make_protocol(metrics=self.METRICS)).metrics
+        for name in self.METRICS[1:]:
+            assert metrics[name]["mean"] == {"unavailable": "no pixel is visible in both frames of a pair"}
+
+
 def test_without_ground_truth_nothing_that_needs_it_applies(make_source, write, make_protocol):
     source = make_source("a", known=False)
     metrics = score(write(source), [source], make_protocol()).metrics

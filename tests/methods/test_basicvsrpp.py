@@ -20,6 +20,7 @@ from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.perceptual import LPIPS, RandomFeatures
 from vsrbench.types import WHOLE, Clip
+from vsrbench.weightbook.check import examine
 
 State = dict[str, Tensor]
 
@@ -325,6 +326,20 @@ def test_the_miniature_learns_what_bicubic_cannot_know() -> None:
     assert quality() > start + 1
 
 
+def test_the_shipped_miniature_beats_bicubic_enlargement() -> None:
+    """On moving frames by more than half a decibel, and by more than it makes of each frame alone."""
+    method, clip = latent.method("basicvsrpp", size="mini"), latent.make_clip(5, (24, 24))
+    load_trained(method, compose(["method=basicvsrpp", "size=mini"], verb="eval").weights)
+
+    def quality(frames: Tensor) -> float:
+        return psnr(quantise(frames[0]), quantise(clip.hr[0]), 4).mean().item()
+
+    together = quality(method.upscale(clip, Noise(0)))
+    alone = torch.cat([method.upscale(clip.window(t, t + 1), Noise(0)) for t in range(5)], dim=1)
+    assert together > quality(imresize(clip.lr, 4).clamp(0, 1)) + 0.5
+    assert together > quality(alone)
+
+
 # --- weights ---------------------------------------------------------------------------------------
 
 SMALL = ["method.flow_net=spynet"]
@@ -407,6 +422,21 @@ def test_what_does_not_fit_is_refused(layout: str, change: Any, message: str, tm
     state = change(published(method.trained_state(), layout))
     with pytest.raises(WeightsError, match=message):
         load_trained(method, str(write(state, layout, tmp_path / "generator.pth")))
+
+
+def test_weights_check_knows_generators(tmp_path: Path) -> None:
+    """Compared with the method that is asked about; without it a published file counts for its SPyNet."""
+    method, settings = tiny(*SMALL), ["method=basicvsrpp", "size=tiny", *SMALL]
+    own = str(tmp_path / "own.safetensors")
+    save_file(method.trained_state(), own)
+    theirs = str(write(published(method.trained_state(), "mmediting"), "mmediting", tmp_path / "theirs.pth"))
+    cfg = compose(settings, verb="weights")
+    for file in (own, theirs):
+        fits = {fit.part: fit for fit in examine(file, cfg)}
+        assert set(fits) == set(method.parts()) and all(fit.fits for fit in fits.values())
+        assert sum(fit.parameters for fit in fits.values()) == count(method)
+    (fit,) = examine(theirs, compose(["method=dgaf"], verb="weights"))
+    assert fit.fits and fit.kind == "SPyNet"
 
 
 def test_own_weights_come_back(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_units_add_up_to_the_whole() -> None:
     method = latent.method("videogigagan")
     clip = latent.make_clip(frames=4, size=(16, 24))
     work = method.work(clip)
-    assert list(work)[0] == "propagation" and {item.nested_in for item in work.values()} == {None, "U-Net"}
+    assert next(iter(work)) == "propagation" and {item.nested_in for item in work.values()} == {None, "U-Net"}
     parts = sum(flops(item.run) * item.per_frame for item in work.values())
     whole = flops(lambda: method.generate(clip, Noise(0), method.chunk)) / clip.frames
     assert parts == pytest.approx(whole, rel=0.05)

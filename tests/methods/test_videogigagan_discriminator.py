@@ -173,7 +173,7 @@ def test_penalty_has_a_finite_gradient_that_differences_confirm() -> None:
     with torch.no_grad():
         weight -= 2 * step * direction
     difference = (above - penalty()) / (2 * step)
-    assert float((found * direction).sum()) == pytest.approx(float(difference), rel=1e-3)
+    assert (found * direction).sum().item() == pytest.approx(difference.item(), rel=1e-3)
 
 
 def test_penalty_reaches_every_parameter_in_float32_under_autocast() -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError
 from vsrbench.flow.spynet import SpyNetwork
+from vsrbench.methods.videogigagan import blocks
 from vsrbench.methods.videogigagan.blocks import EncoderLevel, enlarge
 from vsrbench.methods.videogigagan.front import Front, Propagated
 from vsrbench.methods.videogigagan.generator import Generator
@@ -168,6 +169,30 @@ def test_chunks_cut_only_the_modules_over_time() -> None:
     assert len(asked) == len(set(asked)), "one map per layer for all chunks"
 
 
+def test_frames_that_go_through_a_level_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = tiny(tiny_front(), awake=True)
+    lr, z = torch.rand(1, 3, 3, 16, 16), torch.randn(1, 8)
+    whole = generator(lr, z, noise).detach()
+    monkeypatch.setattr(blocks, "PIXELS", 1)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(lr, z, noise), whole, rtol=0, atol=1e-5)
+
+
+def test_progress_counts_frames() -> None:
+    told: list[object] = []
+
+    class Bar:
+        def start(self, total: int, what: str) -> None:
+            told.append((total, what))
+
+        def advance(self, count: int = 1) -> None:
+            told.append(count)
+
+    with torch.no_grad():
+        tiny()(torch.rand(1, 5, 3, 8, 8), torch.randn(1, 8), noise, 2, Bar())
+    assert told == [(5, "frames"), 2, 2, 1]
+
+
 def test_clips_of_a_batch_do_not_mix() -> None:
     generator = tiny(tiny_front(), awake=True)
     lr, z = torch.rand(2, 3, 3, 16, 16), torch.randn(2, 8)
@@ -280,7 +305,8 @@ def test_sixteen_bits_stay_close() -> None:
     with torch.no_grad():
         exact = generator(lr, z, noise)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = generator(lr, z, noise).float()
+            rough = generator(lr, z, noise)
+    assert rough.dtype == torch.float32  # the pictures of the pyramid are added in it
     assert (rough - exact).square().mean() < 1e-3 * exact.var()
 
 

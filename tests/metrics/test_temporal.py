@@ -4,7 +4,7 @@ import torch
 from vsrbench.errors import DataError
 from vsrbench.flow.estimators import DIS
 from vsrbench.flow.warp import inside
-from vsrbench.metrics.temporal import consistency, estimated, on_hr_grid
+from vsrbench.metrics.temporal import consistency, estimated, on_hr_grid, warping_error
 
 
 def texture(height: int = 48, width: int = 64, seed: int = 0) -> torch.Tensor:
@@ -71,6 +71,90 @@ class TestConsistency:
         flow = constant_flow(0, 0, 1, 4, 4)
         with pytest.raises(DataError, match="need flow"):
             consistency(torch.zeros(2, 3, 8, 8), flow, everything(flow))
+
+
+def moving(step: int = 2, frames: int = 3) -> torch.Tensor:
+    """Crops (T,3,64,96) of a larger picture, which moves ``step`` pixels to the right per frame."""
+    wide = texture(64, 128, 2)
+    return torch.stack([wide[..., 32 - step * t :][..., :96] for t in range(frames)])
+
+
+def noisy(frames: torch.Tensor, strength: float = 0.1) -> torch.Tensor:
+    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
+    return (frames + strength * noise).clamp(0, 1)
+
+
+def ewarp(out: torch.Tensor) -> float:
+    return warping_error(out, *estimated(out, DIS())).mean().item()
+
+
+def rwe(out: torch.Tensor, truth: torch.Tensor) -> float:
+    return warping_error(truth, *estimated(out, DIS())).mean().item()
+
+
+class TestWarpingError:
+    """E_warp (frames = output) and RWE (frames = ground truth) under flow and mask of the output."""
+
+    def test_is_the_squared_norm_over_channels_averaged_over_visible_pixels_times_1000(self):
+        frames = torch.zeros(2, 3, 8, 8)
+        frames[1, 0, :, :4], frames[1, 1, :, :4] = 0.3, 0.4
+        flow = constant_flow(0, 0, 1, 8, 8)
+        left = everything(flow) & (torch.arange(8) < 4)
+        assert warping_error(frames, flow, left).item() == pytest.approx(1000 * (0.3**2 + 0.4**2))
+        assert warping_error(frames, flow, everything(flow)).item() == pytest.approx(1000 * (0.3**2 + 0.4**2) / 2)
+
+    def test_white_after_black_is_the_largest_value(self):
+        flow = constant_flow(0, 0, 1, 8, 8)
+        frames = torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+        assert warping_error(frames, flow, everything(flow)).item() == pytest.approx(3000)
+
+    def test_both_are_zero_for_a_still_clip(self):
+        still = texture().expand(3, 3, 48, 64)
+        assert ewarp(still) == rwe(still, still) == pytest.approx(0, abs=1e-9)
+
+    @pytest.mark.parametrize("step", [1, 3])
+    def test_is_zero_under_the_exact_flow_of_shifted_frames(self, step):
+        frames = moving(step)
+        flow = constant_flow(step, 0, 2, 64, 96)
+        assert warping_error(frames, flow, inside(flow)[:, 0]).tolist() == pytest.approx([0, 0], abs=1e-6)
+
+    def test_black_frames_have_no_ewarp_but_the_rwe_of_no_motion(self):
+        truth = moving()
+        black = torch.zeros_like(truth)
+        difference = (truth[1:].double() - truth[:-1].double()).square().sum(1).mean().item()
+        assert ewarp(black) == 0
+        assert rwe(black, truth) == pytest.approx(1000 * difference) and difference > 1e-3
+        assert rwe(black, truth) > 10 * rwe(truth, truth)
+
+    def test_any_output_that_moves_as_the_ground_truth_has_its_rwe(self):
+        """Half the contrast: another picture and another E_warp, but nearly the same flow."""
+        truth = moving()
+        faded = 0.25 + truth / 2
+        black = torch.zeros_like(truth)
+        assert ewarp(faded) < ewarp(truth)
+        assert rwe(faded, truth) - rwe(truth, truth) < 0.01 * rwe(black, truth)
+
+    def test_noise_that_changes_per_frame_ranks_worse_in_both(self):
+        truth = moving()
+        flickering = noisy(truth)
+        assert ewarp(flickering) > 10 * ewarp(truth)
+        assert rwe(flickering, truth) > 2 * rwe(truth, truth)
+
+    def test_occluded_pixels_do_not_count(self):
+        """A square of the picture appears from nowhere; the flows disagree there and nowhere else."""
+        frames = texture().expand(2, 3, 48, 64).clone()
+        frames[1, :, 10:20, 10:20] = 1 - frames[1, :, 10:20, 10:20]
+        first = frames[0]
+
+        def disagreeing(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            flow = constant_flow(0, 0, 1, 48, 64)
+            flow[:, 0, 10:20, 10:20] = 5 if a[0].equal(first) else 0
+            return flow
+
+        flow, visible = estimated(frames, disagreeing)
+        assert (~visible).sum() == 100
+        assert warping_error(frames, flow, visible).item() == pytest.approx(0, abs=1e-9)
+        assert warping_error(frames, flow, everything(flow)).item() > 1
 
 
 class TestOnHRGrid:

@@ -8,7 +8,9 @@ from typing import Any
 
 from vsrbench.errors import ConfigError
 
-METRICS = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "sharpness", "consistency")
+WARPING = ("ewarp", "rwe")  # VideoGigaGAN's; flow of the output, so consistency_flow does not touch them
+TEMPORAL = ("consistency", *WARPING)  # one value per pair of frames
+METRICS = ("psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "sharpness", *TEMPORAL)
 
 # What each switch may be. A single value is stated all the same: a result must say which it was.
 CHOICES = {

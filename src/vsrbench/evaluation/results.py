@@ -205,4 +205,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     if "consistency" in result["metrics"]:
         kinds = ", ".join(sorted(set(result["protocol"]["flow"].values())))
         lines.append(f"consistency: masked warping error x 1000, lower is better; motion: {kinds}")
+    if {"ewarp", "rwe"} & set(result["metrics"]):
+        lines.append(
+            "ewarp, rwe: VideoGigaGAN's warping errors x 1000, lower is better; motion: DIS flow of the output"
+        )
     return lines + [f"warning: {line}" for line in result["warnings"]]

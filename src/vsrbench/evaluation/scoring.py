@@ -11,8 +11,8 @@ from torch import Tensor
 from vsrbench.data.sources import Source
 from vsrbench.errors import DataError
 from vsrbench.evaluation import frames as reading
-from vsrbench.evaluation.motion import consistency
-from vsrbench.evaluation.protocol import Protocol
+from vsrbench.evaluation.motion import consistency, warping_errors
+from vsrbench.evaluation.protocol import TEMPORAL, WARPING, Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value, mean, number, unavailable
 from vsrbench.metrics.frame import luma, psnr, quantise, sharpness, ssim
 from vsrbench.metrics.perceptual import Perceptual, create
@@ -23,7 +23,7 @@ Nets: TypeAlias = dict[str, Perceptual | str]
 
 @dataclass
 class ClipScores:
-    """values: {metric: one value per frame that counts, or per pair of them for consistency}.
+    """values: {metric: one value per frame that counts, or per pair of them for temporal metrics}.
 
     flow: the motion behind consistency, "exact", "dis" or "not_applicable". warnings: lines for people.
     """
@@ -86,6 +86,7 @@ def score_clip(
     scores = ClipScores({name: [] for name in (*protocol.metrics, *protocol.perceptual)})
     copies = 0
     following: Tensor | None = None
+    warping = [name for name in protocol.metrics if name in WARPING]
     for n in sorted(files):
         clip = source.read(n, min(n + 2, source.frames)).to(device)
         out = reading.read(files[n]).to(device) if following is None else following
@@ -100,6 +101,9 @@ def score_clip(
         if following is not None and "consistency" in protocol.metrics:
             value, scores.flow = consistency(out / 255, following / 255, clip, protocol.consistency_flow)
             scores.values["consistency"].append(value)
+        if following is not None and warping:
+            for name, value in warping_errors(out / 255, following / 255, clip, warping).items():
+                scores.values[name].append(value)
         advance()
     if files and copies == len(files):
         raise DataError(
@@ -110,11 +114,11 @@ def score_clip(
 
 
 def _frame_values(out: Tensor, truth: Tensor | None, protocol: Protocol, nets: Nets, path: Path) -> dict[str, Value]:
-    """All values of one frame but consistency. out, truth: uint8 (3,H,W)."""
+    """All values of one frame by itself. out, truth: uint8 (3,H,W)."""
     where = f"{path.parent.name}/{path.name}"
     values: dict[str, Value] = {}
     for name in protocol.metrics:
-        if name == "consistency":
+        if name in TEMPORAL:
             continue
         values[name] = NOT_APPLICABLE
         if truth is not None:

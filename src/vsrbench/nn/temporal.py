@@ -40,8 +40,8 @@ class TemporalModule(nn.Module):
         x = x.permute(0, 1, 3, 4, 2)  # channels last
         x = x + self.convolved(x)
         rows = max(1, SEQUENCES // (len(x) * x.shape[3] * self.heads))
-        found = torch.cat([piece + self.attended(piece) for piece in x.split(rows, dim=2)], dim=2)
-        return found.permute(0, 1, 4, 2, 3)
+        found = [piece + self.attended(piece) for piece in x.split(rows, dim=2)]
+        return (found[0] if len(found) == 1 else torch.cat(found, dim=2)).permute(0, 1, 4, 2, 3)
 
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution over time at every position of x (B,T,H,W,C)."""

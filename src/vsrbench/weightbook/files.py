@@ -13,6 +13,7 @@ from vsrbench.errors import WeightsError
 from vsrbench.flow.network import read_state
 from vsrbench.flow.spynet import SpyNetwork, spynet_state
 from vsrbench.methods.base import read_checkpoint
+from vsrbench.methods.basicvsrpp.published import is_published, own_state
 from vsrbench.weightbook.fit import Fit, compare
 from vsrbench.weightbook.headers import Header, read_headers
 from vsrbench.weightbook.kinds import examine_part
@@ -41,7 +42,10 @@ def examine_file(file: Path, cfg: "DictConfig") -> list[Fit]:
             "RAFT under the names of its original code: give torchvision's file (raft_large_C_T_SKHT_V2-ff5fadd5.pth)"
         )
         return [Fit("flow", "RAFT", file.name, parameters=_numbers(found), faults=[fault])]
-    if any(key.startswith(SPYNET) for key in keys):
+    if is_published(keys) and cfg.method.name == "basicvsrpp":
+        return _trained(file, headers_of(own_state(read_state(file), str(file))), cfg)
+    whole = file.suffix == ".safetensors" and any(key.startswith("propagation.") for key in keys)
+    if any(key.startswith(SPYNET) for key in keys) and not whole:  # of a published generator its SPyNet
         return [_spynet(file)]
     if file.suffix == ".safetensors":
         return _trained(file, found, _run_config(file) or cfg)

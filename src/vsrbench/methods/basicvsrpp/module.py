@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError, TrainingError
 from vsrbench.flow.spynet import SpyNetwork, load_spynet
-from vsrbench.flow.warp import warp
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
 from vsrbench.methods.basicvsrpp.published import is_published, own_state
+from vsrbench.nn.flow_loss import flow_error
 from vsrbench.nn.perceptual import feature_loss
 from vsrbench.nn.propagation import GridPropagation
 from vsrbench.nn.pyramid_flow import PyramidFlow
@@ -204,17 +204,3 @@ def make_flow(kind: str, levels: int, widths: Sequence[int], weights: str | None
 def charbonnier(error: Tensor) -> Tensor:
     """Mean of sqrt(e^2 + 1e-12) (BasicVSR line)."""
     return (error.square() + 1e-12).sqrt().mean()
-
-
-def flow_error(clip: Clip, to_next: Tensor, to_previous: Tensor) -> Tensor:
-    """Mean endpoint error in LR pixels against exact flow; without it the error of the LR frames warped by the flow.
-
-    # ours: small flow networks that start from nothing learn motion from this much sooner than from the frames' error.
-    """
-    if clip.flow_forward is not None and clip.flow_backward is not None:
-        error = torch.stack([to_next - clip.flow_forward, to_previous - clip.flow_backward])
-        return (error.square().sum(dim=3) + 1e-6).sqrt().mean()
-    earlier, later = clip.lr[:, :-1].flatten(0, 1), clip.lr[:, 1:].flatten(0, 1)
-    forward = warp(later, to_next.flatten(0, 1), padding="border") - earlier
-    backward = warp(earlier, to_previous.flatten(0, 1), padding="border") - later
-    return charbonnier(torch.stack([forward, backward]))

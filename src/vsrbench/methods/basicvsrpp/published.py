@@ -1,5 +1,7 @@
 """Weights as OpenMMLab (mmediting, mmagic) and BasicSR publish them, under the names used here."""
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from vsrbench.errors import WeightsError
@@ -22,9 +24,9 @@ COUNTERS = ("step_counter",)  # no weights
 PARTS = ("spynet", "feat_extract", "propagation", "reconstruction")
 
 
-def is_published(state: dict[str, Tensor]) -> bool:
-    """Whether names are those of a published generator rather than ``<part>.<key>`` of this project."""
-    return any(_bare(key).startswith(("backbone.", "deform_align.", "conv_last.")) for key in state)
+def is_published(names: Iterable[str]) -> bool:
+    """Whether these are the names of a published generator rather than ``<part>.<key>`` of this project."""
+    return any(_bare(key).startswith(("backbone.", "deform_align.", "conv_last.")) for key in names)
 
 
 def own_state(state: dict[str, Tensor], source: str = "the published weights") -> dict[str, Tensor]:

@@ -142,11 +142,12 @@ class DecoderLevel(Level):
 
     def forward(self, x: Tensor, skip: Tensor | None, style: Style, clips: int) -> Tensor:
         """Features of the next resolution; skip has that resolution, or is None."""
-        if clips > 1 or torch.is_grad_enabled():
+        frames = max(1, PIXELS // (4 * x.shape[-2] * x.shape[-1]))
+        if clips > 1 or frames >= len(x) or torch.is_grad_enabled():
             x = self.spatial(x, skip, style)
         else:
-            pieces = x.split(max(1, PIXELS // (4 * x.shape[-2] * x.shape[-1])))
-            skips = [None] * len(pieces) if skip is None else skip.split(len(pieces[0]))
+            pieces = x.split(frames)
+            skips = [None] * len(pieces) if skip is None else skip.split(frames)
             x = torch.cat([self.spatial(piece, s, style) for piece, s in zip(pieces, skips, strict=True)])
         if self.temporal is None:
             return x
@@ -167,9 +168,11 @@ class DecoderLevel(Level):
         return x
 
     def paint(self, x: Tensor, rgb: Tensor | None, style: Style) -> Tensor:
-        """The pyramid: the picture so far (half the size, or None), enlarged, plus this level's."""
-        own: Tensor = self.to_rgb(x, style)
-        return own if rgb is None else enlarge(rgb, self.blur).add_(own)
+        """The pyramid: the picture so far (half the size, or None), enlarged, plus this level's; summed in fp32."""
+        own = self.to_rgb(x, style)
+        own = own.to(torch.promote_types(own.dtype, torch.float32))
+        with torch.autocast(own.device.type, enabled=False):
+            return own if rgb is None else enlarge(rgb, self.blur).add_(own)
 
 
 def attention_layers(channels: int, depth: int, heads: int, head_dim: int) -> nn.ModuleList:

@@ -35,11 +35,11 @@ class Objective:
     """Eq. 2 (Sec. 4.1 for the weights) and when its terms begin.
 
     gan: on the generator's term alone (ours; weighing the discriminator's loss too would make R1 twenty times
-    stronger beside it). r1: coefficient, halved with r1_half (StyleGAN2's gamma / 2); r1_every: discriminator steps
-    between penalties, each then weighs as many times more. pixel_steps: steps of stage=image without the
-    discriminator. image_rate: learning rate of stage=image over that of stage=video. flow_rate, flow_hold: of the flow
-    network, relative, and steps that it waits at first (BasicVSR++). propagation_clip: largest norm of the gradient of
-    the parts in front of the U-Net. flow: weight of the flow's own error (ours), see ``nn.flow_loss``.
+    stronger beside it). r1: coefficient, 0 for none, halved with r1_half (StyleGAN2's gamma / 2); r1_every:
+    discriminator steps between penalties, each then weighs as many times more. pixel_steps: steps of stage=image
+    without the discriminator. image_rate: learning rate of stage=image over that of stage=video. flow_rate, flow_hold:
+    of the flow network, relative, and steps that it waits at first (BasicVSR++). propagation_clip: largest norm of the
+    gradient of the parts in front of the U-Net. flow: weight of the flow's own error (ours), see ``nn.flow_loss``.
     """
 
     gan: float = 0.05
@@ -81,7 +81,8 @@ def adversarial(method: "VideoGigaGAN", step: int) -> bool:
 
 def penalised(method: "VideoGigaGAN", step: int) -> bool:
     """True where the discriminator's step number ``step`` carries R1: a function of the step, so resuming keeps it."""
-    return adversarial(method, step) and step % method.objective.r1_every == 0
+    due = step % method.objective.r1_every == 0 and method.objective.r1 > 0
+    return due and adversarial(method, step)
 
 
 def output_terms(method: "VideoGigaGAN", frames: Tensor, hr: Tensor, logits: Tensor | None) -> dict[str, Tensor]:
