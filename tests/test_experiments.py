@@ -13,7 +13,7 @@ from vsrbench.errors import ConfigError
 from vsrbench.rehearsal import SHORT, found
 
 NAMES = found()
-DGAF, STABLE = found("dgaf/*"), found("stablevsr/*")
+DGAF, STABLE, VIDEO = found("dgaf/*"), found("stablevsr/*"), found("videogigagan/*")
 OTHERS = ("dgaf/f5_", "stablevsr/f6_", "stablevsr/fewstep_", "stablevsr/t1_")  # figures, a sweep, halves of a table
 PAPERS = {"dgaf": "dgaf_vsr", "stablevsr": "stablevsr"}
 TABLES = {  # what a name begins with: the table whose rows the files are for
@@ -218,3 +218,55 @@ def test_memory_of_other_software_can_only_be_quoted() -> None:
 def test_a_wrong_reference_is_refused_with_near_names() -> None:
     with pytest.raises(ConfigError, match="near are case 1"):
         compose(["experiments=dgaf/t3_case1", "published.row=case1"], verb="eval")
+
+
+# --- VideoGigaGAN ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("prefix", "table"), [("t1_", "table1"), ("t3_", "table3"), ("f6_", "figure6")])
+def test_videogigagans_rows_have_exactly_one_file_each(prefix: str, table: str) -> None:
+    references = [composed(name)["published"] for name in VIDEO if name.startswith(f"videogigagan/{prefix}")]
+    assert {(r["paper"], r["table"]) for r in references} == {("videogigagan", table)}
+    assert Counter(r["row"] for r in references) == Counter(published.rows("videogigagan", table))
+
+
+@pytest.mark.parametrize("place", ["reds4", "vimeo_bi", "vid4_bi", "udm10_bd", "vimeo_bd", "vid4_bd"])
+def test_table_2_has_a_file_for_each_printed_cell(place: str) -> None:
+    column = f"{place.removesuffix('_bd') if 'udm10' in place else place}_psnr"
+    rows = published.rows("videogigagan", "table2")
+    printed = [r for r in rows if published.row("videogigagan", "table2", r)[column].printed is not None]
+    names = [name for name in VIDEO if name.startswith(f"videogigagan/t2_{place}_")]
+    assert Counter(composed(name)["published"]["row"] for name in names) == Counter(printed)
+    for name in names:
+        cfg = composed(name)
+        kind = "blur_down" if place.endswith("bd") else "bicubic"
+        assert (cfg["data"]["set"], cfg["degradation"]["name"]) == (place.split("_")[0].replace("reds4", "reds"), kind)
+
+
+@pytest.mark.parametrize("ladder", ["base", "temporal", "propagation", "antialias", "hf"])
+def test_the_ladder_sets_its_rung_and_nothing_else(ladder: str) -> None:
+    own = differences(f"videogigagan/t1_{ladder}", "videogigagan/t2_reds4_videogigagan")
+    assert own == ({} if ladder == "hf" else {"method.ladder": ladder})
+
+
+def test_videogigagan_trains_on_each_data_set_by_the_same_file() -> None:
+    for row, partition in (
+        ("reds4", "videogigagan_train"),
+        ("vimeo_bi", "sep_trainlist"),
+        ("vimeo_bd", "sep_trainlist"),
+    ):
+        cfg = compose([f"experiments=videogigagan/t2_{row}_videogigagan", "stage=image"], verb="train")
+        assert (cfg.data.splits.train.partition, cfg.trainer.max_steps) == (partition, 100000)
+        assert cfg.degradation.name == ("blur_down" if row.endswith("bd") else "bicubic")
+
+
+def test_videogigagans_other_rows() -> None:
+    assert composed("videogigagan/x8")["scale"] == composed("videogigagan/x8")["method"]["scale"] == 8
+    widths = {kind: composed(f"videogigagan/t3_basicvsrpp_{kind}")["method"] for kind in ("small", "medium", "large")}
+    assert [(m["mid_channels"], m["num_blocks"]) for m in widths.values()] == [(64, 7), (256, 25), (384, 25)]
+    for name in VIDEO:
+        cfg, row = composed(name), str((composed(name)["published"] or {}).get("row"))
+        foreign = cfg["method"]["name"] == "bicubic" and row not in ("Bicubic", "RVRT + LPIPS")
+        assert ("predictions" in cfg["needs"]) == foreign, name
+        assert not foreign or row in cfg["needs"]["predictions"]
+        assert cfg["size"] == "paper" or cfg["method"]["name"] == "bicubic", name

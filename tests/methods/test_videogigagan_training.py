@@ -293,6 +293,8 @@ def test_guard_names_the_cause_and_follows_a_value_that_has_risen_for_good() -> 
     assert guard.verdict({"loss": 1.0, "gradient": 21.0}) == ("gradient", "is 21, its median 2")
     assert guard.verdict({"loss": 11.0, "gradient": 21.0})[0] == "loss", "what comes first is the cause"
     assert guard.verdict({"loss": 11.0, "gradient": float("inf")}) == ("gradient", "is not finite")
+    assert guard.verdict({"loss": 1.0, "gradient": 21.0}, {"gradient": 25.0}) is None, "it is shortened to 25 anyway"
+    assert guard.verdict({"loss": 1.0, "gradient": 26.0}, {"gradient": 25.0}) is not None
     skipped = sum(guard.verdict({"loss": 50.0, "gradient": 2.0}) is not None for _ in range(WINDOW))
     assert 0 < skipped < WINDOW
     assert guard.verdict({"loss": 50.0, "gradient": 2.0}) is None

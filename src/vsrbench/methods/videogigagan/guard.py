@@ -25,13 +25,19 @@ class Guard:
         self.factor = factor
         self.history: dict[str, deque[float]] = {}
 
-    def verdict(self, values: Mapping[str, float]) -> tuple[str, str] | None:
+    def verdict(
+        self, values: Mapping[str, float], bounded: Mapping[str, float] | None = None
+    ) -> tuple[str, str] | None:
         """(name, what is wrong) of the first value that forbids the step, None for a step that is to be made.
 
-        values: non-negative numbers, causes before what follows from them, the same on every rank.
+        values: non-negative numbers, causes before what follows from them, the same on every rank. bounded: lengths to
+        which some are shortened anyway; up to there they are no spikes. ours: a part that starts without influence has
+        a tiny median, and would be held back just when it begins to matter.
         """
         broken = [(name, "is not finite") for name, value in values.items() if not math.isfinite(value)]
-        spikes = [(name, text) for name, value in values.items() if (text := self._spike(name, value)) is not None]
+        harmless = bounded or {}
+        judged = {name: value for name, value in values.items() if value > harmless.get(name, 0.0)}
+        spikes = [(name, text) for name, value in judged.items() if (text := self._spike(name, value)) is not None]
         for name, value in values.items():
             if math.isfinite(value):
                 self.history.setdefault(name, deque(maxlen=WINDOW)).append(value)

@@ -168,7 +168,9 @@ def finish_step(method: "VideoGigaGAN", clip: Clip) -> None:
     lengths = {name: norm(gradients(method, name, parameters)) for name, parameters in groups.items()}
     if R1 in seen:
         method.last_r1 = over_ranks(torch.stack(seen[R1]).mean()) / method.objective.r1_weight
-    verdict = method.guard.verdict(judged(method, step, seen, lengths))
+    limit = method.objective.propagation_clip
+    bounded = {} if limit is None else {"gradient of the propagation": limit}
+    verdict = method.guard.verdict(judged(method, step, seen, lengths), bounded)
     if verdict is None:
         shorten_all(method, groups, lengths)
     else:
