@@ -17,9 +17,9 @@ def test_a_setting_that_the_demo_cannot_pass_on_ends_in_one_line(tmp_path: Path)
 
 
 def test_every_command_of_the_demo_composes() -> None:
-    compose(demo.TUNE, "train")
+    assert compose(demo.TUNE, "train").verb == "train"
     for method, _ in demo.JUDGED.values():
-        compose([f"method={method}"], "eval")
+        assert compose([f"method={method}"], "eval").method.name == method
 
 
 @pytest.mark.slow

@@ -115,5 +115,6 @@ def test_files_run(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_every_experiment_runs() -> None:
+def test_every_experiment_runs(capsys: pytest.CaptureFixture[str]) -> None:
     rehearse.main([])
+    assert " 0 failed" in capsys.readouterr().out

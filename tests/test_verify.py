@@ -95,6 +95,8 @@ def test_stablevsrs_knobs_do_not_pass(knob: str) -> None:
 def test_what_cannot_be_replayed_is_told() -> None:
     with pytest.raises(ConfigError, match="reference=DIR"):
         run(*DGAF)
+    with pytest.raises(ConfigError, match="variant=paper follows the text: add variant=released"):
+        run("method=dgaf", "size=tiny", f"reference={GOLDEN / 'dgaf_infer'}")
     with pytest.raises(ConfigError, match="method=bicubic has no released code"):
         run("method=bicubic", "reference=x")
     with pytest.raises(ConfigError, match="is a recording of stablevsr_infer, not of dgaf"):

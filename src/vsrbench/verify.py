@@ -22,6 +22,8 @@ def run(cfg: "DictConfig") -> None:
     """Replay and judge. Raises ConfigError without ``reference`` or for a method that has no recordings."""
     if not cfg.replay:
         raise ConfigError(f"method={cfg.method.name} has no released code whose recordings could be replayed")
+    if cfg.variant != "released":
+        raise ConfigError(f"verify replays released code, variant={cfg.variant} follows the text: add variant=released")
     if not cfg.reference:
         raise ConfigError("verify needs reference=DIR, the folder of a recording (tests/golden in the repository)")
     from vsrbench.diffusion.recordings import Recording

@@ -106,7 +106,10 @@ def test_absent_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_pictures_go_nowhere_without_a_logger_for_them(tmp_path: Path) -> None:
-    log_pictures([CsvLogger(tmp_path / "metrics.csv")], {"clip": np.zeros((2, 6, 3), np.uint8)}, 1)
+    logger = CsvLogger(tmp_path / "metrics.csv")
+    before = sorted(tmp_path.iterdir())
+    log_pictures([logger], {"clip": np.zeros((2, 6, 3), np.uint8)}, 1)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_csv_alone_is_the_default(tmp_path: Path) -> None:

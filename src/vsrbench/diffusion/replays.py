@@ -1,7 +1,7 @@
 """What replays of sampling and of training have in common, whatever the method: inputs under our names, comparisons."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,21 @@ from torch import Tensor, nn
 from vsrbench.diffusion.noise import NoiseSource, RecordedNoise
 from vsrbench.diffusion.prior import Prior, to_network
 from vsrbench.diffusion.recordings import Difference, RecordedFlow, Recording, difference, recorded_flow
+from vsrbench.diffusion.samplers import Sampler
 from vsrbench.types import Clip, Trace
 
 NAME = "recorded"
+
+
+class Sampled(Protocol):
+    """A method whose sampling can be replayed."""
+
+    prior: Prior
+    sampler: Sampler
+
+    def upscale(self, clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> Tensor: ...
+
+
 # losses(clip, noise, trace) -> loss terms
 Losses = Callable[[Clip, NoiseSource, Trace], dict[str, Tensor]]
 
@@ -55,10 +67,15 @@ def sampling_noise(recording: Recording) -> RecordedNoise:
     return RecordedNoise(draws)
 
 
-def compare_sampling(
-    recording: Recording, seen: Seen, prior: Prior, timesteps: list[int], upscaled: Tensor
-) -> Iterator[Difference]:
-    """Timesteps, order, every latent and prediction, and the decoded frames. upscaled: (1,T,3,4h,4w) in [0,1]."""
+def sampler(recording: Recording) -> Sampler:
+    """The released codes sample by DDPM."""
+    return Sampler(kind="ddpm", steps=int(recording.config["num_inference_steps"]))
+
+
+def replay_sampling(recording: Recording, method: Sampled, seen: Seen) -> Iterator[Difference]:
+    """Upscale the recorded clip: timesteps, order, every latent and prediction, and the decoded frames."""
+    upscaled = method.upscale(sampling_clip(recording), sampling_noise(recording), seen)
+    prior, timesteps = method.prior, method.sampler.timesteps(method.prior.schedule)
     steps, count = range(len(timesteps)), upscaled.shape[1]
     yield recording.compare("timesteps", torch.tensor(timesteps))
     yield recording.compare("visit_order", torch.tensor([seen.visits(step) for step in steps]))

@@ -109,10 +109,6 @@ class StableVSR(Method):
         """Units of work; see ``cost.work``."""
         return cost.work(self, clip)
 
-    def direction(self, step: int) -> int:
-        """-1: guided by the previous frame, +1: by the next."""
-        return 1 if self.strategy == "bidirectional" and step % 2 else -1
-
     def flows(self, clip: Clip) -> FlowBank:
         """ME of Eq. 8, computed once per clip."""
         frames = self.flow_frames(clip.lr.flatten(0, 1)).unflatten(0, clip.lr.shape[:2])

@@ -33,12 +33,9 @@ def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, f
 
 def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterator[Difference]:
     """Every latent, prediction, texture and residual, and the decoded frames."""
-    sampler = Sampler(kind="ddpm", steps=int(recording.config["num_inference_steps"]))
-    method = build(recording, settings, sampler, replays.sampling_flow(recording))
+    method = build(recording, settings, replays.sampler(recording), replays.sampling_flow(recording))
     seen = replays.Seen()
-    upscaled = method.upscale(replays.sampling_clip(recording), replays.sampling_noise(recording), seen)
-    timesteps = sampler.timesteps(method.prior.schedule)
-    yield from replays.compare_sampling(recording, seen, method.prior, timesteps, upscaled)
+    yield from replays.replay_sampling(recording, method, seen)
     yield from replays.compare_guidance(recording, seen, "texture", "guide_rgb", "tcm_norm", "tcm")
 
 

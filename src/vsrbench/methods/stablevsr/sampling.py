@@ -43,9 +43,10 @@ class Sampling:
     trace: Trace | None = None
     kept: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)
 
-    def direction(self, step: int) -> int:
-        """-1: information runs forward in time (guided by the previous frame), +1: backward."""
-        return 1 if self.strategy == "bidirectional" and step % 2 else -1
+
+def direction(strategy: str, step: int) -> int:
+    """-1: information runs forward in time (guided by the previous frame), +1: backward (Alg. 1 l. 12)."""
+    return 1 if strategy == "bidirectional" and step % 2 else -1
 
 
 def sample(
@@ -64,7 +65,7 @@ def sample(
             residuals = tcm_residuals(run, x[:, frame], run.clip.lr[:, frame], texture, t)
             return residuals, {"texture": texture, **named(residuals)}
 
-        order = visits(run.clip.frames, run.direction(step))
+        order = visits(run.clip.frames, direction(run.strategy, step))
         return guided_pass(run.prior, run.clip, x, t, order, guide, step, run.trace)
 
     return denoise(run.prior, run.sampler, run.clip, noise, predict, run.batch, stop, run.trace, progress)

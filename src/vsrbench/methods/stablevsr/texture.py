@@ -29,7 +29,7 @@ class Texture:
     decoded frame ("pixel", Eq. 8), the latent before decoding ("latent", Figure 4), or nothing ("none", row 3).
     tcm_input: "rgb", or the warped "latent" itself (row 4: the text says that it is decoded for show only; then
     compensation is "latent"). align: see ``flow.warp``. guidance_precision: of the decoder while it makes guidance;
-    "auto" is bf16 on a GPU, fp32 elsewhere (bf16 guidance moves the miniature's output by 64.6 dB PSNR at most).
+    "auto" is bf16 on a GPU, fp32 elsewhere (bf16 guidance leaves the miniature's output within 64.6 dB PSNR).
     Raises ConfigError for values that mean nothing.
     """
 

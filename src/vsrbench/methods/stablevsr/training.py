@@ -11,7 +11,7 @@ from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.pairs import draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import upscale_warp_downscale
-from vsrbench.methods.stablevsr.sampling import sample
+from vsrbench.methods.stablevsr.sampling import direction, sample
 from vsrbench.types import Clip, Trace
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def losses_on_trajectory(method: "StableVSR", clip: Clip, noise: NoiseSource) ->
     for step in sorted(set(steps)):
         rows = [b for b, drawn in enumerate(steps) if drawn == step]
         part = clip.rows(rows)
-        previous = method.direction(step) == -1
+        previous = direction(method.strategy, step) == -1
         frames = part.window(0, 2) if previous else part.window(1, 3)
         place, beside = (1, 0) if previous else (0, 1)
         with torch.no_grad():

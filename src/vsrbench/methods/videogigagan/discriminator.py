@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from vsrbench.errors import ConfigError
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import low_pass
+from vsrbench.nn.modulated import EqualLinear
 from vsrbench.nn.temporal import TemporalModule
 
 LAST = 4  # pixels per side of the last map
@@ -43,17 +44,15 @@ class EqualConv2d(nn.Module):
         return activated(x, self.slope)
 
 
-class EqualLinear(nn.Module):
+class ActivatedLinear(EqualLinear):
     """``EqualConv2d`` for vectors (N,inputs)."""
 
     def __init__(self, inputs: int, outputs: int, slope: float | None = 0.2) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.scale, self.slope = 1 / math.sqrt(inputs), slope
+        super().__init__(inputs, outputs)
+        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        return activated(F.linear(x, self.weight * self.scale, self.bias), self.slope)
+        return activated(super().forward(x), self.slope)
 
 
 def activated(x: Tensor, slope: float | None) -> Tensor:
@@ -101,8 +100,8 @@ class Epilogue(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = EqualConv2d(channels + 1, channels, 3)
-        self.hidden = EqualLinear(channels * LAST**2, channels)
-        self.logit = EqualLinear(channels, 1, slope=None)
+        self.hidden = ActivatedLinear(channels * LAST**2, channels)
+        self.logit = ActivatedLinear(channels, 1, slope=None)
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
         spread = deviation(x.unflatten(0, (clips, -1))).flatten(0, 1)
