@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -110,3 +112,16 @@ def test_rendered_pairs_fit_each_other(clips, photos) -> None:
     sample = data[0]
     hr = (sample.hr[0] * 255).round().to(torch.uint8)
     assert (sample.lr[0] * 255).round().to(torch.uint8).equal(Bicubic()(hr, 4))
+
+
+@pytest.mark.parametrize("kind", ["frames", "clips", "photos"])
+def test_a_pool_of_samples_comes_again_and_again(kind: str, clips, photos) -> None:
+    pooled = samples(kind, clips, photos, replace(RECIPE, pool=3))
+    ever_new = samples(kind, clips, photos)
+    for k in range(8):
+        assert same(pooled[k], ever_new[k % 3])
+
+
+def test_a_pool_has_a_sample_at_least() -> None:
+    with pytest.raises(ConfigError, match=r"train\.pool=0: give a number from 1, or null"):
+        Recipe.of({"crop": 8, "frames": 3, "batch": 2, "pool": 0})

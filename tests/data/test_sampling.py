@@ -64,15 +64,13 @@ def test_numbers_go_on_where_a_run_stopped(first: int) -> None:
     assert numbers(first=first, epochs=1)[-1] == (first // 12 + 1) * 12 - 1
 
 
-@pytest.mark.parametrize(
-    "choices", [Choices(True, False, False), Choices(False, True, False), Choices(False, False, True)]
-)
+@pytest.mark.parametrize("choices", [Choices(*(k == n for n in range(4))) for k in range(4)])
 def test_twice_mirrored_is_the_same(clip: Clip, choices: Choices) -> None:
     assert not same(augment(clip, choices), clip)
     assert same(augment(augment(clip, choices), choices), clip)
 
 
-@pytest.mark.parametrize("choices", [Choices(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)])
+@pytest.mark.parametrize("choices", [Choices(*(bool(k >> n & 1) for n in range(4))) for k in range(16)])
 def test_flows_stay_exact_when_frames_are_mirrored(clip: Clip, choices: Choices) -> None:
     changed = augment(clip, choices)
 
@@ -87,7 +85,7 @@ def test_flows_stay_exact_when_frames_are_mirrored(clip: Clip, choices: Choices)
 
 
 def test_choices_follow_the_recipe() -> None:
-    recipe = {"flip": True, "flip_vertical": False, "time_reversal": True}
+    recipe = {"flip": True, "flip_vertical": False, "transpose": False, "time_reversal": True}
     drawn = [Choices.draw(recipe, 1, 0, k) for k in range(200)]
     assert 60 < sum(c.flip for c in drawn) < 140
     assert 60 < sum(c.reverse for c in drawn) < 140

@@ -183,3 +183,12 @@ def test_raft_says_where_weights_go(tmp_path: Path) -> None:
 def test_exact_estimates_nothing() -> None:
     with pytest.raises(ConfigError, match="flow=exact needs data that know their flow"):
         Exact()(texture(4, 4), texture(4, 4))
+
+
+def test_a_pairs_flow_does_not_depend_on_the_pairs_before_it() -> None:
+    """OpenCV's solver remembers its last flow; on ambiguous pictures that showed."""
+    coarse = torch.rand(4, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    frames = torch.nn.functional.interpolate(coarse, size=(32, 40), mode="bicubic").clamp(0, 1)
+    together = DIS()(frames[:-1], frames[1:])
+    alone = torch.cat([DIS()(frames[t : t + 1], frames[t + 1 : t + 2]) for t in range(3)])
+    assert together.equal(alone)

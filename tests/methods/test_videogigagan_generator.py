@@ -1,15 +1,17 @@
 """VideoGigaGAN's generator: its sizes, its start as the image model, chunks, any size, gradients, switches."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.diffusion.noise import Noise
-from vsrbench.errors import ConfigError
+from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.methods.videogigagan import blocks
 from vsrbench.methods.videogigagan.blocks import EncoderLevel, enlarge
@@ -28,7 +30,7 @@ TINY: dict[str, Any] = {
 MINI: dict[str, Any] = {
     "encoder": (32, 48, 96), "encoder_blocks": (1, 1, 1), "decoder": (96, 64, 48, 24, 8, 8), "decoder_blocks": (1,) * 6,
     "style": 64, "experts": 2, "attention_depth": 1, "heads": 4, "head_dim": 16, "attention_at": "in", "temporal": 2,
-    "up_blur": False, "residual": "bilinear",
+    "up_blur": False, "residual": "bilinear", "z": 64, "mapping_layers": 2,
 }  # fmt: skip
 SMALL: dict[str, Any] = {
     "encoder": (64, 128, 256), "encoder_blocks": (3, 3, 2), "decoder": (256, 256, 128, 64, 32, 16),
@@ -86,7 +88,7 @@ def test_other_sizes() -> None:
         assert round(millions(Generator(Front(SpyNetwork()), scale=8)), 2) == 369.02
         assert round(millions(Generator(None, temporal=0)), 2) == 357.43
         small = Generator(Front(SpyNetwork(), 48, 3, 5, groups=8), **SMALL)
-        mini = Generator(Front(PyramidFlow(), 24, 1, 1, branches=2, alignment="warp", order=1), **MINI)
+        mini = Generator(Front(PyramidFlow(), 24, 1, 2, branches=2, alignment="warp", order=1), **MINI)
     assert round(millions(small), 1) == 50.1
     assert millions(mini) < 2
 
@@ -357,3 +359,23 @@ def test_front_gives_its_channels_and_offloading_changes_nothing(frames: int) ->
         assert torch.equal(front(lr), features)
     if frames == 1:
         assert torch.equal(features[:, :, :8], features[:, :, 8:16])
+
+
+def test_the_propagation_starts_from_a_basicvsrpp(tmp_path: Path) -> None:
+    """All that both have: flow network, features, and those branches that are here."""
+    file = tmp_path / "basicvsrpp.safetensors"
+    donor = Front(PyramidFlow(2, (8,)), 8, 1, 1, groups=2, flow_minimum=8)
+    names = {key: value + 1.0 for key, value in donor.state_dict().items() if not key.startswith("fusion.")}
+    stored = {key.replace("flow.", "spynet.", 1) if key.startswith("flow.") else key: v for key, v in names.items()}
+    save_file({**stored, "reconstruction.conv_last.weight": torch.zeros(1)}, file)
+    for branches in (2, 4):
+        front = tiny_front(branches=branches)
+        fusion = front.fusion.weight.clone()
+        front.start_from(str(file))
+        kept = {key: value for key, value in front.state_dict().items() if not key.startswith("fusion.")}
+        assert kept.keys() <= names.keys() and all(torch.equal(value, names[key]) for key, value in kept.items())
+        assert torch.equal(front.fusion.weight, fusion)
+    with pytest.raises(WeightsError, match=r"method\.front\.weights=.*does not hold BasicVSR\+\+'s propagation"):
+        Front(PyramidFlow(2, (8,)), 16, 1, 1, groups=2, flow_minimum=8).start_from(str(file))
+    with pytest.raises(WeightsError, match=r"method\.front\.weights=.*no such file"):
+        tiny_front().start_from(str(tmp_path / "absent.pth"))

@@ -17,7 +17,7 @@ from training_fakes import same
 from vsrbench import config, train
 from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
-from vsrbench.errors import ConfigError, TrainingError, WeightsError
+from vsrbench.errors import ConfigError, RunError, TrainingError, WeightsError
 from vsrbench.methods.base import load_trained
 from vsrbench.methods.videogigagan import training
 from vsrbench.methods.videogigagan.guard import KNOWN, WINDOW, Guard, norm, worst
@@ -365,9 +365,7 @@ def test_weights_that_lack_more_than_the_parts_for_video_are_refused(image_run: 
 
 
 def test_video_stage_wants_an_image_model_and_no_fp16(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"give ckpt_path=RUN of a run with stage=image, or method\.from_scratch=true"
-    ):
+    with pytest.raises(RunError, match=r"give ckpt_path=RUN of a run with stage=image, .*or method\.from_scratch=true"):
         trained(tmp_path, "video", "stage=video", "trainer.max_steps=1")
     made = method(stage="image")
     made._trainer = type("T", (), {"precision": "16-mixed"})()
@@ -381,7 +379,7 @@ def test_unknown_settings_are_named() -> None:
         (("method.z=zero",), "method.z=zero: use one of random, mean"),
         (("method.chunk=0",), "method.chunk=0: use 1 frame or more"),
         (("+method.objective.lpips=5",), "method.objective has no lpips; it has .*features"),
-        (("method.front.flow_net=raft",), "flow_net=raft: use spynet or pyramid"),
+        (("method.front.flow_net=raft",), "method.front.flow_net=raft: use one of spynet, pyramid"),
         (("train.crop=20",), "not 80: set train.crop"),
     ):
         with pytest.raises(ConfigError, match=text):

@@ -1,7 +1,8 @@
+import pytest
 import torch
 from torch import Tensor
 
-from vsrbench.nn.colour import replace_low_band
+from vsrbench.nn.colour import adain_color, replace_low_band, wavelet_color, wavelet_split
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -41,3 +42,34 @@ def test_each_image_by_itself() -> None:
 
 def test_images_smaller_than_the_kernel() -> None:
     assert replace_low_band(noise(1, 3, 5, 7), noise(1, 3, 5, 7, seed=1), 4.0).shape == (1, 3, 5, 7)
+
+
+def test_the_wavelets_low_band_is_a_blur_of_13_pixels() -> None:
+    """Five levels: 63x63 pixels around an impulse, sum one, standard deviation sqrt(170.5) along each axis."""
+    impulse = torch.zeros(1, 1, 129, 129, dtype=torch.double)
+    impulse[..., 64, 64] = 1
+    high, low = wavelet_split(impulse)
+    assert torch.allclose(high + low, impulse)
+    profile = low[0, 0].sum(0)
+    assert float(profile.sum()) == pytest.approx(1)
+    assert int((profile > 0).sum()) == 63
+    assert float((profile * (torch.arange(129) - 64) ** 2).sum()) == pytest.approx(170.5)
+
+
+def test_wavelet_colour_is_detail_of_one_on_colour_of_the_other() -> None:
+    frames, reference = noise(2, 3, 40, 48), noise(2, 3, 40, 48, seed=1)
+    assert torch.allclose(wavelet_color(frames, frames), frames, atol=1e-6)
+    cast = torch.tensor([0.2, -0.1, 0.05]).view(1, 3, 1, 1)
+    assert torch.allclose(wavelet_color(frames + cast, frames), frames, atol=1e-5)
+    found = wavelet_color(frames, reference)
+    assert torch.allclose(found - reference, wavelet_split(frames)[0] - wavelet_split(reference)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["frame", "clip"])
+def test_adain_takes_over_mean_and_deviation(scope: str) -> None:
+    frames, reference = noise(2, 3, 40, 48), 0.3 + 0.5 * noise(2, 3, 40, 48, seed=1) ** 2
+    axes = (2, 3) if scope == "frame" else (0, 2, 3)
+    found = adain_color(0.2 + 2 * frames, reference, scope)
+    assert torch.allclose(found.mean(axes), reference.mean(axes), atol=1e-5)
+    assert torch.allclose(found.std(axes), reference.std(axes), atol=1e-3)
+    assert torch.allclose(found, adain_color(frames, reference, scope), atol=1e-3)

@@ -6,7 +6,7 @@ import torch
 
 from vsrbench.benchmarks.printed import Printed, printed
 from vsrbench.benchmarks.report import Column, Report, show
-from vsrbench.benchmarks.shapes import on_meta
+from vsrbench.benchmarks.shapes import on_meta, without_weights
 from vsrbench.config import build
 from vsrbench.errors import ConfigError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vsrbench.methods.base import Method
 
-Counts = dict[str, tuple[int, str]]  # stages that train it, "no" where none does
+Counts = dict[str, tuple[int, str, bool]]  # parameters; stages that train them, "no" where none does; in upscaling too
 
 
 def run(cfg: "DictConfig") -> None:
@@ -30,8 +30,10 @@ def measure(cfg: "DictConfig") -> Report:
     tables = {}
     for size in ("mini", "paper"):
         if size in cfg.supports.size:
+            # its own settings count where the size is the one that was asked for
+            own = without_weights(cfg) if size == cfg.size else on_meta(cfg.method.name, size, cfg.variant)
             with torch.device("meta"):
-                tables[size] = counts(build(on_meta(cfg.method.name, size, cfg.variant).method))
+                tables[size] = counts(build(own.method))
     quoted = printed(cfg.get("counts"))
     title = f"parameters of {cfg.method.name} variant={cfg.variant}, counted on the meta device"
     columns = [
@@ -43,19 +45,21 @@ def measure(cfg: "DictConfig") -> Report:
 
 
 def counts(method: "Method") -> Counts:
-    """{line: (parameters, stages that train it)}; each parameter is counted once, in the line that names it."""
+    """Every line of the table; each parameter is counted once, in the line that names it."""
     parts = method.parts()
+    aside = {id(p) for name in method.training_only for p in parts[name].parameters()}
     trained = {s: {id(p) for n in stage.trainable for p in parts[n].parameters()} for s, stage in method.stages.items()}
     lines = {}
     for name, modules in method.counted().items():
         parameters = [p for module in modules for p in module.parameters()]
         stages = [stage for stage, ids in trained.items() if any(id(p) in ids for p in parameters)]
-        lines[name] = (sum(p.numel() for p in parameters), ", ".join(stages) or "no")
+        used = any(id(p) not in aside for p in parameters)
+        lines[name] = (sum(p.numel() for p in parameters), ", ".join(stages) or "no", used)
     return lines
 
 
 def rows(tables: dict[str, Counts], quoted: Printed | None) -> list[dict[str, object]]:
-    """A line per part, their sum, and the sum of those lines that the paper prints beside the paper's own."""
+    """A line per part, the sum of those that upscaling needs, and of those that the paper prints beside its own."""
     values = quoted.values if quoted else {}
     names = list(dict.fromkeys(name for lines in tables.values() for name in lines))
 
@@ -67,9 +71,10 @@ def rows(tables: dict[str, Counts], quoted: Printed | None) -> list[dict[str, ob
         trained = next(lines[name][1] for lines in tables.values() if name in lines)
         numbers = {size: lines[name][0] if name in lines else None for size, lines in tables.items()}
         found.append(row(name, trained, numbers, values.get(name)))
-    sums: dict[str, int | None] = {size: sum(n for n, _ in lines.values()) for size, lines in tables.items()}
-    found.append(row("sum", "", sums, None))
-    if quoted:
-        some: dict[str, int | None] = {s: sum(n for k, (n, _) in t.items() if k in values) for s, t in tables.items()}
+    sums: dict[str, int | None] = {s: sum(n for n, _, used in t.values() if used) for s, t in tables.items()}
+    lines = values.keys() - {"sum"}
+    found.append(row("sum", "", sums, None if lines else values.get("sum")))
+    if lines:
+        some: dict[str, int | None] = {s: sum(t[k][0] for k in t if k in lines) for s, t in tables.items()}
         found.append(row("sum of the printed lines", "", some, values.get("sum")))
     return found

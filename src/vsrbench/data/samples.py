@@ -23,9 +23,9 @@ PATHS = 20  # ours: a photograph holds many clips; with fewer paths an epoch of 
 class Recipe:
     """What a training sample is (``train`` of the configuration).
 
-    crop: LR pixels per side; frames: per sample; batch: samples per device and step; flip, flip_vertical,
+    crop: LR pixels per side; frames: per sample; batch: samples per device and step; flip, flip_vertical, transpose,
     time_reversal: decided with probability 1/2; stride: frame distances to choose from; samples_per_epoch:
-    None for all.
+    None for all. pool: so many different samples, over and over; None: every one is new.
     """
 
     crop: int
@@ -33,9 +33,11 @@ class Recipe:
     batch: int
     flip: bool = True
     flip_vertical: bool = False
+    transpose: bool = False
     time_reversal: bool = False
     stride: tuple[int, ...] = (1,)
     samples_per_epoch: int | None = None
+    pool: int | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Recipe":
@@ -48,8 +50,9 @@ class Recipe:
         recipe = cls(**values)
         if any(s < 1 for s in recipe.stride):
             raise ConfigError(f"train.stride={list(recipe.stride)}: give a list of whole numbers from 1")
-        if recipe.samples_per_epoch is not None and recipe.samples_per_epoch < 1:
-            raise ConfigError(f"train.samples_per_epoch={recipe.samples_per_epoch}: give a number from 1, or null")
+        for key in ("samples_per_epoch", "pool"):
+            if values.get(key) is not None and values[key] < 1:
+                raise ConfigError(f"train.{key}={values[key]}: give a number from 1, or null")
         return recipe
 
 
@@ -64,6 +67,7 @@ class TrainingSamples(Dataset[Clip]):
         return self.per_epoch
 
     def __getitem__(self, sample: int) -> Clip:
+        sample = sample % self.recipe.pool if self.recipe.pool else sample
         epoch = sample // self.per_epoch
         unit = unit_of(sample, self.seed, self.units, self.per_epoch)
         clip = self.make(unit, (self.seed, epoch, sample))

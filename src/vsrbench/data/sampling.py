@@ -65,21 +65,24 @@ class Choices:
     flip: bool
     flip_vertical: bool
     reverse: bool
+    transpose: bool = False
 
     @classmethod
     def draw(cls, recipe: dict, *key: object) -> "Choices":
         def coin(setting: str) -> bool:
             return bool(recipe[setting]) and generator(*key, setting).random() < 0.5
 
-        return cls(coin("flip"), coin("flip_vertical"), coin("time_reversal"))
+        return cls(coin("flip"), coin("flip_vertical"), coin("time_reversal"), coin("transpose"))
 
 
 def augment(clip: Clip, choices: Choices) -> Clip:
-    """Mirror and reverse a clip; exact flows and occlusion are mirrored and reversed with the frames."""
+    """Mirror, transpose and reverse a clip; exact flows and occlusion go with the frames."""
     if choices.flip:
         clip = _mirrored(clip, -1)
     if choices.flip_vertical:
         clip = _mirrored(clip, -2)
+    if choices.transpose:
+        clip = _transposed(clip)
     return _reversed(clip) if choices.reverse else clip
 
 
@@ -96,6 +99,23 @@ def _mirrored(clip: Clip, axis: int) -> Clip:
     return replace(
         clip,
         lr=clip.lr.flip(axis),
+        hr=image(clip.hr),
+        flow_forward=flow(clip.flow_forward),
+        flow_backward=flow(clip.flow_backward),
+        occlusion=image(clip.occlusion),
+    )
+
+
+def _transposed(clip: Clip) -> Clip:
+    def image(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.mT
+
+    def flow(value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.mT.flip(2)  # what was x is y
+
+    return replace(
+        clip,
+        lr=clip.lr.mT,
         hr=image(clip.hr),
         flow_forward=flow(clip.flow_forward),
         flow_backward=flow(clip.flow_backward),

@@ -33,8 +33,13 @@ class DIS(nn.Module):
         import cv2
 
         presets = {"ultrafast": 0, "fast": 1, "medium": 2}
-        solver = cv2.DISOpticalFlow_create(presets[self.preset])  # type: ignore[attr-defined]
-        return _each_pair(lambda first, second: solver.calc(first, second, None), a, b)
+
+        def solve(first: Any, second: Any) -> Any:
+            # a solver of its own for each pair: it starts from what it found last, so pairs would depend on each other
+            solver = cv2.DISOpticalFlow_create(presets[self.preset])  # type: ignore[attr-defined]
+            return solver.calc(first, second, None)
+
+        return _each_pair(solve, a, b)
 
 
 class Farneback(nn.Module):

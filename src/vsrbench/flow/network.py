@@ -13,13 +13,14 @@ from vsrbench.errors import WeightsError
 WRAPPERS = ("params", "state_dict")  # keys below which BasicSR and OpenMMLab keep the tensors
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, setting: str = "flow.weights") -> dict[str, Tensor]:
     """The tensors of a .safetensors file or a PyTorch checkpoint, taken out of a known wrapper.
 
-    Raises WeightsError for a file that is absent, unreadable, or holds something else.
+    setting: that names the file, for the errors. Raises WeightsError for a file that is absent, unreadable, or holds
+    something else.
     """
     if not path.is_file():
-        raise WeightsError(f"flow.weights={path}: no such file")
+        raise WeightsError(f"{setting}={path}: no such file")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -30,10 +31,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
-            f"flow.weights={path} cannot be read: it may be truncated or hold more than tensors ({reason})"
+            f"{setting}={path} cannot be read: it may be truncated or hold more than tensors ({reason})"
         ) from error
     if not isinstance(state, dict):
-        raise WeightsError(f"flow.weights={path} holds a {type(state).__name__}, not a state dict")
+        raise WeightsError(f"{setting}={path} holds a {type(state).__name__}, not a state dict")
     wrapped = [state[key] for key in WRAPPERS if isinstance(state.get(key), dict)]
     return wrapped[0] if wrapped else state
 

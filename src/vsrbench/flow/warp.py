@@ -53,12 +53,16 @@ def inside(flow: Tensor) -> Tensor:
     return ((x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)).unsqueeze(1)
 
 
+def agree(flow: Tensor, returned: Tensor, alpha: float = 0.01, beta: float = 0.5) -> Tensor:
+    """Whether two flows on one grid undo each other: bool (B,1,H,W), the inequality of ``consistent``."""
+    gap = (flow + returned).square().sum(1, keepdim=True)
+    size = flow.square().sum(1, keepdim=True) + returned.square().sum(1, keepdim=True)
+    return gap <= alpha * size + beta
+
+
 def consistent(forward: Tensor, backward: Tensor, alpha: float = 0.01, beta: float = 0.5) -> Tensor:
     """Forward-backward check: bool (B,1,H,W), True where the two flows agree, so the pixel is not occluded.
 
     |f + b(x+f)|^2 <= alpha (|f|^2 + |b(x+f)|^2) + beta, the rule of Ruder et al. (2016), Sec. 5.2.
     """
-    returned = warp(backward, forward)
-    gap = (forward + returned).square().sum(1, keepdim=True)
-    size = forward.square().sum(1, keepdim=True) + returned.square().sum(1, keepdim=True)
-    return (gap <= alpha * size + beta) & inside(forward)
+    return agree(forward, warp(backward, forward), alpha, beta) & inside(forward)

@@ -7,19 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.errors import ConfigError, TrainingError
-from vsrbench.flow.spynet import SpyNetwork, load_spynet
+from vsrbench.errors import TrainingError
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
-from vsrbench.methods.basicvsrpp.published import is_published, own_state
+from vsrbench.nn.basicvsrpp_weights import is_published, own_state
 from vsrbench.nn.flow_loss import flow_error
 from vsrbench.nn.perceptual import feature_loss
 from vsrbench.nn.propagation import GridPropagation
-from vsrbench.nn.pyramid_flow import PyramidFlow
+from vsrbench.nn.trained_flow import trained_flow
 from vsrbench.types import WHOLE, Clip, Progress, Trace
-
-FLOW_NETS = ("spynet", "pyramid")
 
 
 class BasicVSRPP(Method):
@@ -81,7 +78,7 @@ class BasicVSRPP(Method):
             mid_channels, num_blocks, branches, alignment, order, groups, max_residue, offload, checkpointing
         )
         self.net = BasicVSRPlusPlus(
-            make_flow(flow_net, flow_levels, flow_widths, flow_weights),
+            trained_flow(flow_net, flow_levels, flow_widths, flow_weights, "method"),
             propagation,
             mid_channels,
             feature_blocks,
@@ -188,17 +185,6 @@ class BasicVSRPP(Method):
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Also takes the state of a published generator (OpenMMLab, BasicSR). Raises WeightsError."""
         super().load_trained_state(own_state(state) if is_published(state) else state)
-
-
-def make_flow(kind: str, levels: int, widths: Sequence[int], weights: str | None) -> nn.Module:
-    """A trainable flow network. Raises ConfigError, or WeightsError for weights that do not fit."""
-    if kind not in FLOW_NETS:
-        raise ConfigError(f"method.flow_net={kind}: use one of {', '.join(FLOW_NETS)}")
-    if kind == "spynet":
-        return SpyNetwork() if weights is None else load_spynet(weights)
-    if weights is not None:
-        raise ConfigError(f"method.flow_weights={weights} are SPyNet's: use method.flow_net=spynet")
-    return PyramidFlow(levels, widths)
 
 
 def charbonnier(error: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ def counted(method: "VideoGigaGAN") -> dict[str, list[nn.Module]]:
 def work(method: "VideoGigaGAN", clip: Clip) -> dict[str, Work]:
     """Upscaling ``clip`` (B = 1): the propagation over it, and every level of the U-Net over one chunk of it.
 
-    The levels' inputs are those of a real pass. Left out: layers to RGB and the enlarged LR at the end, which are
-    small, and copies between the parts.
+    The levels' inputs are those of a real pass. Left out: enlarging and adding up the pictures, and copies between the
+    parts.
     """
     noise, generator = Noise(0), method.generator
     frames = min(method.chunk or clip.frames, clip.frames)
@@ -73,6 +73,7 @@ def recorded(unet: Any, inputs: tuple[Tensor, Tensor | None, Style]) -> dict[str
         remember(f"encoder E_{i}", level)
     for i, level in enumerate(unet.decoder):
         remember(f"decoder D_{i}", level)
+        remember(f"D_{i} to RGB", level.to_rgb)
     try:
         unet(*inputs)
     finally:

@@ -3,13 +3,17 @@
 VideoGigaGAN Sec. 3.3.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vsrbench.flow.network import load_strictly, read_state
 from vsrbench.flow.warp import warp
+from vsrbench.nn.basicvsrpp_weights import is_published, own_state
 from vsrbench.nn.propagation import GridPropagation, neighbour_flows
 from vsrbench.nn.residual import ConvResidualBlocks
 
@@ -88,6 +92,26 @@ class Front(nn.Module):
             after = warp(clip.features[:, t + 1].to(device), clip.to_next[:, t]) if t < last else own
             found.append(torch.cat([own, before, after], dim=1))
         return torch.stack(found, dim=1)
+
+    def start_from(self, file: str) -> None:
+        """Take flow network, features and branches of a BasicVSR++ (published, or of this project); ``fusion`` stays.
+
+        Branches that are not here are left out. Raises WeightsError for a file that lacks or does not fit a part.
+        """
+        source = f"method.front.weights={file}"
+        state = read_state(Path(file).expanduser(), "method.front.weights")
+        state = own_state(state, source) if is_published(state) else state
+        state = {re.sub(r"^spynet\.", "flow.", key): value for key, value in state.items()}
+        others = tuple(
+            f"propagation.{part}.{key.split('.')[2]}."
+            for key in state
+            for part in ("backbone", "deform_align")
+            if key.startswith("propagation.backbone.") and key.split(".")[2] not in self.propagation.names
+        )
+        left_out = ("reconstruction.", *others)
+        used = {key: value.float() for key, value in state.items() if not key.startswith(left_out)}
+        own = {key: value for key, value in self.state_dict().items() if key.startswith("fusion.")}
+        load_strictly(self, used | own, source, "BasicVSR++'s propagation at these settings of method.front")
 
     def counted(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table."""

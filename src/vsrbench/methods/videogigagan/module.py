@@ -1,6 +1,7 @@
 """VideoGigaGAN for the shells: the ladder of Table 1, two stages, two optimisers, and upscaling."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,6 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import ConfigError, TrainingError
-from vsrbench.flow.spynet import SpyNetwork, load_spynet
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.videogigagan import cost, training
 from vsrbench.methods.videogigagan.discriminator import Discriminator
@@ -17,7 +17,7 @@ from vsrbench.methods.videogigagan.generator import Generator
 from vsrbench.methods.videogigagan.guard import Guard
 from vsrbench.nn.modulated import NoiseMaps
 from vsrbench.nn.perceptual import NAMES, feature_loss
-from vsrbench.nn.pyramid_flow import PyramidFlow
+from vsrbench.nn.trained_flow import trained_flow
 from vsrbench.types import WHOLE, Clip, Progress, Trace
 
 # Rows of Table 1, each with what the rows above have: (temporal, propagation, down, shuttle).
@@ -45,8 +45,11 @@ class VideoGigaGAN(Method):
 
     stages = {
         "image": Stage(("generator", "discriminator"), ("pixel", "features", "gan")),
-        "video": Stage(("generator", "discriminator"), ("pixel", "features", "gan"), needs=("image",)),
+        "video": Stage(
+            ("generator", "discriminator"), ("pixel", "features", "gan"), ("image",), "method.from_scratch=true"
+        ),
     }
+    training_only = ("discriminator",)
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class VideoGigaGAN(Method):
         row = LADDER[ladder] | {key: value for key, value in given.items() if value is not None}
         self.scale, self.chunk, self.z, self.max_context = scale, chunk, z, max_context
         self.objective, self.features = training.Objective.of(objective), features
-        self.checkpointing, self.from_scratch = checkpointing, from_scratch
+        self.checkpointing, self.stages = checkpointing, self.stages_for({"from_scratch": from_scratch})
         plan = dict(generator)
         levels = plan.pop("temporal", 6)
         self.generator = Generator(
@@ -97,7 +100,6 @@ class VideoGigaGAN(Method):
         )
         self.discriminator = Discriminator(crop * scale, temporal=row["temporal"], **discriminator)
         self.row = row
-        self.loaded = False  # whether weights came from somewhere
         self.guard = Guard()
         self.seen: dict[str, list[Tensor]] = {}
         self.last_r1: float | None = None
@@ -162,6 +164,12 @@ class VideoGigaGAN(Method):
 
     # --- training --------------------------------------------------------------------------------
 
+    @classmethod
+    def stages_for(cls, settings: Mapping[str, Any]) -> dict[str, Stage]:
+        """from_scratch: stage=video needs no image model."""
+        alone = {key: replace(stage, needs=()) for key, stage in cls.stages.items()}
+        return alone if settings.get("from_scratch") else cls.stages
+
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
         """stage=image takes everything off the networks that an image model lacks."""
         if name in ("default", "image"):
@@ -170,7 +178,7 @@ class VideoGigaGAN(Method):
         made = feature_loss(self.features)
         self.feature_loss, self.feature_name = made, str(made.name)
         losses = ("pixel", self.feature_name, "gan")
-        self.stages = {key: Stage(stage.trainable, losses, stage.needs) for key, stage in self.stages.items()}
+        self.stages = {key: replace(stage, losses=losses) for key, stage in self.stages.items()}
 
     def _become_image_model(self) -> None:
         if self.generator.unet.stem is None:
@@ -190,19 +198,6 @@ class VideoGigaGAN(Method):
             if not values.keys() & new.keys():
                 values = {**values, **new}
         return values
-
-    def load_trained_state(self, state: dict[str, Tensor]) -> None:
-        super().load_trained_state(state)
-        self.loaded = True
-
-    def trained_state(self) -> dict[str, Tensor]:
-        """Without a stage: the generator; nothing else is needed to upscale."""
-        state = super().trained_state()
-        return state if self.stage else {k: v for k, v in state.items() if k.startswith("generator.")}
-
-    def averaged_state(self) -> dict[str, Tensor]:
-        """The generator's part: the discriminator only serves training."""
-        return {key: value for key, value in self.trained_state().items() if key.startswith("generator.")}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """All trained parameters, as their gradients are watched and clipped."""
@@ -234,11 +229,6 @@ class VideoGigaGAN(Method):
 
     def on_fit_start(self) -> None:
         """Refuse what would train something else than asked for; say which feature loss it is."""
-        if self.stage == "video" and not (self.loaded or self.from_scratch):
-            raise ConfigError(
-                "stage=video starts from the image model: give ckpt_path=RUN of a run with stage=image, or "
-                "method.from_scratch=true"
-            )
         if str(self.trainer.precision).startswith("16"):
             raise ConfigError(
                 f"trainer.precision={self.trainer.precision}: R1 overflows there; use bf16-mixed or 32-true"
@@ -281,14 +271,14 @@ def make_front(
     flow_levels: int = 4,
     flow_widths: Sequence[int] = (16, 16, 16),
     flow_weights: str | None = None,
+    weights: str | None = None,
     **settings: Any,
 ) -> Front:
-    """The propagation with its flow network: ``spynet`` (Sec. 4.1), or the thin ``pyramid`` (ours, small sizes).
+    """The propagation with its flow network, see ``trained_flow``. settings: see ``Front``.
 
-    flow_weights: file that SPyNet starts from. settings: see ``Front``.
+    weights: file of a BasicVSR++ that all of it starts from, see ``Front.start_from``.
     """
-    if flow_net not in ("spynet", "pyramid"):
-        raise ConfigError(f"method.front.flow_net={flow_net}: use spynet or pyramid")
-    if flow_net == "pyramid":
-        return Front(PyramidFlow(flow_levels, flow_widths), **settings)
-    return Front(SpyNetwork() if flow_weights is None else load_spynet(flow_weights), **settings)
+    front = Front(trained_flow(flow_net, flow_levels, flow_widths, flow_weights, "method.front"), **settings)
+    if weights is not None:
+        front.start_from(weights)
+    return front

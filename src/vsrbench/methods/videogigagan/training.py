@@ -236,13 +236,15 @@ def move(method: "VideoGigaGAN", step: int, active: bool, skip: bool) -> None:
     """One step of both optimisers and schedules.
 
     A skipped step has no gradients, which no optimiser of torch moves at, so that Lightning's count of steps, and
-    with it the place in the data, goes on. The discriminator's optimiser is called behind Lightning's back: it would
-    count its steps as well.
+    with it the place in the data, goes on; likewise the discriminator's while it takes no part, so that its schedule
+    follows a step of its optimiser as torch wants it. The discriminator's optimiser is called behind Lightning's back:
+    it would count its steps as well.
     """
     optimisers: Any = method.optimizers()
     ours, theirs = optimisers
     if skip:
         ours.zero_grad(set_to_none=True)
+    if skip or not active:
         theirs.zero_grad(set_to_none=True)
     held = [g for g in ours.param_groups if g.get("flow") and step < method.objective.flow_hold]
     rates = [group["lr"] for group in held]
@@ -251,8 +253,7 @@ def move(method: "VideoGigaGAN", step: int, active: bool, skip: bool) -> None:
     ours.step()
     for group, rate in zip(held, rates, strict=True):
         group["lr"] = rate
-    if active:
-        theirs.optimizer.step()
+    theirs.optimizer.step()
     ours.zero_grad(set_to_none=True)
     theirs.zero_grad(set_to_none=True)
     schedules = method.lr_schedulers() or []
