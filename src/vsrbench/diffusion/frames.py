@@ -54,16 +54,17 @@ def denoise(
     stop: int | None = None,
     trace: Trace | None = None,
     progress: Progress | None = None,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The loop over diffusion steps, all frames of a step together.
 
     Returns x (B,T,4,h,w) after the last step and the last x0. stop: end before this
-    step. The trace sees every step's x0 and x.
+    step. start: x at the first step, where it is not that of ``initial_latents``. The trace sees every step's x0 and x.
     """
     timesteps = sampler.timesteps(prior.schedule)[:stop]
     if progress is not None:
         progress.start(len(timesteps) * clip.lr.shape[0] * clip.frames, "frame steps")
-    x = initial_latents(prior, sampler, clip, noise, batch)
+    x = initial_latents(prior, sampler, clip, noise, batch) if start is None else start
     x0: Tensor | None = None
     for step, t in enumerate(timesteps):
         last, x0 = x0, predict(step, t, x, x0)

