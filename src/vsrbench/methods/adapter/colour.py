@@ -1,0 +1,111 @@
+"""What happens to decoded frames (Sec. 4.1.2): first a colour correction, then a denoiser.
+
+The thesis settles on wavelet colour correction and non-local means and prints no parameters: those here are ours.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vsrbench.errors import ConfigError, VsrbenchError
+from vsrbench.nn.colour import adain_color, wavelet_color
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """color: wavelet, adain, equalise (adaptive histogram equalisation) or none. denoise: nlm, bilateral, gaussian,
+    wavelet or none. strength: of nlm, in grey levels of 255; template, search: its windows in pixels.
+
+    scope: statistics of adain over each "frame" or the whole "clip", which flickers less.
+    """
+
+    color: str = "wavelet"
+    denoise: str = "nlm"
+    strength: float = 3.0
+    template: int = 7
+    search: int = 21
+    scope: str = "frame"
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("color", self.color, COLORS),
+            ("denoise", self.denoise, DENOISERS),
+            ("scope", self.scope, ("frame", "clip")),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"method.post.{name}={value}: use one of {', '.join(allowed)}")
+
+    def __call__(self, frames: Tensor, reference: Tensor) -> Tensor:
+        """Frames (T,3,H,W) and the enlarged LR frames of the same shape, both about [0,1]; returns [0,1]."""
+        if frames.shape != reference.shape or frames.shape[1] != 3:
+            raise VsrbenchError(
+                f"colour correction needs two RGB clips of one size, not {tuple(frames.shape)} and "
+                f"{tuple(reference.shape)}"
+            )
+        frames = COLORS[self.color](self, frames, reference).clamp(0, 1)
+        return DENOISERS[self.denoise](self, frames).clamp(0, 1)
+
+
+def _equalised(frames: Tensor) -> Tensor:
+    from kornia.enhance import equalize_clahe
+
+    return equalize_clahe(frames.clamp(0, 1), clip_limit=2.0, grid_size=(4, 4))
+
+
+def _nlm(post: PostProcessing, frames: Tensor) -> Tensor:
+    import cv2
+
+    def clean(frame: Any) -> Any:
+        return cv2.fastNlMeansDenoisingColored(frame, None, post.strength, post.strength, post.template, post.search)
+
+    return _per_frame_8_bit(frames, clean)
+
+
+def _per_frame_8_bit(frames: Tensor, change: Callable[[Any], Any]) -> Tensor:
+    """OpenCV's filter works on 8 bits per channel, (H,W,3) BGR."""
+    pixels = (frames * 255).round().byte().flip(1).permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    changed = torch.stack([torch.from_numpy(change(frame)) for frame in pixels])
+    return (changed.permute(0, 3, 1, 2).flip(1).float() / 255).to(frames)
+
+
+def _bilateral(post: PostProcessing, frames: Tensor) -> Tensor:
+    from kornia.filters import bilateral_blur
+
+    return bilateral_blur(frames, (5, 5), 0.05, (1.5, 1.5), border_type="replicate")
+
+
+def _gaussian(post: PostProcessing, frames: Tensor) -> Tensor:
+    from kornia.filters import gaussian_blur2d
+
+    return gaussian_blur2d(frames, (5, 5), (1.0, 1.0), border_type="replicate")
+
+
+def _wavelet_denoised(post: PostProcessing, frames: Tensor) -> Tensor:
+    from importlib.util import find_spec
+
+    if find_spec("pywt") is None:
+        raise ConfigError("method.post.denoise=wavelet needs the package PyWavelets: pip install PyWavelets")
+    from skimage.restoration import denoise_wavelet
+
+    clean = partial(denoise_wavelet, channel_axis=-1, convert2ycbcr=True, rescale_sigma=True)
+    pixels = frames.permute(0, 2, 3, 1).cpu().numpy()
+    return torch.stack([torch.from_numpy(clean(frame)) for frame in pixels]).permute(0, 3, 1, 2).to(frames)
+
+
+COLORS: dict[str, Callable[[PostProcessing, Tensor, Tensor], Tensor]] = {
+    "wavelet": lambda post, frames, reference: wavelet_color(frames, reference),
+    "adain": lambda post, frames, reference: adain_color(frames, reference, post.scope),
+    "equalise": lambda post, frames, reference: _equalised(frames),
+    "none": lambda post, frames, reference: frames,
+}
+DENOISERS: dict[str, Callable[[PostProcessing, Tensor], Tensor]] = {
+    "nlm": _nlm,
+    "bilateral": _bilateral,
+    "gaussian": _gaussian,
+    "wavelet": _wavelet_denoised,
+    "none": lambda post, frames: frames,
+}

@@ -1,0 +1,194 @@
+"""The adapter method for the shells: what is frozen, what is trained, one training step, and upscaling."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsrbench.diffusion.noise import Noise, NoiseSource
+from vsrbench.diffusion.samplers import Sampler
+from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.methods.adapter import cost, training
+from vsrbench.methods.adapter.backbone import Backbone
+from vsrbench.methods.adapter.colour import PostProcessing
+from vsrbench.methods.adapter.descriptions import Descriptions
+from vsrbench.methods.adapter.networks import Adapter
+from vsrbench.methods.adapter.sampling import Sampling, finish, sample, sampler_for
+from vsrbench.methods.adapter.stopping import EarlyStopping
+from vsrbench.methods.adapter.vit import load_vit
+from vsrbench.methods.base import Method, Stage, Work
+from vsrbench.types import WHOLE, Clip, Progress, Trace
+
+# What of the frozen parts the miniature trains, by pieces of parameter names: see ``AdapterVSR.tuned``.
+TUNED = {"denoising_unet": ("video.", ".attn2.", ".norm2."), "vae": ("video.",)}
+
+
+class AdapterVSR(Method):
+    """A frozen video U-Net that reads LR frames as pseudo text (thesis, chapter 3).
+
+    prior: U-Net, VAE and schedule. vit: settings of ``load_vit``. adapter: settings of ``Adapter`` (tokens, width and
+    text follow from the networks). condition: False samples without the adapter (Table 4.3). start, renorm, window,
+    stride, lr_noise: see ``Sampling``. post: settings of ``PostProcessing``.
+    objective: weights of the loss terms. timesteps: of a training sample: uniform, from_sampler or all (30 calls).
+    train_lr_noise: noise levels of the LR frames in training. trajectory: train on what the sampler visits (ours).
+    low_band: deviation in HR pixels of the band that pixel terms leave out. checkpointing: recompute the frozen U-Net's
+    features in the backward pass. train_vit: the ViT is trained with the adapter (ours, for a miniature without a
+    pretrained one). tuned: parts of which weights files hold what ``stage=prior`` and ``stage=vae`` train (ours, the
+    miniature; published backbones are only read). early_stopping: settings of ``EarlyStopping``. max_context: frames
+    that temporal chunks overlap; None: whole clips.
+    stage=adapter is the thesis's training.
+    """
+
+    stages = {
+        "adapter": Stage(trainable=("adapter",), losses=("prediction", "x0", "pixel", "gradient", "language")),
+        "prior": Stage(trainable=("denoising_unet",), losses=("prediction", "x0", "pixel", "gradient")),
+        "vae": Stage(trainable=("vae",), losses=("pixel", "gradient")),
+    }
+    minimum = 16
+    opens_blocks = True  # frames are seen between a block's layers
+
+    def __init__(
+        self,
+        prior: Backbone,
+        sampler: Sampler,
+        vit: Mapping[str, Any] | None = None,
+        adapter: Mapping[str, Any] | None = None,
+        condition: bool = True,
+        start: str = "gaussian",
+        renorm: bool = False,
+        window: int = 8,
+        stride: int = 6,
+        lr_noise: int = 0,
+        post: Mapping[str, Any] | None = None,
+        objective: Mapping[str, float] | None = None,
+        timesteps: str = "uniform",
+        train_lr_noise: Sequence[int] = (0, 50),
+        trajectory: bool = False,
+        low_band: float = 0.0,
+        checkpointing: bool = False,
+        train_vit: bool = False,
+        tuned: bool = False,
+        early_stopping: Mapping[str, int] | None = None,
+        max_context: int | None = None,
+        name: str = "adapter",
+    ) -> None:
+        super().__init__()
+        if timesteps not in training.TIMESTEPS:
+            raise ConfigError(f"method.timesteps={timesteps}: use one of {', '.join(training.TIMESTEPS)}")
+        self.prior = prior.eval().requires_grad_(False)
+        self.sampler = sampler_for(start, sampler)
+        self.vit = load_vit(**(vit or {})).requires_grad_(False)
+        plan = {"tokens": self.vit.tokens, "width": self.vit.width, "text": prior.text, **(adapter or {})}
+        self.adapter = Adapter(**plan)
+        if window > self.adapter.frames:
+            raise ConfigError(f"method.window={window} is longer than method.adapter.frames={self.adapter.frames}")
+        self.condition, self.start, self.renorm = condition, start, renorm
+        self.window, self.stride, self.lr_noise = window, stride, lr_noise
+        self.post = PostProcessing(**(post or {}))
+        self.objective = dict(objective or {"prediction": 1.0})
+        self.timesteps, self.train_lr_noise = timesteps, tuple(train_lr_noise)
+        self.trajectory, self.low_band, self.checkpointing = trajectory, low_band, checkpointing
+        self.train_vit, self.tuned, self.max_context = train_vit, tuned, max_context
+        self.early_stopping = None if early_stopping is None else dict(early_stopping)
+        self.descriptions = Descriptions(prior.text)
+        if train_vit:
+            first = self.stages["adapter"]
+            self.stages = {**self.stages, "adapter": Stage(("adapter", "vit"), first.losses)}
+        self.multiple = 8 * prior.vae.factor // 4
+
+    @property
+    def context(self) -> int:
+        return WHOLE if self.max_context is None else self.max_context
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"vit": self.vit, "adapter": self.adapter, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
+
+    def counted(self) -> dict[str, list[nn.Module]]:
+        """The components that Table 4.6 names."""
+        return {
+            "denoising U-Net": [self.prior.unet],
+            "VAE": [self.prior.vae],
+            "ViT": [self.vit],
+            "adapter": [self.adapter],
+        }
+
+    def work(self, clip: Clip) -> dict[str, Work]:
+        """Units of work; see ``cost.work``."""
+        return cost.work(self, clip)
+
+    def sampling(self, clip: Clip, trace: Trace | None = None) -> Sampling:
+        """The networks and settings over one clip."""
+        return Sampling(
+            self.prior, self.vit, self.adapter, self.sampler, clip, self.start, self.renorm, self.window, self.stride,
+            self.lr_noise, self.condition, batch=self.batch, trace=trace,
+        )  # fmt: skip
+
+    @torch.inference_mode()
+    def upscale(
+        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """Eq. 3.2 and 3.3 from the start to the last step, the VAE's decoder, and the colour chain of 4.1.2."""
+        with self.autocast():
+            latents, _ = sample(self.sampling(clip, trace), noise, progress=progress)
+            return finish(self.prior, self.post, clip.lr, latents)
+
+    def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Of the current stage."""
+        found = {"adapter": training.adapter_losses, "prior": training.prior_losses, "vae": training.vae_losses}
+        return found[self.stage](self, clip, noise)
+
+    def configure_callbacks(self) -> list[Any]:
+        """Early stopping, where it is set."""
+        return [] if self.early_stopping is None else [EarlyStopping(**self.early_stopping)]
+
+    # --- what the miniature trains beside the adapter -----------------------------------------------
+
+    def begin_stage(
+        self,
+        name: str,
+        optimiser: Callable[..., torch.optim.Optimizer] | None,
+        noise: Noise,
+        schedule: Callable[..., Any] | None = None,
+    ) -> None:
+        """stage=prior and stage=vae move the video parts, the cross-attention and each block's second norm alone."""
+        super().begin_stage(name, optimiser, noise, schedule)
+        terms = self.stages[self.stage].losses
+        if not any(self.objective.get(term) for term in terms):
+            raise ConfigError(f"stage={self.stage} needs a weight in method.objective: one of {', '.join(terms)}")
+        part = self.stages[self.stage].trainable[0]
+        for key, parameter in self.parts()[part].named_parameters():
+            parameter.requires_grad_(_moves(part, key))
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The adapter; with ``tuned`` also the ViT and what the other stages move, whatever the stage is: the stages of
+        the miniature follow each other by ckpt_path, and the last file holds all of them."""
+        names = self.stages[self.stage].trainable if self.stage else ("adapter",)
+        if self.tuned:
+            names = ("vit", "adapter", "denoising_unet", "vae")
+        parts = self.parts()
+        return {f"{n}.{k}": v for n in names for k, v in parts[n].state_dict().items() if _moves(n, k)}
+
+    def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Files hold what moves of a part; the rest is what the prior brought. Raises WeightsError for less or more."""
+        own = self.parts()[part].state_dict()
+        expected = {key for key in own if _moves(part, key)}
+        if part in TUNED and values.keys() != expected:
+            missing, strange = sorted(expected - values.keys()), sorted(values.keys() - expected)
+            raise WeightsError(
+                f"weights do not fit the trained pieces of {part!r}: {len(missing)} missing {missing[:3]}, "
+                f"{len(strange)} unexpected {strange[:3]} (of another size or prior.vae?)"
+            )
+        return {**own, **values} if part in TUNED else values
+
+    def frozen_hashes(self) -> dict[str, str]:
+        """Of parts that a weights file does not hold."""
+        held = {key.partition(".")[0] for key in self.trained_state()}
+        return {name: value for name, value in super().frozen_hashes().items() if name not in held}
+
+
+def _moves(part: str, key: str) -> bool:
+    """Whether a parameter or buffer of a part is trained in some stage. The rotary frequencies are constants."""
+    if key.endswith("rotary_emb.freqs"):
+        return False
+    return part not in TUNED or any(piece in key for piece in TUNED[part])

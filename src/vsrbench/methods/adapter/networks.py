@@ -1,0 +1,120 @@
+"""The adapter (Sec. 3.2, 4.1.9): tokens of all frames of a window become one sequence of pseudo text tokens.
+
+The thesis gives no widths. ours: the natural plan with its printed 2.14 M parameters, 2,144,580 at 8 frames of 196
+tokens of 768 channels and a text width of 1024.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vsrbench.errors import ConfigError
+
+FUSIONS = ("linear_linear", "crossattention_transformer_linear", "crossattention_linear_linear", "mean_linear")
+
+
+class CrossFrames(nn.Module):
+    """Every token of every frame attends to the tokens of all frames; residual, then LayerNorm."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B,T,n,d) to the same shape."""
+        every = tokens.flatten(1, 2)
+        found, _ = self.attention(every, every, every, need_weights=False)
+        return self.norm(every + found).view_as(tokens)
+
+
+class LinearFusion(nn.Module):
+    """One linear layer along the token axis, shared by all channels: T*n tokens to n.
+
+    ours: starts as the mean over the frames, so that it means something before it is trained (at the thesis's learning
+    rate of 1e-7 a weight moves by about 1e-7 per step).
+    """
+
+    def __init__(self, frames: int, tokens: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(frames * tokens, tokens)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.eye(tokens).repeat(1, frames) / frames)
+            self.linear.bias.zero_()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B,T,n,d) to (B,n,d)."""
+        return self.linear(tokens.flatten(1, 2).mT).mT
+
+
+class TransformerFusion(nn.Module):
+    """Two transformer layers along time at each token's place, then the mean over the frames."""
+
+    def __init__(self, width: int, heads: int, layers: int = 2) -> None:
+        super().__init__()
+        one = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True)
+        self.layers = nn.TransformerEncoder(one, layers, enable_nested_tensor=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B,T,n,d) to (B,n,d)."""
+        rows = tokens.transpose(1, 2)
+        return self.layers(rows.flatten(0, 1)).mean(1).view(*rows.shape[:2], -1)
+
+
+class MeanFusion(nn.Module):
+    """The mean over the frames: no parameters, any number of frames (ours)."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B,T,n,d) to (B,n,d)."""
+        return tokens.mean(1)
+
+
+class Adapter(nn.Module):
+    """Frame tokens (B,T,n,width) to pseudo text tokens (B,n,text).
+
+    fusion: a row of Table 4.5, or mean_linear. frames: the window's length, to which a linear fusion is tied; shorter
+    windows repeat their last frame. gain: a fixed factor on the output; ``auto`` brings the deviation of the first
+    tokens it sees to 1 and keeps the factor with the weights (ours: text states have about unit deviation, a fresh
+    linear layer's output 0.2, and the printed learning rate never mends that).
+    Raises ConfigError for a fusion it does not know.
+    """
+
+    gain: Tensor
+
+    def __init__(
+        self,
+        tokens: int = 196,
+        width: int = 768,
+        text: int = 1024,
+        frames: int = 8,
+        fusion: str = "linear_linear",
+        heads: int = 12,
+        gain: float | str = "auto",
+    ) -> None:
+        super().__init__()
+        if fusion not in FUSIONS:
+            raise ConfigError(f"method.adapter.fusion={fusion}: use one of {', '.join(FUSIONS)}")
+        self.frames = frames
+        crossed = fusion.startswith("crossattention")
+        self.cross = CrossFrames(width, heads) if crossed else nn.Identity()
+        if fusion == "crossattention_transformer_linear":
+            self.fusion: nn.Module = TransformerFusion(width, heads)
+            self.project: nn.Module = nn.Linear(width, text)
+        else:
+            self.fusion = MeanFusion() if fusion == "mean_linear" else LinearFusion(frames, tokens)
+            self.project = nn.Sequential(nn.Linear(width, text), nn.GELU(), nn.Linear(text, text))
+        self.register_buffer("gain", torch.tensor(float("nan") if gain == "auto" else float(gain)))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B,T,n,width), T up to ``frames``, to (B,n,text). Raises ConfigError for a longer window."""
+        missing = self.frames - tokens.shape[1]
+        if missing < 0:
+            raise ConfigError(
+                f"a window of {tokens.shape[1]} frames is longer than the adapter's {self.frames}: set "
+                "train.frames and method.window to method.adapter.frames at most"
+            )
+        if missing:
+            tokens = torch.cat([tokens, tokens[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+        found = self.project(self.fusion(self.cross(tokens)))
+        if self.gain.isnan():
+            self.gain.copy_(1 / found.detach().float().std().clamp(min=1e-6))
+        return found * self.gain

@@ -1,0 +1,100 @@
+"""Early stopping on the validation loss (Sec. 4.1.1: patience of two epochs)."""
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.noise import Noise
+from vsrbench.errors import TrainingError
+from vsrbench.methods.adapter.sampling import tokens
+from vsrbench.types import Clip
+
+if TYPE_CHECKING:
+    from vsrbench.methods.adapter.module import AdapterVSR
+
+GRID = 100  # timesteps between those that the validation loss looks at
+
+
+class EarlyStopping(pl.Callback):
+    """Every ``every`` optimiser steps: the loss on the validation clips; ends training where it has not fallen below
+    the best for ``patience`` times in a row.
+
+    ours: ``every`` is the epoch, since samples come in one endless stream; of each clip the centre ``crop`` LR pixels
+    of the first window count. The clips are those of the callback that measures pictures. Its state travels in
+    checkpoints.
+    """
+
+    def __init__(self, patience: int = 2, every: int = 266, crop: int = 80) -> None:
+        self.patience, self.every, self.crop = patience, every, crop
+        self.best, self.waited, self.measured = math.inf, 0, -1
+        self._clips: list[Clip] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+        step = trainer.global_step
+        if step % self.every or step == self.measured or not step:
+            return
+        self.measured = step
+        self._clips = self._clips or self._read(trainer, pl_module.window)
+        value = sum(validation_loss(pl_module, clip.to(pl_module.device)) for clip in self._clips) / len(self._clips)
+        for logger in trainer.loggers:
+            logger.log_metrics({"val/loss": value}, step)
+        self.judge(value)
+        if self.waited >= self.patience:
+            if trainer.is_global_zero:
+                print(f"early stopping at step {step}: the validation loss was {self.best:.6g} and is {value:.6g}")
+            trainer.should_stop = True
+
+    def judge(self, value: float) -> None:
+        """Count how often in a row the loss was not below its best."""
+        self.waited = 0 if value < self.best else self.waited + 1
+        self.best = min(self.best, value)
+
+    def _read(self, trainer: pl.Trainer, window: int) -> list[Clip]:
+        sources = [source for callback in trainer.callbacks for source in getattr(callback, "sources", [])]  # type: ignore[attr-defined]
+        clips = [source.read(0, min(window, source.frames)) for source in sources]
+        if not clips or any(clip.hr is None for clip in clips):
+            raise TrainingError(
+                "early stopping needs validation clips with ground truth: choose a data set that has them "
+                "(data.splits.val, validation.clips), or method.early_stopping=null"
+            )
+        return [centre(clip, self.crop) for clip in clips]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "waited": self.waited, "measured": self.measured}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.waited = float(state_dict["best"]), int(state_dict["waited"])
+        self.measured = int(state_dict["measured"])
+
+
+def centre(clip: Clip, crop: int) -> Clip:
+    """The centre ``crop`` x ``crop`` LR pixels of a clip, or all it has of a side; a multiple of 8."""
+    height, width = (min(crop, side) // 8 * 8 for side in clip.lr.shape[-2:])
+    top, left = (clip.lr.shape[-2] - height) // 2, (clip.lr.shape[-1] - width) // 2
+
+    def cut(frames: Tensor, scale: int) -> Tensor:
+        return frames[..., scale * top : scale * (top + height), scale * left : scale * (left + width)]
+
+    hr = None if clip.hr is None else cut(clip.hr, clip.scale)
+    return replace(clip, lr=cut(clip.lr, 1), hr=hr, flow_forward=None, flow_backward=None, occlusion=None)
+
+
+@torch.no_grad()
+def validation_loss(method: "AdapterVSR", clip: Clip) -> float:
+    """Eq. 3.4 at fixed timesteps (50, 150, ..., 950) with fixed noise: drawn anew, it would rise and fall by chance."""
+    prior, schedule, noise = method.prior, method.prior.schedule, Noise(0)
+    assert clip.hr is not None
+    latent = prior.vae.encode(clip.hr.flatten(0, 1)).float().unflatten(0, clip.lr.shape[:2])
+    eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
+    text, lr = tokens(method.sampling(clip), clip.lr), prior.noised_lr(clip.lr, None, 0)
+    losses = []
+    for t in range(GRID // 2, schedule.length, GRID):
+        output = prior.predict(schedule.add_noise(latent, eps, t), lr, t, text, 0)
+        losses.append(F.mse_loss(output.float(), schedule.target(latent, eps, t)))
+    return torch.stack(losses).mean().item()

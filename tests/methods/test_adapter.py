@@ -1,0 +1,330 @@
+"""The adapter method: windows, starts, what is trained, losses, weights, cost."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import latent
+from vsrbench.config import build, build_method, compose
+from vsrbench.diffusion.noise import Noise
+from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.methods.adapter import AdapterVSR, training
+from vsrbench.methods.adapter.descriptions import Descriptions
+from vsrbench.methods.adapter.sampling import first_latents, sample, windows
+from vsrbench.methods.adapter.stopping import EarlyStopping, centre, validation_loss
+from vsrbench.methods.base import Stage
+from vsrbench.nn.imresize import imresize
+from vsrbench.types import WHOLE, Clip
+
+PLAIN = ["method.post.color=none", "method.post.denoise=none", "method.adapter.gain=1.0"]
+
+
+def method(*overrides: str, size: str = "tiny") -> AdapterVSR:
+    return latent.method("adapter", *PLAIN, *overrides, size=size)
+
+
+def started(stage: str, *overrides: str, size: str = "tiny") -> AdapterVSR:
+    built = method(*overrides, size=size)
+    built.begin_stage(stage, partial(torch.optim.Adam, lr=1e-3), Noise(0))
+    built.train()
+    return built
+
+
+# --- sampling -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [*range(1, 24), 90])
+@pytest.mark.parametrize(("length", "stride"), [(8, 6), (8, 8), (8, 1), (4, 3)])
+def test_windows_cover_every_frame_and_end_with_the_clip(frames: int, length: int, stride: int) -> None:
+    starts = windows(frames, length, stride)
+    covered = {frame for first in starts for frame in range(first, min(first + length, frames))}
+    assert covered == set(range(frames)) and starts == sorted(set(starts))
+    assert frames <= length or starts[-1] == frames - length
+
+
+def test_a_stride_that_leaves_frames_out_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method\.stride=9: use 1 to method\.window=8"):
+        windows(20, 8, 9)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 6])
+def test_any_length_comes_back_four_times_as_large(frames: int) -> None:
+    found = method().upscale(latent.make_clip(frames), Noise(0))
+    assert found.shape == (1, frames, 3, 64, 64) and found.isfinite().all()
+    assert found.min() >= 0 and found.max() <= 1
+
+
+def test_overlapping_predictions_are_averaged() -> None:
+    built, clip = method("method.stride=2", "sampler.steps=1"), latent.make_clip(6)
+    seen: list[dict[str, Tensor]] = []
+
+    class Spy:
+        def on_step(self, step: int, frame: int | None, **tensors: Tensor) -> None:
+            seen.append(tensors)
+
+    with torch.no_grad():
+        run = built.sampling(clip, Spy())
+        sample(run, Noise(0))
+        x, outputs = first_latents(run, Noise(0)), []
+        eps = torch.stack([Noise(0).normal((3, 16, 16), "lr_noise", "clip#0", i) for i in range(6)])[None]
+        lr = built.prior.noised_lr(clip.lr, eps, 20)
+        t = built.sampler.timesteps(built.prior.schedule)[0]
+        for part in (slice(0, 4), slice(2, 6)):
+            text = built.adapter(built.vit(clip.lr[0, part])[None])
+            outputs.append(built.prior.predict(x[:, part], lr[:, part], t, text, 20))
+    output = seen[0]["output"]
+    assert torch.allclose(output[:, :2], outputs[0][:, :2], atol=1e-5)
+    assert torch.allclose(output[:, 2:4], (outputs[0][:, 2:] + outputs[1][:, :2]) / 2, atol=1e-5)
+    assert torch.allclose(output[:, 4:], outputs[1][:, 2:], atol=1e-5)
+
+
+def test_a_batch_is_its_clips_one_by_one() -> None:
+    built, both = method(), latent.make_clip(3, batch=2)
+    together = built.upscale(both, Noise(0))
+    for row in range(2):
+        assert torch.allclose(together[row], built.upscale(both.rows([row]), Noise(0))[0], atol=1e-5)
+
+
+def test_without_the_condition_the_adapter_is_not_asked() -> None:
+    on, off, clip = method(), method("method.condition=false"), latent.make_clip(3)
+    off.vit = off.adapter = None  # type: ignore[assignment]
+    assert (on.upscale(clip, Noise(0)) - off.upscale(clip, Noise(0))).abs().max() > 1e-6
+
+
+def test_each_start_begins_elsewhere() -> None:
+    clip = latent.make_clip(2)
+    found = {
+        s: first_latents(method(f"method.start={s}").sampling(clip), Noise(0)) for s in ("gaussian", "encoded_noise")
+    }
+    assert torch.equal(
+        found["gaussian"], torch.stack([Noise(0).normal((4, 16, 16), "initial", "clip#0", i) for i in (0, 1)])[None]
+    )
+    assert found["encoded_noise"].shape == found["gaussian"].shape
+    unit = first_latents(method("method.start=encoded_noise", "method.renorm=true").sampling(clip), Noise(0))
+    assert torch.allclose(unit.std((2, 3, 4)), torch.ones(1, 2), atol=1e-5)
+    near = method("method.start=encoded_lr", "sampler.start=lr_noised", "sampler.strength=0.01")
+    latents = first_latents(near.sampling(clip), Noise(0))
+    bicubic = near.prior.vae.encode(torch.nn.functional.interpolate(clip.lr[0], scale_factor=4, mode="bicubic"))
+    assert torch.corrcoef(torch.stack([latents.flatten(), bicubic.flatten()]))[0, 1] > 0.3
+    assert near.sampler.timesteps(near.prior.schedule)[0] == 10
+    with pytest.raises(ConfigError, match=r"method\.start=zeros: use one of gaussian"):
+        method("method.start=zeros")
+
+
+@pytest.mark.filterwarnings("ignore:prior.unet=ali was trained")
+@pytest.mark.parametrize("vae", ["sft", "3d", "sd_f8"])
+def test_the_text_to_video_unet_with_every_vae(vae: str) -> None:
+    built, clip = method("prior.unet=ali", f"prior.vae={vae}"), latent.make_clip(3)
+    assert built.multiple == (16 if vae == "sd_f8" else 8)
+    grid = 8 if vae == "sd_f8" else 16
+    assert first_latents(built.sampling(clip), Noise(0)).shape == (1, 3, 4, grid, grid)
+    assert built.upscale(clip, Noise(0)).shape == (1, 3, 3, 64, 64)
+    assert built.prior.schedule.prediction_type == "epsilon"
+
+
+def test_clips_are_whole_unless_a_context_is_set() -> None:
+    assert method().context == WHOLE and method("method.max_context=4").context == 4
+
+
+# --- training -----------------------------------------------------------------------------------------
+
+
+def moved(stage: str, *overrides: str, size: str = "tiny") -> Iterator[str]:
+    """Names of parameters and buffers that two optimiser steps change."""
+    built = started(stage, *overrides, size=size)
+    before = {key: value.clone() for key, value in built.state_dict().items()}
+    optimiser = built.configure_optimizers()
+    for seed in (0, 1):
+        optimiser.zero_grad()
+        torch.stack(list(built.losses(latent.make_clip(4, seed=seed), Noise(seed)).values())).sum().backward()
+        optimiser.step()
+    yield from (key for key, value in built.state_dict().items() if not torch.equal(value, before[key]))
+
+
+def test_the_thesiss_training_moves_the_adapter_and_nothing_else() -> None:
+    found = set(moved("adapter", "method.adapter.fusion=crossattention_linear_linear"))
+    assert found and all(key.startswith("adapter.") for key in found)
+    parameters = {
+        f"adapter.{key}"
+        for key, _ in method("method.adapter.fusion=crossattention_linear_linear").adapter.named_parameters()
+    }
+    assert found == parameters
+
+
+def test_the_miniatures_own_stages_leave_the_image_networks_alone() -> None:
+    objective = "method.objective={prediction: 1.0, pixel: 1.0, gradient: 1.0}"
+    prior = set(moved("prior", objective))
+    assert any(".attn2." in key for key in prior) and any("temp_block" in key for key in prior)
+    assert all(key.startswith(("prior.unet.video.", "prior.unet.image.")) for key in prior)
+    image = {key for key in prior if key.startswith("prior.unet.image.")}
+    assert all(".attn2." in key or ".norm2." in key for key in image)
+    assert not any("freqs" in key for key in prior)
+    vae = set(moved("vae", objective))
+    assert vae and all(key.startswith("prior.vae.video.") for key in vae)
+
+
+def test_the_loss_is_zero_for_a_unet_that_knows_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the prior's own target: v for upscale, which Eq. 3.4 writes as eps."""
+    built, clip = started("adapter"), latent.make_clip(2, batch=2)
+
+    def oracle(x: Tensor, lr: Tensor, t: Tensor, text: Tensor, *others: Any) -> Tensor:
+        latents = training.encode(built, clip)
+        eps = built.prior.schedule.eps(x, latents, t)
+        return built.prior.schedule.target(latents, eps, t) + 0 * text.sum()
+
+    monkeypatch.setattr(built.prior, "predict", oracle)
+    assert built.losses(clip, Noise(0))["prediction"] < 1e-8
+
+
+@pytest.mark.parametrize(("reading", "calls"), [("uniform", 1), ("from_sampler", 1), ("all", 5)])
+def test_thirty_steps_per_iteration_have_three_readings(
+    reading: str, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, asked = started("adapter", f"method.timesteps={reading}", "sampler.steps=5"), []
+    predict = built.prior.predict
+
+    def spy(x: Tensor, lr: Tensor, t: Tensor, *others: Any) -> Tensor:
+        asked.append(int(t[0]))
+        return predict(x, lr, t, *others)
+
+    monkeypatch.setattr(built.prior, "predict", spy)
+    built.losses(latent.make_clip(2), Noise(0))
+    assert len(asked) == calls
+    visited = built.sampler.timesteps(built.prior.schedule)
+    assert reading == "uniform" or set(asked) <= set(visited)
+    assert reading != "all" or asked == visited
+    with pytest.raises(ConfigError, match=r"method\.timesteps=some"):
+        method("method.timesteps=some")
+
+
+@pytest.mark.filterwarnings("ignore:prior.unet=ali was trained")
+@pytest.mark.parametrize("unet", ["upscale", "ali"])
+def test_recomputing_the_frozen_unet_gives_the_same_gradient(unet: str) -> None:
+    found = []
+    for checkpointing in ("true", "false"):
+        built = started("adapter", f"prior.unet={unet}", f"method.checkpointing={checkpointing}")
+        sum(built.losses(latent.make_clip(3), Noise(0)).values()).backward()
+        found.append(torch.cat([p.grad.flatten() for p in built.adapter.parameters() if p.grad is not None]))
+    assert found[0].abs().max() > 0 and torch.allclose(*found, atol=1e-6)
+
+
+def test_lr_noise_levels_are_drawn_by_the_samples_names() -> None:
+    built, clip = method("method.train_lr_noise=[3,9]"), latent.make_clip(2, batch=3)
+    level, lr = training._lr(built, clip, Noise(0))
+    assert isinstance(level, Tensor) and ((level >= 3) & (level <= 9)).all()
+    alone, other = training._lr(built, clip.rows([1]), Noise(0))
+    assert level[1] == alone[0] and torch.equal(lr[1], other[0])
+    assert training._lr(method("method.train_lr_noise=[0,0]"), clip, Noise(0))[0] == 0
+
+
+def test_descriptions_tell_clips_apart_and_never_change() -> None:
+    clip = latent.make_clip(2, (32, 32), batch=2)
+    assert clip.hr is not None
+    found = Descriptions(32)(clip.hr)
+    assert found.shape == (2, 64, 32) and 0.5 < found.std() < 2
+    assert torch.equal(found, Descriptions(32)(clip.hr)) and not torch.allclose(found[0], found[1])
+    assert not list(Descriptions(32).parameters())
+
+
+# --- weights ------------------------------------------------------------------------------------------
+
+
+def test_a_weights_file_holds_the_adapter_alone() -> None:
+    built = method()
+    assert {key.partition(".")[0] for key in built.trained_state()} == {"adapter"}
+    assert {"vit", "denoising_unet", "vae"} <= built.frozen_hashes().keys()
+
+
+def test_stages_of_the_miniature_hand_everything_on() -> None:
+    one, two = started("prior", "method.tuned=true"), method("method.tuned=true", "prior.seed=1", "vit.seed=1")
+    state = one.trained_state()
+    assert {key.partition(".")[0] for key in state} == {"vit", "adapter", "denoising_unet", "vae"}
+    assert not any("freqs" in key or "conv_in.weight" in key for key in state)
+    image = two.prior.unet.image.conv_in.weight.clone()
+    two.load_trained_state(state)
+    assert all(torch.equal(value, state[key]) for key, value in two.trained_state().items())
+    assert torch.equal(two.prior.unet.image.conv_in.weight, image)
+    assert one.frozen_hashes() == {}
+    lost = next(key for key in state if key.startswith("vae."))
+    with pytest.raises(WeightsError, match=r"do not fit the trained pieces of 'vae': 1 missing"):
+        two.load_trained_state({key: value for key, value in state.items() if key != lost})
+
+
+def test_a_trained_vit_belongs_to_the_adapters_stage() -> None:
+    built = started("adapter", "method.train_vit=true")
+    assert built.stages["adapter"].trainable == ("adapter", "vit")
+    assert AdapterVSR.stages["adapter"] == Stage(("adapter",), AdapterVSR.stages["adapter"].losses)
+    assert all(p.requires_grad for p in built.vit.parameters())
+
+
+# --- cost ---------------------------------------------------------------------------------------------
+
+
+def test_units_of_work_count_overlapping_windows() -> None:
+    built, clip = method("sampler.steps=5"), latent.make_clip(7)
+    lines = built.work(clip)
+    assert lines["denoising U-Net"].per_frame == 2 * 5 / 7 and lines["VAE decoder"].per_frame == 1 / 2
+    assert lines["ViT"].per_frame == 2 / 7
+    for line in lines.values():
+        with torch.inference_mode():
+            line.run()
+    assert "ViT" not in method("method.condition=false").work(clip)
+
+
+def test_the_shipped_miniature_uses_its_condition_and_beats_bicubic() -> None:
+    cfg = compose(["method=adapter", "size=mini", "data=sample", "inference.device=cpu"], verb="eval")
+    built, source = build_method(cfg), build(cfg.data).clips("test")[1]
+    clip = centre(source.read(0, 3), 40)
+    assert isinstance(built, AdapterVSR) and clip.hr is not None
+    found = built.upscale(clip, Noise(0))
+    built.condition = False
+    assert (built.upscale(clip, Noise(0)) - found).abs().max() > 1e-3
+    bicubic = imresize(clip.lr, 4).clamp(0, 1)
+    assert (found - clip.hr).square().mean() < 0.9 * (bicubic - clip.hr).square().mean()
+
+
+def test_a_window_longer_than_the_adapter_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"method\.window=5 is longer than method\.adapter\.frames=4"):
+        method("method.window=5")
+
+
+def test_a_clip_keeps_its_noise_whatever_travels_beside_it() -> None:
+    built, clip = method("method.lr_noise=20"), latent.make_clip(2)
+    later = replace(clip, index=clip.index + 5)
+    assert not torch.equal(built.upscale(clip, Noise(0)), built.upscale(later, Noise(0)))
+    assert torch.equal(
+        built.upscale(clip, Noise(0)), built.upscale(Clip(clip.lr, None, clip.name, clip.index, 4), Noise(0))
+    )
+
+
+# --- early stopping -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "stops"), [([3, 2, 1], False), ([3, 3], False), ([3, 3, 3], True), ([3, 4, 2, 5, 2], True)]
+)
+def test_patience_counts_measurements_in_a_row_that_bring_nothing(values: list[float], stops: bool) -> None:
+    stopping = EarlyStopping(patience=2)
+    for value in values:
+        stopping.judge(value)
+    assert (stopping.waited >= 2) == stops
+    again = EarlyStopping(patience=2)
+    again.load_state_dict(stopping.state_dict())
+    assert (again.best, again.waited) == (min(values), stopping.waited)
+
+
+def test_the_validation_loss_draws_nothing_and_sees_the_centre() -> None:
+    built, clip = method(), latent.make_clip(2, (24, 32))
+    small = centre(clip, 20)
+    assert small.lr.shape[-2:] == (16, 16) and small.hr is not None and clip.hr is not None
+    assert torch.equal(small.hr, clip.hr[..., 16:80, 32:96]) and torch.equal(small.lr, clip.lr[..., 4:20, 8:24])
+    first = validation_loss(built, small)
+    assert first == validation_loss(built, small) and first > 0
+    assert built.configure_callbacks() == []
+    [callback] = method("method.early_stopping={patience: 3, every: 7, crop: 16}").configure_callbacks()
+    assert (callback.patience, callback.every, callback.crop) == (3, 7, 16)
