@@ -3,7 +3,9 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import vsrbench  # noqa: F401  # isort: skip  (before Lightning: see vsrbench.compat)
 import pytorch_lightning as pl
@@ -83,7 +85,7 @@ class FakeMethod(Method):
     broken_at: the loss is not a number; crash_at: an exception; signal_at: ``signal_number`` arrives.
     """
 
-    stages = {"all": Stage(trainable=("learner",), losses=("pixel", "mean"))}
+    stages = {"learn": Stage(trainable=("learner",), losses=("pixel", "mean"))}
     scale = SCALE
     broken_at = crash_at = signal_at = -1
     signal_number = signal.SIGTERM
@@ -149,3 +151,29 @@ def same(a: object, b: object) -> bool:
     if isinstance(a, list | tuple):
         return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
     return a == b
+
+
+class FakeChain(FakeMethod):
+    """Three stages, each on top of the ones before it: a gain, the convolution, an offset."""
+
+    stages = {
+        "gain": Stage(trainable=("gain",), losses=("pixel",)),
+        "learn": Stage(trainable=("learner",), losses=("pixel",), needs=("gain",)),
+        "offset": Stage(trainable=("offset",), losses=("pixel",), needs=("learn",), unless="method.alone=true"),
+    }
+
+    def __init__(self, alone: bool = False, name: str = "chain") -> None:
+        super().__init__()
+        self.stages = self.stages_for({"alone": alone})
+        self.gain, self.offset = nn.Conv2d(3, 3, 1, groups=3), nn.Conv2d(3, 3, 1)
+
+    @classmethod
+    def stages_for(cls, settings: Any) -> dict[str, Stage]:
+        return {key: replace(s, needs=()) for key, s in cls.stages.items()} if settings["alone"] else cls.stages
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {**super().parts(), "gain": self.gain, "offset": self.offset}
+
+    def _frames(self, lr: Tensor) -> Tensor:
+        flat = super()._frames(lr).flatten(0, 1)
+        return (flat + 0.1 * self.gain(flat) + 0.1 * self.offset(flat)).unflatten(0, lr.shape[:2])

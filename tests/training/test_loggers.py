@@ -1,15 +1,16 @@
+import io
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import wandb
+from PIL import Image
 
-from training_fakes import trained
+from training_fakes import fake_clip, trained
 from vsrbench import config
 from vsrbench.errors import ConfigError
 from vsrbench.training import names
-from vsrbench.training.loggers import CsvLogger, has_wandb_key, log_pictures, read_metrics, wandb_logger
+from vsrbench.training.loggers import CsvLogger, log_media, log_summary, log_table, read_metrics
+from vsrbench.training.media import show
 
 
 def test_columns_grow_and_absent_values_are_empty(tmp_path: Path) -> None:
@@ -40,55 +41,7 @@ def test_half_written_last_row_is_left_out(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(path)] == ["1", "3"]
 
 
-@pytest.fixture
-def no_wandb_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_MODE", "")
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-
-
-def test_wandb_key_is_found_where_wandb_looks(
-    no_wandb_login: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert not has_wandb_key()
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
-    assert has_wandb_key()
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert not has_wandb_key()
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    assert has_wandb_key()
-
-
-def test_wandb_without_a_key_runs_offline_with_scalars_and_strips(
-    no_wandb_login: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        folder = trained(tmp_path, "logger=wandb", "trainer.max_steps=2")
-    finally:
-        wandb.finish()
-    assert "no W&B API key found: logging offline" in capsys.readouterr().out
-    (offline,) = (folder / "wandb").glob("offline-run-*")
-    assert len(list(offline.glob("files/media/images/samples/strip*.png"))) == 1
-    assert (folder / "metrics.csv").is_file()
-
-
-def test_wandb_without_a_network_goes_offline(
-    no_wandb_login: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def dead(**settings: object) -> None:
-        raise wandb.errors.CommError("no route to host")
-
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    monkeypatch.setattr(wandb, "init", dead)
-    logger = wandb_logger(tmp_path, "run", {"tags": []}, "vsrbench", None, None)
-    assert logger._offline
-    assert "no route to host" in capsys.readouterr().out
-
-
-def test_tensorboard_gets_scalars_and_strips(tmp_path: Path) -> None:
+def test_tensorboard_gets_scalars_pictures_and_moving_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -96,7 +49,11 @@ def test_tensorboard_gets_scalars_and_strips(tmp_path: Path) -> None:
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     assert {names.LOSS, names.PSNR_Y} <= set(events.Tags()["scalars"])
-    assert any(tag.startswith(names.STRIP) for tag in events.Tags()["images"])
+    assert set(events.Tags()["images"]) == {f"{key}/val/0" for key in names.MEDIA}
+    (moving,) = events.Images(f"{names.VIDEO}/val/0")
+    with Image.open(io.BytesIO(moving.encoded_image_string)) as picture:
+        assert picture.format == "GIF"
+    assert set(names.TRAINING_COST) <= set(events.Tags()["scalars"])
 
 
 def test_absent_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,11 +62,15 @@ def test_absent_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
         trained(tmp_path, "logger=tensorboard")
 
 
-def test_pictures_go_nowhere_without_a_logger_for_them(tmp_path: Path) -> None:
+def test_media_and_tables_go_nowhere_without_a_logger_for_them(tmp_path: Path) -> None:
     logger = CsvLogger(tmp_path / "metrics.csv")
-    before = sorted(tmp_path.iterdir())
-    log_pictures([logger], {"clip": np.zeros((2, 6, 3), np.uint8)}, 1)
-    assert sorted(tmp_path.iterdir()) == before
+    clip = fake_clip("a")
+    shown = [show(clip, clip.hr, tmp_path / "samples", 1)]
+    before = sorted(tmp_path.rglob("*"))
+    log_media([logger], shown, 1)
+    log_table([logger], names.VALIDATION_TABLE, [{"clip": "a", names.PSNR_Y: 1.0}], 1, shown)
+    log_summary([logger], {names.PARAMETERS: 3}, 1)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_csv_alone_is_the_default(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_effective_batch_parameters_and_device_are_printed(tmp_path: Path, capsy
 
 def test_parameter_table_counts_trained_and_frozen_parts() -> None:
     method = FakeMethod()
-    method.begin_stage("all", None, Noise(0))
+    method.begin_stage("learn", None, Noise(0))
     assert parameters(method) == {"trained": 12 * 27 + 12, "frozen": 12}
     text = io.StringIO()
     Console(file=text, width=80).print(parameter_table(method))
@@ -68,7 +68,10 @@ def test_debug_limit_does_everything_shortly_and_always_anew(tmp_path: Path) -> 
     for _ in range(2):
         folder = trained(tmp_path, "debug=limit", f"runs={tmp_path}")
     assert len(read_metrics(folder / "metrics.csv")) == 6
-    assert sorted(p.name for p in (folder / "samples").iterdir()) == ["step_000002_val_0.png", "step_000004_val_0.png"]
+    endings = (".mp4", ".png", "_slice.png")
+    assert {p.name for p in (folder / "samples").iterdir()} == {
+        f"step_00000{n}_val_0{e}" for n in (2, 4) for e in endings
+    }
 
 
 def test_debug_fdr_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

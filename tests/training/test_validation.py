@@ -1,15 +1,14 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from training_fakes import FakeMethod, FakeSource, fake_clip, trained
-from vsrbench.errors import DataError
+from vsrbench.errors import ConfigError, DataError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
-from vsrbench.training.validation import measures, read_clip, strip
+from vsrbench.training.validation import check_metrics, lpips_network, measures, read_clip
 from vsrbench.types import Clip
 
 
@@ -39,24 +38,14 @@ def test_clip_without_ground_truth_is_named() -> None:
         read_clip(Source("007"), 2)
 
 
-def test_strip_shows_bicubic_output_and_truth_of_the_middle_frame() -> None:
-    clip = fake_clip("a", frames=3)
-    output = torch.zeros_like(clip.hr)
-    picture = strip(clip, output)
-    width = clip.hr.shape[-1]
-    assert picture.shape == (width, 3 * width, 3)
-    assert picture.dtype == np.uint8
-    assert (picture[:, width : 2 * width] == 0).all()
-    assert (picture[:, 2 * width :] == np.floor(clip.hr[0, 1].permute(1, 2, 0).numpy() * 255 + 0.5)).all()
-
-
 def test_runs_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
     folder = trained(tmp_path, "trainer.max_steps=5", "validation.strips=2")
     measured = [row["step"] for row in read_metrics(folder / "metrics.csv") if row[names.PSNR_Y]]
     assert measured == ["2", "4", "5"]
-    strips = sorted(path.name for path in (folder / "samples").iterdir())
-    assert strips == [f"step_00000{n}_val_{clip}.png" for n in (2, 4, 5) for clip in (0, 1)]
-    assert Image.open(folder / "samples" / strips[0]).size == (3 * 24, 24)
+    written = {path.name for path in (folder / "samples").iterdir()}
+    endings = (".png", "_slice.png", ".mp4")
+    assert written == {f"step_00000{n}_val_{clip}{end}" for n in (2, 4, 5) for clip in (0, 1) for end in endings}
+    assert Image.open(folder / "samples" / "step_000002_val_0.png").size == (3 * 24, 24)
 
 
 def test_sees_averaged_weights_in_eval_mode_and_leaves_no_trace(
@@ -76,3 +65,41 @@ def test_sees_averaged_weights_in_eval_mode_and_leaves_no_trace(
     without = trained(tmp_path, "validation.every=0", name="without")
     plain = torch.load(without / "checkpoints" / "last.ckpt", weights_only=True)
     assert torch.equal(ends["state_dict"]["learner.weight"], plain["state_dict"]["learner.weight"])
+
+
+class Fixed(torch.nn.Module):
+    """A distance that is known: the mean absolute difference."""
+
+    def forward(self, output: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        assert output.shape == truth.shape and output.shape[0] == 1
+        return (output - truth).abs().mean()
+
+
+def test_lpips_is_the_mean_of_what_its_network_says_of_the_frames() -> None:
+    clip = fake_clip("a", frames=3)
+    assert names.LPIPS not in measures(clip, clip.hr)
+    assert measures(clip, clip.hr, Fixed())[names.LPIPS] == 0
+    black = measures(clip, torch.zeros_like(clip.hr), Fixed())[names.LPIPS]
+    assert black == pytest.approx((clip.hr * 255 + 0.5).floor().div(255).mean().item())
+
+
+def test_lpips_without_its_weights_is_refused_and_never_stood_in_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "none"))
+    assert lpips_network([names.PSNR_Y]) is None
+    with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth"):
+        trained(tmp_path, f"validation.metrics=[{names.PSNR_Y},{names.LPIPS}]")
+
+
+def test_metrics_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    folder = trained(tmp_path, f"validation.metrics=[{names.SSIM_Y}]", f"validation.metric={names.SSIM_Y}")
+    found = {key for row in read_metrics(folder / "metrics.csv") for key in row if key.startswith("val/")}
+    assert found == {names.SSIM_Y}
+
+
+def test_unknown_and_unmeasured_metrics_are_named() -> None:
+    with pytest.raises(ConfigError, match="no val/psnr; use some of val/psnr_y"):
+        check_metrics(["val/psnr"], "val/psnr")
+    with pytest.raises(ConfigError, match=r"validation.metric=val/lpips: use one of val/psnr_y \(validation.metrics"):
+        check_metrics([names.PSNR_Y], names.LPIPS)

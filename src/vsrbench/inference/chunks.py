@@ -53,6 +53,15 @@ def upscale_source(
     return _frames(method, source, noise, settings, progress, done)
 
 
+def chunk_size(method: "Method", settings: Any) -> int | None:
+    """Frames of a chunk: every multiple of it begins one. None where the whole clip is one."""
+    if method.context >= WHOLE:
+        return None
+    # Frames of a method without context do not see each other: more than a batch at a time only costs memory.
+    size = settings["chunk"] if method.context else min(settings["chunk"], settings["batch"])
+    return int(size)
+
+
 def _frames(
     method: "Method",
     source: Readable,
@@ -64,9 +73,8 @@ def _frames(
     limits = [n for n in (source.frames, settings["max_frames"]) if n is not None]
     end = min(limits) if limits else None
     context, start = method.context, 0
-    # Frames of a method without context do not see each other: more than a batch at a time only costs memory.
-    size = settings["chunk"] if context else min(settings["chunk"], settings["batch"])
-    if context >= WHOLE:
+    size = chunk_size(method, settings)
+    if size is None:
         if end is None or end > settings["whole"]:
             length = "of unknown length" if end is None else f"of {end} frames"
             raise ConfigError(

@@ -166,6 +166,8 @@ class StopOnSignal(pl.Callback):
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.received_sigterm:  # by Lightning's handler, in the moment before this one is there
+            raise SystemExit(128 + signal.SIGTERM)
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             self._previous = {n: signal.signal(n, self._note) for n in (signal.SIGTERM, signal.SIGINT)}
 

@@ -11,7 +11,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.methods.base import Method, read_checkpoint
-from vsrbench.runs import atomic_file
+from vsrbench.runs import atomic_file, discard_unfinished, flush
 from vsrbench.training.callbacks import AfterStep
 
 IDENTITY = "vsrbench"  # key under which a checkpoint says what it belongs to
@@ -61,6 +61,13 @@ class Checkpoints(AfterStep):
         """Seconds of training, those before an interruption included."""
         return self._earlier + time.perf_counter() - self._start
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Not earlier: other ranks may still be writing the folder's first files.
+        if trainer.is_global_zero:
+            run = self.last.parents[1]
+            for folder in (run, self.last.parent, run / "samples"):
+                discard_unfinished(folder)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._start = time.perf_counter()
@@ -75,6 +82,8 @@ class Checkpoints(AfterStep):
             self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        # Rows that the checkpoint counts as written must outlast a power failure as it does.
+        flush(self.last.parents[1] / "metrics.csv")
         trainer.save_checkpoint(self.last, weights_only=False)
         self._saved = trainer.global_step
 

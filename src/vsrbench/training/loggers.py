@@ -2,21 +2,25 @@
 
 import csv
 import io
-import netrc
-import os
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vsrbench.config import build
 from vsrbench.errors import ConfigError
-from vsrbench.runs import write_atomic
+from vsrbench.runs import Run, write_atomic
 from vsrbench.training import names
+from vsrbench.training.media import Shown, gif
 from vsrbench.training.outcome import first_process
+from vsrbench.training.wandb_run import WandbRun
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 class CsvLogger(Logger):
@@ -73,57 +77,53 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
-def wandb_logger(
-    folder: Path, name: str, config_values: dict[str, Any], project: str, entity: str | None, group: str | None
-) -> WandbLogger:
-    """A W&B run named and identified by the run folder; offline without a key or a network, and says so.
+def start(cfg: "DictConfig", run: Run, settings: dict[str, Any]) -> list[Logger]:
+    """What the configuration's ``logger`` names, for one run; nothing for ``logger=csv``.
 
-    config_values: the whole configuration as plain containers.
+    settings: the resolved configuration and whatever else a run's page should say of it.
+    """
+    if not cfg.logger.get("_target_"):
+        return []
+    # As a partial: Hydra would try to build what the configuration describes.
+    make = build(cfg.logger, _partial_=True)
+    return [make(folder=run.folder, name=run.folder.name, config_values=settings)]
+
+
+def wandb_logger(
+    folder: Path,
+    name: str,
+    config_values: dict[str, Any],
+    project: str = "vsrbench",
+    entity: str | None = None,
+    group: str | None = None,
+    checkpoint: bool = True,
+) -> WandbRun:
+    """The W&B run of a run folder; offline without a login or a network, and says so.
+
+    config_values: the whole configuration as plain containers; what the folder's provenance.json says is added.
+    group: null takes the sweep's name where the run belongs to one. checkpoint: upload the best weights at the end.
     """
     import wandb
 
+    origin = folder / "provenance.json"
+    known: dict[str, Any] = {names.METHOD: config_values["method"]["name"]}
+    if origin.is_file():
+        known["provenance"] = json.loads(origin.read_text())
     settings: dict[str, Any] = {
         "name": name,
-        "id": name.replace("/", "-"),
-        "save_dir": str(folder),
         "project": project,
         "entity": entity,
-        "group": group,
-        "config": config_values,
-        "tags": config_values["tags"],
-        "job_type": "train",
-        # A dead network is found out in seconds instead of a minute and a half.
-        "settings": wandb.Settings(init_timeout=20, console="off"),
+        "group": group or config_values.get("sweep"),
+        "job_type": config_values["verb"],
+        "config": config_values | known,
+        "tags": list(dict.fromkeys([config_values["method"]["name"], config_values["size"], *config_values["tags"]])),
+        "allow_val_change": True,  # a run that goes on may be longer than it was to be
+        # A dead network is found out in seconds instead of a minute and a half, and no run waits for ever at its end.
+        "settings": wandb.Settings(
+            init_timeout=20, finish_timeout=600, finish_timeout_raises=True, console="off", quiet=True
+        ),
     }
-    offline = os.environ.get("WANDB_MODE") in ("offline", "dryrun")
-    if not offline and not has_wandb_key():
-        _say("no W&B API key found: logging offline (later: wandb login, wandb sync)", folder)
-        offline = True
-    if not offline:
-        online = WandbLogger(**settings)
-        try:
-            _ = online.experiment  # connects
-            return online
-        except wandb.errors.CommError as error:
-            _say(f"W&B cannot be reached ({error}): logging offline (later: wandb sync)", folder)
-    return WandbLogger(offline=True, **settings)
-
-
-def has_wandb_key() -> bool:
-    """True where W&B would find an API key without asking: environment or netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(str(path)).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-@rank_zero_only
-def _say(what: str, folder: Path) -> None:
-    print(f"{what}; files in {folder / 'wandb'}")
+    return WandbRun(folder, settings, fresh=bool(config_values["force"]), checkpoint=checkpoint)
 
 
 def tensorboard_logger(folder: Path, name: str, config_values: dict[str, Any]) -> TensorBoardLogger:
@@ -136,11 +136,64 @@ def tensorboard_logger(folder: Path, name: str, config_values: dict[str, Any]) -
 
 
 @rank_zero_only
-def log_pictures(loggers: Iterable[Logger], pictures: Mapping[str, np.ndarray], step: int) -> None:
-    """Send strips, uint8 (H,W,3) by clip name, to the loggers that show pictures."""
+def log_media(loggers: Iterable[Logger], shown: Sequence[Shown], step: int) -> None:
+    """Send pictures and videos to the loggers that show them; ``samples/`` of the run folder has all of them."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and pictures:
-            logger.log_image(names.STRIP, list(pictures.values()), step=step, caption=list(pictures))
+        if isinstance(logger, WandbRun):
+            logger.log_media(shown, step)
         elif isinstance(logger, TensorBoardLogger):
-            for clip, picture in pictures.items():
-                logger.experiment.add_image(f"{names.STRIP}/{clip}", picture, step, dataformats="HWC")
+            for one in shown:
+                for key, picture in one.pictures.items():
+                    logger.experiment.add_image(f"{key}/{one.clip}", picture, step, dataformats="HWC")
+                _add_gif(logger, f"{names.VIDEO}/{one.clip}", one.film, step)
+
+
+def _add_gif(logger: TensorBoardLogger, tag: str, film: np.ndarray, step: int) -> None:
+    """TensorBoard plays GIFs among its images; its own ``add_video`` needs a package that brings an encoder."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    height, width = film.shape[1:3]
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(film))
+    writer: Any = logger.experiment.file_writer or logger.experiment._get_file_writer()
+    writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+
+@rank_zero_only
+def log_table(
+    loggers: Iterable[Logger],
+    key: str,
+    rows: Sequence[Mapping[str, Any]],
+    step: int | None = None,
+    shown: Sequence[Shown] = (),
+) -> None:
+    """Send a table with one row per clip to W&B, with the strips of the clips that are shown."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_table(key, rows, step, shown)
+
+
+@rank_zero_only
+def log_summary(loggers: Iterable[Logger], values: Mapping[str, float], step: int) -> None:
+    """Numbers that a run has once (cost, best validation); README.md of the run folder has them too."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_summary(values)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(dict(values), step)
+
+
+@rank_zero_only
+def log_checkpoint(
+    loggers: Iterable[Logger], file: Path, card: Path, others: Sequence[Path], metadata: Mapping[str, Any]
+) -> None:
+    """Hand the best weights with their card to W&B."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.log_checkpoint(file, card, others, metadata)
+
+
+def finish(loggers: Iterable[Logger]) -> None:
+    """The work came to its end: W&B shows the run as finished, not as interrupted."""
+    for logger in loggers:
+        if isinstance(logger, WandbRun):
+            logger.finished = True

@@ -44,7 +44,7 @@ def steps_done(run: Run) -> int | None:
 
 def clear(run: Run) -> None:
     """Remove what earlier training wrote into the folder, and nothing else."""
-    for path in (*run.checkpoints.glob("*.ckpt"), *run.samples.glob("step_*.png")):
+    for path in (*run.checkpoints.glob("*.ckpt"), *run.samples.glob("step_*")):
         path.unlink()
     for name in ("metrics.csv", "result.json"):
         (run.folder / name).unlink(missing_ok=True)

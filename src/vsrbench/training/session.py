@@ -1,7 +1,10 @@
 """One call of ``train``: from the configuration to a Lightning Trainer with everything a run needs."""
 
+import errno
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,22 +17,26 @@ from rich.console import Console
 
 from vsrbench import config
 from vsrbench.diffusion.noise import Noise
-from vsrbench.errors import ConfigError
+from vsrbench.errors import ConfigError, RunError
 from vsrbench.methods.base import Method, checkpoint_file, load_trained
 from vsrbench.runs import Run
-from vsrbench.training import names
 from vsrbench.training.callbacks import Averaging, BatchDone, Meter, StopOnSignal
 from vsrbench.training.checkpoints import AtomicCheckpointIO, Checkpoints
-from vsrbench.training.loggers import CsvLogger
+from vsrbench.training.kept import Kept
+from vsrbench.training.loggers import CsvLogger, start
 from vsrbench.training.outcome import Outcome
 from vsrbench.training.progress import Bar
+from vsrbench.training.publish import Publish
 from vsrbench.training.resume import Resume, Stream
+from vsrbench.training.settings import apply_checkpointing, apply_compile, paper_batch
+from vsrbench.training.sharding import frozen_blocks, strategy
 from vsrbench.training.summary import device_name, parameter_table, parameters
-from vsrbench.training.validation import Validation
+from vsrbench.training.validation import Validation, check_metrics, lpips_network
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 QUIET = ("LeafSpec", "in eval mode", "Transformer2DModelOutput")
 
 
@@ -69,14 +76,37 @@ def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> O
     data.train_dataloader()  # fails here where there is nothing to train on, before networks are built
     sources = data.clips("val")[: cfg.validation.clips]
     method = build_method(cfg, load=point is None)
+    if run is not None and point is None:
+        method.check_start()
+    apply_checkpointing(method, cfg.trainer.checkpointing)
+    apply_compile(method, cfg.trainer.compile)
+    if cfg.trainer.strategy == "fsdp":
+        frozen_blocks(method)  # fails here where there is nothing to shard, before processes are started
     bench = Bench(cfg, run, point, sources, manual=not method.automatic_optimization)
     method.accumulate, method.gradient_clip = bench.accumulate, cfg.trainer.gradient_clip
+    if run is not None:
+        method.keep = Kept(Path(cfg.runs).expanduser().resolve() / "kept")
     trainer = bench.trainer
     data.trainer, data.first_sample = trainer, bench.step * bench.effective
     bench.announce(method)
     last = None if point is None or run is None else run.checkpoints / "last.ckpt"
-    trainer.fit(method, train_dataloaders=Stream(data, cfg.trainer.overfit_batches), ckpt_path=last)
+    with disk_faults_told():
+        trainer.fit(method, train_dataloaders=Stream(data, cfg.trainer.overfit_batches), ckpt_path=last)
     return bench.outcome(method)
+
+
+@contextmanager
+def disk_faults_told() -> Iterator[None]:
+    """A full disk and the like, met by whoever writes, become one RunError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        raise RunError(
+            f"cannot write {error.filename or 'into the run folder'}: {error.strerror}; the last checkpoint is whole: "
+            "free space, and the same command goes on from it"
+        ) from error
 
 
 def build_method(cfg: "DictConfig", load: bool) -> Method:
@@ -104,8 +134,7 @@ class Bench:
     ) -> None:
         self.cfg, self.run, self.manual = cfg, run, manual
         self.step = 0 if point is None else int(point["step"])
-        if cfg.validation.metric not in names.VALIDATION:
-            raise ConfigError(f"validation.metric={cfg.validation.metric}: use one of {', '.join(names.VALIDATION)}")
+        check_metrics(list(cfg.validation.metrics), cfg.validation.metric)
         self.averaging = Averaging(cfg.ema.decay) if cfg.ema.decay else None
         self.stop, self.resume, self.meter = StopOnSignal(), Resume(), Meter(cfg.trainer.log_every, self.averaging)
         self.bar = Bar(self.meter)
@@ -115,6 +144,10 @@ class Bench:
             v = cfg.validation
             self.checkpoints = Checkpoints(run.checkpoints, cfg.checkpoint.every, v.metric, v.mode, self.identity)
         self.validation = self._validation(sources)
+        self.publish = None
+        if run is not None and self.checkpoints is not None:
+            settings: Any = OmegaConf.to_container(cfg, resolve=True)
+            self.publish = Publish(settings, run, self.validation, self.checkpoints)
         self.trainer = self._trainer()
         self.devices = self.trainer.num_devices * self.trainer.num_nodes
         # A run keeps its effective batch, also when it goes on with other devices.
@@ -129,20 +162,22 @@ class Bench:
         v, noise = self.cfg.validation, Noise(self.cfg.seed)
         samples = None if self.run is None else self.run.samples
         return Validation(
-            sources, v.every, v.frames, noise, self.averaging, self.checkpoints, samples, v.strips, self.bar
-        )
+            sources, v.every, v.frames, noise, self.averaging, self.checkpoints, samples, v.strips, self.bar,
+            list(v.metrics), lpips_network(v.metrics),
+        )  # fmt: skip
 
     def _trainer(self) -> pl.Trainer:
         t = self.cfg.trainer
         # Order: a step's average, row, validation and best weights are all in the checkpoint of that step.
         timer = CallTimer(t.max_time, interval="step") if t.max_time else None
         begin, end = [self.resume, self.averaging, self.meter, self.bar, self.stop], [timer, BatchDone(self.meter)]
-        callbacks = [c for c in (*begin, self.validation, self.checkpoints, *end) if c is not None]
+        callbacks = [c for c in (*begin, self.validation, self.checkpoints, *end, self.publish) if c is not None]
         plugins: list[Any] = [AtomicCheckpointIO()]
         if SLURMEnvironment.detect():
             plugins.append(SLURMEnvironment(auto_requeue=False))  # requeueing is the launcher's business
         return _make_trainer(
-            accelerator=t.accelerator, devices=t.devices, num_nodes=t.num_nodes, strategy=t.strategy,
+            accelerator=t.accelerator, devices=t.devices, num_nodes=t.num_nodes,
+            strategy=strategy(t.strategy, compiled=t.compile is not False),
             precision=t.precision, max_steps=t.max_steps, max_epochs=-1,
             gradient_clip_val=None if self.manual else t.gradient_clip,
             callbacks=callbacks, plugins=plugins, logger=self._loggers(),
@@ -154,13 +189,8 @@ class Bench:
     def _loggers(self) -> list[Any]:
         if self.run is None:
             return []
-        loggers: list[Any] = [CsvLogger(self.run.folder / "metrics.csv", self.step)]
-        if self.cfg.logger.get("_target_"):
-            values = OmegaConf.to_container(self.cfg, resolve=True)
-            # As a partial: Hydra would try to build what the configuration describes.
-            make = config.build(self.cfg.logger, _partial_=True)
-            loggers.append(make(folder=self.run.folder, name=self.run.folder.name, config_values=values))
-        return loggers
+        settings: Any = OmegaConf.to_container(self.cfg, resolve=True)
+        return [CsvLogger(self.run.folder / "metrics.csv", self.step), *start(self.cfg, self.run, settings)]
 
     @rank_zero_only
     def announce(self, method: Method) -> None:
@@ -172,6 +202,9 @@ class Bench:
             f"effective batch {self.effective} = {batch} x {self.devices} device(s) x {self.accumulate} accumulated; "
             f"{device_name(self.trainer)}, {self.cfg.trainer.precision}"
         )
+        printed = paper_batch(self.cfg.method.name)
+        if printed not in (None, self.effective):
+            console.print(f"the paper trains with an effective batch of {printed}: train.effective_batch={printed}")
         if self.step:
             console.print(f"resuming at step {self.step} of {self.trainer.max_steps}")
 

@@ -1,0 +1,185 @@
+"""Making the frames that ``eval`` judges: in this process, or in several (``inference.devices=N``).
+
+For several, a piece of work is a temporal chunk of a clip, or the whole clip where a method looks at all its frames.
+The chunks are those of a single process and noise is a function of the frame, so that every number of ranks makes the
+same frames.
+"""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vsrbench.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from vsrbench.data.sources import Source
+    from vsrbench.evaluation.progress import Bars
+    from vsrbench.inference.ranks import Failure, Make
+    from vsrbench.methods.base import Method
+    from vsrbench.runs import Run
+    from vsrbench.types import Progress
+
+
+class Piece(NamedTuple):
+    """Frames start..stop-1 of a clip, by the clip's number."""
+
+    clip: int
+    start: int
+    stop: int
+
+
+class Others:
+    """The frame numbers that are other pieces' work (what ``upscale_source`` counts as done)."""
+
+    def __init__(self, piece: Piece) -> None:
+        self.own = range(piece.start, piece.stop)
+
+    def __contains__(self, number: object) -> bool:
+        return number not in self.own
+
+
+def make_frames(
+    cfg: "DictConfig",
+    split: str,
+    run: "Run",
+    sources: "list[Source]",
+    weights: dict[str, str] | None,
+    bars: "Bars",
+) -> dict[str, Any]:
+    """Upscale every clip of a split into the run folder; returns the ``cost`` part of the result.
+
+    weights: what the frames depend on besides the configuration.
+    """
+    from omegaconf import OmegaConf
+
+    if cfg.inference.devices != 1:
+        settings: Any = OmegaConf.to_container(cfg, resolve=True)
+        return make_by_ranks(settings, split, run, sources, weights, bars.row())
+
+    from vsrbench.config import build_method
+    from vsrbench.diffusion.noise import Noise
+    from vsrbench.evaluation.output import cost, write_clips
+    from vsrbench.inference.chunks import upscale_source
+
+    method, noise = build_method(cfg), Noise(int(cfg.seed))
+    total, piece = bars.row(), bars.row()
+    upscale = partial(upscale_source, method, noise=noise, settings=cfg.inference, progress=piece)
+    timings = write_clips(run, sources, upscale, weights, total)
+    return cost(timings, *facts_of(method, cfg))
+
+
+def facts_of(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]:
+    """Parameters of all networks, the sampler's steps, and the device."""
+    steps = None if cfg.sampler is None else int(cfg.sampler.steps)
+    return sum(p.numel() for p in method.parameters()), steps, str(method.device)
+
+
+def make_by_ranks(
+    settings: dict[str, Any],
+    split: str,
+    run: "Run",
+    sources: "list[Source]",
+    weights: dict[str, str] | None,
+    progress: "Progress",
+) -> dict[str, Any]:
+    """Make what is missing of ``frames/<clip>/<frame>.png``; returns the ``cost`` part of the result.
+
+    settings: the configuration as plain containers. weights: what the frames depend on besides it.
+    Raises RunError naming the clips that failed, after everything else is made; what is complete is kept. Raises what
+    the method raises where no rank can begin.
+    """
+    from vsrbench.evaluation.output import TIMINGS, complete, cost
+    from vsrbench.inference.ranks import Ranks
+
+    devices = int(settings["inference"]["devices"])
+    if devices < 1:
+        raise ConfigError(f"inference.devices={devices}: use 1 process or more")
+    progress.start(sum(source.frames for source in sources), "upscaling")
+    timings = complete(run, sources, weights)
+    progress.advance(sum(source.frames for source in sources if source.name in timings))
+    missing = [number for number, source in enumerate(sources) if source.name not in timings]
+    for number in missing:
+        shutil.rmtree(run.frames / sources[number].name, ignore_errors=True)
+    begin = partial(begin_rank, settings, split, run.folder)
+    imports = [node["_target_"].rpartition(".")[0] for node in (settings["method"], settings["data"])]
+    with Ranks(begin, devices if missing else 1, progress, imports) as ranks:
+        facts = ranks.facts()
+        due = {} if facts is None else {n: pieces(n, sources[n].frames, facts["chunk"]) for n in missing}
+        made: dict[int, list[dict[str, Any]]] = {n: [] for n in due}
+        for piece, timing in ranks.results([piece for cut in due.values() for piece in cut]):
+            made[piece.clip].append(timing)
+            if len(made[piece.clip]) == len(due[piece.clip]):
+                timings[sources[piece.clip].name] = together(made[piece.clip])
+                run.write_json(TIMINGS, {"weights": weights, "clips": timings})
+    refuse_failures(ranks.failures, sources, timings)
+    ordered = {source.name: timings[source.name] for source in sources}
+    return cost(ordered, *facts["cost"])
+
+
+def begin_rank(settings: dict[str, Any], split: str, folder: Path, rank: int) -> "tuple[dict[str, Any], Make]":
+    """Build data and method of one rank; see ``vsrbench.inference.ranks.Begin``."""
+    import torch
+    from omegaconf import OmegaConf
+
+    from vsrbench.config import build, build_method
+    from vsrbench.diffusion.noise import Noise
+    from vsrbench.evaluation.output import write_clip
+    from vsrbench.inference.chunks import chunk_size, upscale_source
+    from vsrbench.runs import Run
+
+    cfg: Any = OmegaConf.create(settings)
+    ranks = int(cfg.inference.devices)
+    cfg.inference.device = own_device(str(cfg.inference.device), rank, torch.cuda.device_count())
+    torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
+    sources, method, noise = build(cfg.data).clips(split), build_method(cfg), Noise(int(cfg.seed))
+
+    def make(piece: Piece, progress: "Progress") -> dict[str, Any]:
+        frames = upscale_source(method, sources[piece.clip], noise, cfg.inference, done=Others(piece))
+        return write_clip(Run(folder), sources[piece.clip], frames, progress)
+
+    return {"chunk": chunk_size(method, cfg.inference), "cost": facts_of(method, cfg)}, make
+
+
+def own_device(wanted: str, rank: int, gpus: int) -> str:
+    """The device of a rank: a GPU of its own where there are any. Raises ConfigError where there are too few."""
+    if wanted not in ("auto", "cuda") or (wanted == "auto" and gpus == 0):
+        return "cpu" if wanted == "auto" else wanted
+    if rank >= gpus:
+        raise ConfigError(f"inference.devices asks for GPU {rank}, and there are {gpus}: lower inference.devices")
+    return f"cuda:{rank}"
+
+
+def pieces(clip: int, frames: int, chunk: int | None) -> list[Piece]:
+    """A clip cut where a single process would cut it."""
+    size = frames if chunk is None else chunk
+    return [Piece(clip, start, min(start + size, frames)) for start in range(0, frames, size)]
+
+
+def together(timings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The timing of a clip from those of its pieces; seconds are added up as if one process had made all."""
+    return {
+        "frames": sum(t["frames"] for t in timings),
+        "seconds": sum(t["seconds"] for t in timings),
+        "peak_memory": max(t["peak_memory"] for t in timings),
+    }
+
+
+def refuse_failures(failures: "list[Failure]", sources: "list[Source]", done: dict[str, Any]) -> None:
+    """Raise RunError for what failed, naming clip, frames and rank; the error itself where nothing was begun."""
+    if not failures:
+        return
+    if all(failure.piece is None for failure in failures) and failures[0].error is not None:
+        raise failures[0].error
+    told = []
+    for failure in failures:
+        what = "before its first clip"
+        if failure.piece is not None:
+            what = f"clip {sources[failure.piece.clip].name}, frames {failure.piece.start} to {failure.piece.stop - 1}"
+        told.append(f"rank {failure.rank}, {what}: {failure.why}")
+    raise RunError(
+        f"{'; '.join(told)}. {len(done)} of {len(sources)} clips are complete and kept: "
+        "the same command makes the others"
+    )
