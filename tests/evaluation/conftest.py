@@ -9,24 +9,29 @@ from torch import Tensor
 
 from vsrbench.data.sources import Source, Window
 from vsrbench.evaluation.frames import encode
-from vsrbench.evaluation.protocol import Protocol
+from vsrbench.evaluation.protocol import Protocol, select
 from vsrbench.types import Clip
 
 SWITCHES = {
-    "id": "test",
     "split": "test",
-    "scale": 2,
-    "degradation": {"_target_": "some.Class", "name": "bicubic"},
     "metrics": ["psnr_rgb", "ssim_rgb", "psnr_y", "ssim_y", "sharpness", "consistency"],
-    "perceptual": [],
+    "container": "png",
+    "order": "rgb",
     "quantisation": "round_half_up",
     "luma": "bt601_studio",
+    "psnr": "mean_of_decibels",
     "ssim": "gaussian_11_1.5_valid",
+    "channel": "rgb",
     "crop": 0,
+    "window": None,
     "frames": "convention",
+    "trim": 0,
     "averaging": "clips",
-    "consistency_flow": "exact_or_dis",
+    "scene_flow": "exact_or_estimated",
+    "flow": "dis",
+    "mask": "occlusion",
 }
+DEGRADATION = {"_target_": "some.Class", "name": "bicubic", "path": "double"}
 
 
 class MemorySource(Source):
@@ -98,5 +103,10 @@ def write(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_protocol() -> Callable[..., Protocol]:
-    """make_protocol(switch=value, ...)"""
-    return lambda **changes: Protocol.from_config({**SWITCHES, **changes})
+    """make_protocol(switch=value, ..., block={...}): for data=memory at scale 2."""
+
+    def make(id: str = "test", scale: int = 2, degradation=DEGRADATION, block=None, **changes) -> Protocol:
+        node = {"id": id, "switches": {**SWITCHES, **changes}, "blocks": {"memory": block or {}}}
+        return select(node, "memory", degradation, scale)
+
+    return make

@@ -5,8 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
+from vsrbench.data.readers import FrameFiles
 from vsrbench.errors import DataError
 from vsrbench.evaluation.frames import check_sizes, encode, find, judged, read
+from vsrbench.evaluation.matching import Frame
 
 
 def png(image: Image.Image, **options) -> bytes:
@@ -16,76 +18,88 @@ def png(image: Image.Image, **options) -> bytes:
 
 
 class TestFind:
-    def test_gives_every_frame_by_clip_and_number(self, make_source, write):
+    def test_gives_every_frame_by_clip_and_number(self, make_source, write, make_protocol):
         a, b = make_source("a"), make_source("b/0001", frames=2)
         write(a)
         folder = write(b)
-        found = find(folder, [a, b], "all")
-        assert found["a"] == {n: folder / "a" / f"{n:04d}.png" for n in range(3)}
+        found = find(folder, [a, b], make_protocol()).files
+        assert found["a"] == {n: Frame(folder / "a" / f"{n:04d}.png") for n in range(3)}
         assert list(found["b/0001"]) == [0, 1]
 
-    def test_asks_only_for_the_frames_that_count(self, make_source, write):
+    def test_asks_only_for_the_frames_that_count(self, make_source, write, make_protocol):
         source = make_source("a")
         source.scored = [1]
         folder = write(source)
-        assert list(find(folder, [source], "convention")["a"]) == [1]
+        assert list(find(folder, [source], make_protocol()).files["a"]) == [1]
         (folder / "a" / "0000.png").unlink()
-        assert list(find(folder, [source], "convention")["a"]) == [1]
+        assert list(find(folder, [source], make_protocol()).files["a"]) == [1]
         with pytest.raises(DataError, match=r"a/0000\.png"):
-            find(folder, [source], "all")
+            find(folder, [source], make_protocol(frames="all"))
 
-    def test_a_missing_frame_is_named(self, make_source, write):
+    def test_a_missing_frame_is_named(self, make_source, write, make_protocol):
         folder = write(source := make_source("a"))
         (folder / "a" / "0001.png").unlink()
         with pytest.raises(DataError, match=r"1 frames are missing, the first is a/0001\.png"):
-            find(folder, [source], "all")
+            find(folder, [source], make_protocol(frames="all"))
 
-    def test_a_missing_clip_is_named(self, make_source, write):
+    def test_a_missing_clip_is_named(self, make_source, write, make_protocol):
         folder = write(make_source("a"))
         with pytest.raises(DataError, match=r"3 frames are missing, the first is b/0000\.png"):
-            find(folder, [make_source("a"), make_source("b")], "all")
+            find(folder, [make_source("a"), make_source("b")], make_protocol())
 
-    def test_frames_that_count_from_1_are_not_taken_for_those_from_0(self, make_source, write):
+    def test_the_ground_truths_own_folder_is_refused(self, make_source, write, make_protocol):
         folder = write(source := make_source("a"))
-        for n in (3, 2, 1):
-            (folder / "a" / f"{n - 1:04d}.png").rename(folder / "a" / f"{n:04d}.png")
-        with pytest.raises(DataError, match=r"a/0000\.png \(there is also a/0003\.png"):
-            find(folder, [source], "all")
+        source.hr_files = FrameFiles(str(folder / "a"), ("0000.png",), 0)
+        with pytest.raises(DataError, match=r"holds the ground truth of a: .*method=gt"):
+            find(folder, [source], make_protocol())
 
-    @pytest.mark.parametrize("stray", ["a/Thumbs.db", "log.txt", "a/0003.png", "b/0000.png", "a/.0000.png"])
-    def test_a_stray_file_is_named(self, make_source, write, stray):
+    def test_a_run_folder_stands_for_its_frames(self, make_source, write, make_protocol, tmp_path):
+        write(source := make_source("a"))
+        (tmp_path / "out").rename(tmp_path / "frames")
+        (tmp_path / "config.yaml").touch()
+        (tmp_path / "log.txt").touch()
+        assert len(find(tmp_path, [source], make_protocol()).files["a"]) == 3
+
+    def test_a_folder_around_the_clips_is_named(self, make_source, write, make_protocol, tmp_path):
+        folder = write(source := make_source("a"))
+        with pytest.raises(DataError, match=rf"did you mean predictions={folder}\?"):
+            find(tmp_path, [source], make_protocol())
+
+    @pytest.mark.parametrize("stray", ["a/Thumbs.db", "log.txt", "b/0000.png", "a/.0000.png"])
+    def test_a_stray_file_is_named(self, make_source, write, make_protocol, stray):
         folder = write(source := make_source("a"))
         (folder / stray).parent.mkdir(exist_ok=True)
         (folder / stray).touch()
         with pytest.raises(DataError, match="1 files are no frames of the data, the first is " + stray):
-            find(folder, [source], "all")
+            find(folder, [source], make_protocol(frames="all"))
 
-    def test_an_empty_or_absent_folder_is_refused(self, make_source, tmp_path):
+    def test_an_empty_or_absent_folder_is_refused(self, make_source, make_protocol, tmp_path):
         with pytest.raises(DataError, match="the folder is empty"):
-            find(tmp_path, [make_source("a")], "all")
+            find(tmp_path, [make_source("a")], make_protocol())
         with pytest.raises(DataError, match="no such folder"):
-            find(tmp_path / "nowhere", [make_source("a")], "all")
+            find(tmp_path / "nowhere", [make_source("a")], make_protocol())
 
-    def test_an_empty_set_is_refused(self, make_source, write):
+    def test_an_empty_set_is_refused(self, make_source, write, make_protocol):
         source = make_source("a")
         source.scored = []
         with pytest.raises(DataError, match="no frame to judge"):
-            find(write(source), [source], "convention")
+            find(write(source), [source], make_protocol())
 
 
-def test_judged_follows_the_convention_only_where_asked(make_source):
+def test_judged_follows_the_protocol(make_source):
     source = make_source("a", frames=4)
-    assert judged(source, "convention") == judged(source, "all") == [0, 1, 2, 3]
+    assert judged(source, "convention") == judged(source, "all") == judged(source, 9) == [0, 1, 2, 3]
+    assert judged(source, 2) == [0, 1] and judged(source, "all", trim=1) == [1, 2] and judged(source, "all", 2) == []
     source.scored = [2]
     assert judged(source, "convention") == [2]
     assert judged(source, "all") == [0, 1, 2, 3]
 
 
-def test_another_size_is_named_before_anything_is_decoded(make_source, write):
+def test_another_size_is_named_before_anything_is_decoded(make_source, write, make_protocol):
     source = make_source("a")
     folder = write(source, source.hr[..., :-2])
     with pytest.raises(DataError, match=r"a/0000\.png has 38x32 pixels, a at scale=2 has 40x32"):
-        check_sizes(source, find(folder, [source], "all")["a"])
+        check_sizes(source, find(folder, [source], make_protocol()).files["a"])
 
 
 class TestRead:
@@ -128,3 +142,10 @@ class TestRead:
 def test_encode_refuses_values_that_are_not_finite():
     with pytest.raises(DataError, match="not finite"):
         encode(torch.full((3, 4, 4), float("nan")))
+
+
+@pytest.mark.parametrize("value", [255.0, -3.0])
+def test_encode_refuses_frames_of_another_range(value):
+    """Frames in 0..255 would become white, without a word."""
+    with pytest.raises(DataError, match=r"instead of \[0,1\]"):
+        encode(torch.full((3, 4, 4), value))

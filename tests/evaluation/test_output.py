@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vsrbench.errors import DataError
-from vsrbench.evaluation.frames import find, read
+from vsrbench.evaluation.frames import find, pixels
 from vsrbench.evaluation.output import cost, discard, write_clips
 from vsrbench.metrics.frame import quantise
 from vsrbench.runs import Run
@@ -30,15 +30,15 @@ def run(tmp_path) -> Run:
     return Run(tmp_path / "run")
 
 
-def test_writes_exactly_the_frames_of_the_data(run, make_source):
+def test_writes_exactly_the_frames_of_the_data(run, make_source, make_protocol):
     sources = [make_source("a"), make_source("b/0001", frames=2, seed=1)]
     timings = write_clips(run, sources, Upscaler())
-    found = find(run.frames, sources, "all")
-    assert read(found["b/0001"][1]).equal(quantise(sources[1].hr[1]))
+    found = find(run.frames, sources, make_protocol()).files
+    assert pixels(found["b/0001"][1]).equal(quantise(sources[1].hr[1]))
     assert {clip: entry["frames"] for clip, entry in timings.items()} == {"a": 3, "b/0001": 2}
 
 
-def test_an_interrupted_run_keeps_complete_clips_and_repeats_the_others(run, make_source):
+def test_an_interrupted_run_keeps_complete_clips_and_repeats_the_others(run, make_source, make_protocol):
     sources = [make_source("a"), make_source("b")]
     with pytest.raises(KeyboardInterrupt):
         write_clips(run, sources, Upscaler(fail_in="b"))
@@ -46,7 +46,7 @@ def test_an_interrupted_run_keeps_complete_clips_and_repeats_the_others(run, mak
     again = Upscaler()
     timings = write_clips(run, sources, again)
     assert again.asked == ["b"] and timings.keys() == {"a", "b"}
-    find(run.frames, sources, "all")
+    find(run.frames, sources, make_protocol())
 
 
 def test_a_clip_that_lost_a_frame_is_made_again(run, make_source):
@@ -62,6 +62,7 @@ def test_discard_leaves_nothing_to_reuse(run, make_source):
     source = make_source("a")
     write_clips(run, [source], Upscaler())
     run.write_json("result.json", {})
+    run.write_json("result_stablevsr.json", {})
     discard(run)
     assert list(run.folder.iterdir()) == []
     discard(run)  # nothing there: nothing to do

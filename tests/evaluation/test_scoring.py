@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
-from vsrbench.errors import DataError
-from vsrbench.evaluation.scoring import score
+from vsrbench.errors import ConfigError, DataError
+from vsrbench.evaluation.scoring import AT_ONCE, Expected, score
 from vsrbench.metrics.frame import luma, psnr, quantise, ssim
 
 
@@ -36,10 +37,21 @@ def test_averages_over_clips_or_over_frames_as_the_protocol_says(make_source, wr
     assert values["frames"]["mean"] == pytest.approx((clips["short"]["mean"] + 3 * clips["long"]["mean"]) / 4)
 
 
-def test_reads_two_frames_at_a_time(make_source, write, make_protocol):
-    source = make_source("a", frames=6)
-    score(write(source), [source], make_protocol())
-    assert source.longest_read == 2
+def test_reads_a_few_frames_at_a_time_and_every_pair_of_neighbours(make_source, write, make_protocol):
+    source = make_source("a", frames=20)
+    metrics = score(write(source), [source], make_protocol()).metrics
+    assert source.longest_read == AT_ONCE + 1
+    assert len(metrics["psnr_y"]["clips"]["a"]["frames"]) == 20
+    assert len(metrics["consistency"]["clips"]["a"]["frames"]) == 19
+
+
+def test_how_frames_are_grouped_changes_no_value(make_source, write, make_protocol, monkeypatch):
+    source = make_source("a", frames=7)
+    folder, found = write(source, noisy(source.hr, 0.05)), []
+    for at_once in (1, 3, 8):
+        monkeypatch.setattr("vsrbench.evaluation.scoring.AT_ONCE", at_once)
+        found.append(score(folder, [source], make_protocol()).metrics)
+    assert found[0] == found[1] == found[2]
 
 
 def test_only_frames_of_the_convention_count(make_source, write, make_protocol):
@@ -76,15 +88,15 @@ class TestConsistency:
         [
             ("exact", False, "not_applicable"),
             ("exact", True, "exact"),
-            ("dis", True, "dis"),
-            ("exact_or_dis", False, "dis"),
-            ("exact_or_dis", True, "exact"),
+            ("estimated", True, "dis"),
+            ("exact_or_estimated", False, "dis"),
+            ("exact_or_estimated", True, "exact"),
         ],
     )
     def test_the_result_says_which_motion_it_was(self, make_source, write, make_protocol, switch, exact_known, kind):
         flow = torch.zeros(2, 2, 16, 20) if exact_known else None
         source = make_source("a", still=True, flow=flow)
-        scores = score(write(source), [source], make_protocol(consistency_flow=switch))
+        scores = score(write(source), [source], make_protocol(scene_flow=switch))
         assert scores.flow == {"a": kind}
         value = scores.metrics["consistency"]["mean"]
         assert value == "not_applicable" if kind == "not_applicable" else value == pytest.approx(0, abs=1e-6)
@@ -123,8 +135,8 @@ class TestWarpingErrors:
         source = make_source("a", flow=torch.full((2, 2, 16, 20), 3.0))
         folder = write(source)
         values = [
-            score(folder, [source], make_protocol(metrics=self.METRICS, consistency_flow=switch)).metrics
-            for switch in ("exact", "dis")
+            score(folder, [source], make_protocol(metrics=self.METRICS, scene_flow=switch)).metrics
+            for switch in ("exact", "estimated")
         ]
         assert values[0] == values[1]
 
@@ -139,16 +151,6 @@ class TestWarpingErrors:
         both = score(folder, [source], make_protocol(metrics=self.METRICS)).metrics
         for name in self.METRICS[1:]:
             assert score(folder, [source], make_protocol(metrics=[name])).metrics == {name: both[name]}
-
-    def test_a_pair_without_common_pixels_says_so(self, make_source, write, make_protocol, monkeypatch):
-        def away(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            return torch.full((1, 2, 32, 40), 100.0)
-
-        monkeypatch.setattr("vsrbench.evaluation.motion.DIS", lambda: away)
-        source = make_source("a", frames=2)
-        metrics = score(write(source), [source], make_protocol(metrics=self.METRICS)).metrics
-        for name in self.METRICS[1:]:
-            assert metrics[name]["mean"] == {"unavailable": "no pixel is visible in both frames of a pair"}
 
 
 def test_without_ground_truth_nothing_that_needs_it_applies(make_source, write, make_protocol):
@@ -191,13 +193,92 @@ def test_a_wrong_size_is_refused_before_scoring(make_source, write, make_protoco
     assert good.longest_read == 0
 
 
-def test_perceptual_metrics_that_cannot_be_made_say_why(make_source, write, make_protocol, monkeypatch):
-    monkeypatch.setattr("vsrbench.metrics.perceptual.why_unavailable", lambda name: f"{name} has no weights")
+def test_metrics_that_cannot_be_made_say_which_file_is_missing(
+    make_source, write, make_protocol, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("VSRBENCH_METRIC_WEIGHTS", str(tmp_path))
+    monkeypatch.delenv("VSRBENCH_RAFT", raising=False)
     source = make_source("a")
-    metrics = score(write(source), [source], make_protocol(perceptual=["lpips_alex", "niqe"])).metrics
-    assert metrics["lpips_alex"]["mean"] == {"unavailable": "lpips_alex has no weights"}
-    assert metrics["niqe"]["clips"]["a"]["frames"] == [{"unavailable": "niqe has no weights"}] * 3
+    protocol = make_protocol(metrics=["psnr_y", "lpips_alex", "tof_stablevsr", "fid"], flow="raft")
+    metrics = score(write(source), [source], protocol).metrics
     assert isinstance(metrics["psnr_y"]["mean"], float)
+    reasons = {name: metrics[name]["mean"]["unavailable"] for name in ("lpips_alex", "tof_stablevsr", "fid")}
+    assert "alexnet-owt-7be5be79.pth" in reasons["lpips_alex"] or "pyiqa" in reasons["lpips_alex"]
+    assert "VSRBENCH_RAFT" in reasons["tof_stablevsr"] and reasons["fid"]
+    assert len(metrics["lpips_alex"]["clips"]["a"]["frames"]) == 3
+
+
+def test_the_centre_square_alone_counts(make_source, write, make_protocol):
+    """What lies outside, however wrong, changes nothing; LR, HR and exact flow are cut on one grid."""
+    source = make_source("a", flow=torch.zeros(2, 2, 16, 20))
+    out = noisy(source.hr, 0.05)
+    ruined = out.clone()
+    ruined[..., :4, :] = ruined[..., -4:, :] = 0
+    ruined[..., :8] = ruined[..., -8:] = 1
+    protocol = make_protocol(window=24)
+    values = [score(write(source, frames), [source], protocol).metrics for frames in (out, ruined)]
+    assert values[0] == values[1]
+    inner = psnr(quantise(out)[..., 4:28, 8:32], quantise(source.hr)[..., 4:28, 8:32])
+    assert values[0]["psnr_rgb"]["clips"]["a"]["frames"] == pytest.approx(inner.tolist())
+
+
+def test_a_square_larger_than_the_frames_is_refused(make_source, write, make_protocol):
+    source = make_source("a")
+    with pytest.raises(ConfigError, match=r"centre squares of 34 pixels, a has 40x32 at scale=2"):
+        score(write(source), [source], make_protocol(window=34))
+
+
+def test_the_first_frames_or_all_but_the_ends(make_source, write, make_protocol):
+    source = make_source("a", frames=5)
+    folder = write(source, noisy(source.hr, 0.05))
+    everything = score(folder, [source], make_protocol(metrics=["psnr_y"])).metrics["psnr_y"]["clips"]["a"]["frames"]
+    for changes, kept in (({"frames": 2}, slice(0, 2)), ({"trim": 1}, slice(1, 4))):
+        metrics = score(folder, [source], make_protocol(metrics=["psnr_y"], **changes)).metrics
+        assert metrics["psnr_y"]["clips"]["a"]["frames"] == everything[kept]
+
+
+def test_a_gap_between_frames_that_count_makes_no_pair(make_source, write, make_protocol):
+    source = make_source("a", frames=6)
+    source.scored = [0, 1, 4]
+    metrics = score(write(source), [source], make_protocol()).metrics
+    assert len(metrics["psnr_y"]["clips"]["a"]["frames"]) == 3
+    assert len(metrics["consistency"]["clips"]["a"]["frames"]) == 1
+
+
+def test_opencvs_luma_is_that_of_opencv(make_source, write, make_protocol):
+    import cv2
+
+    source = make_source("a", frames=1)
+    out = noisy(source.hr, 0.05)
+
+    def converted(frames: torch.Tensor) -> torch.Tensor:
+        pixels = quantise(frames[0]).permute(1, 2, 0).numpy()
+        planes = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2YUV_I420)
+        return torch.from_numpy(planes[:32]).view(1, 32, 40)
+
+    protocol = make_protocol(metrics=["psnr_y"], luma="opencv_i420")
+    value = score(write(source, out), [source], protocol).metrics["psnr_y"]["mean"]
+    assert value == pytest.approx(psnr(converted(out), converted(source.hr)).item())
+    other = score(write(source, out), [source], make_protocol(metrics=["psnr_y"])).metrics["psnr_y"]["mean"]
+    assert value != other and value == pytest.approx(other, abs=0.05)
+
+
+def test_a_red_image_is_red(make_source, write, make_protocol):
+    """Y of pure red is 81.5: channels that are read the other way round would have 41."""
+    source = make_source("a", frames=1)
+    source.hr[:] = torch.tensor([1.0, 0, 0]).view(3, 1, 1)
+    out = source.hr.clone()
+    out[..., 0, 0] = 0
+    value = score(write(source, out), [source], make_protocol(metrics=["psnr_y"])).metrics["psnr_y"]["mean"]
+    assert value == pytest.approx(10 * np.log10(255**2 / (65.481**2 / (32 * 40))))
+
+
+def test_the_ground_truth_is_judged_where_it_is_expected(make_source, write, make_protocol):
+    source = make_source("a", still=True)
+    scores = score(write(source, source.hr), [source], make_protocol(), expected=Expected(truth=True))
+    assert "infinite" in scores.metrics["psnr_y"]["mean"]["unavailable"]
+    assert scores.metrics["ssim_y"]["mean"] == pytest.approx(1)
+    assert scores.metrics["consistency"]["mean"] == pytest.approx(0, abs=1e-9)
 
 
 def test_progress_counts_every_frame(make_source, write, make_protocol):

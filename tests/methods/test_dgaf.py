@@ -364,7 +364,7 @@ def test_the_papers_parameter_counts() -> None:
 
     with torch.device("meta"):
         method = build(on_meta("dgaf", "paper", "paper").method)
-    found = {name: count for name, (count, _) in counts(method).items()}
+    found = {name: count for name, (count, *_) in counts(method).items()}
     assert found["guiding U-Net"] == 472_373_504
     assert found["zero convolutions"] == 11_484_928
     assert found["denoising U-Net"] == 472_374_020

@@ -1,24 +1,14 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from motion_fakes import constant_flow, everything, moving, noisy, texture
 from vsrbench.errors import DataError
 from vsrbench.flow.estimators import DIS
 from vsrbench.flow.warp import inside
-from vsrbench.metrics.temporal import consistency, estimated, on_hr_grid, warping_error
-
-
-def texture(height: int = 48, width: int = 64, seed: int = 0) -> torch.Tensor:
-    """A smooth random picture (3,H,W) in [0,1]."""
-    coarse = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)[0]
-
-
-def constant_flow(dx: float, dy: float, pairs: int, height: int, width: int) -> torch.Tensor:
-    return torch.tensor([dx, dy], dtype=torch.float32).view(1, 2, 1, 1).expand(pairs, 2, height, width).clone()
-
-
-def everything(flow: torch.Tensor) -> torch.Tensor:
-    return torch.ones_like(flow[:, 0], dtype=torch.bool)
+from vsrbench.metrics.masks import visible
+from vsrbench.metrics.temporal import consistency, estimated, features, lai, on_hr_grid, stablevsr, warping_error
 
 
 class TestConsistency:
@@ -71,17 +61,6 @@ class TestConsistency:
         flow = constant_flow(0, 0, 1, 4, 4)
         with pytest.raises(DataError, match="need flow"):
             consistency(torch.zeros(2, 3, 8, 8), flow, everything(flow))
-
-
-def moving(step: int = 2, frames: int = 3) -> torch.Tensor:
-    """Crops (T,3,64,96) of a larger picture, which moves ``step`` pixels to the right per frame."""
-    wide = texture(64, 128, 2)
-    return torch.stack([wide[..., 32 - step * t :][..., :96] for t in range(frames)])
-
-
-def noisy(frames: torch.Tensor, strength: float = 0.1) -> torch.Tensor:
-    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(1))
-    return (frames + strength * noise).clamp(0, 1)
 
 
 def ewarp(out: torch.Tensor) -> float:
@@ -155,6 +134,96 @@ class TestWarpingError:
         assert (~visible).sum() == 100
         assert warping_error(frames, flow, visible).item() == pytest.approx(0, abs=1e-9)
         assert warping_error(frames, flow, everything(flow)).item() > 1
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.floats(0.1, 1), st.floats(0, 0.3))
+    def test_grows_with_the_square_of_the_contrast_whatever_the_brightness(self, contrast, brightness):
+        frames = moving().double()
+        flow = constant_flow(0, 0, 2, 64, 96).double()
+        whole = warping_error(frames, flow, everything(flow))
+        changed = warping_error(contrast * frames + brightness, flow, everything(flow))
+        assert torch.allclose(changed, contrast**2 * whole, rtol=1e-9)
+
+    @settings(max_examples=15, deadline=None)
+    @given(st.sampled_from([(-1,), (-2,), (-1, -2)]))
+    def test_a_mirrored_clip_under_mirrored_flow_has_the_same_error(self, dims):
+        frames, flow = noisy(moving()).double(), constant_flow(2, 0, 2, 64, 96).double()
+        flow[:, 1] = 0.5
+        sign = torch.tensor([-1.0 if -1 in dims else 1.0, -1.0 if -2 in dims else 1.0]).view(1, 2, 1, 1)
+        error = warping_error(frames, flow, inside(flow)[:, 0])
+        mirrored = (sign * flow).flip(dims)
+        assert torch.allclose(error, warping_error(frames.flip(dims), mirrored, inside(mirrored)[:, 0]))
+
+
+class TestLai:
+    def test_is_a_third_of_ewarp_under_the_same_flow_and_mask(self):
+        frames = noisy(moving())
+        flow, seen = estimated(frames, DIS(), "lai")
+        assert torch.allclose(3 * lai(frames, flow, seen), warping_error(frames, flow, seen))
+
+    def test_is_zero_for_shifted_copies_under_their_flow(self):
+        frames, flow = moving(3), constant_flow(3, 0, 2, 64, 96)
+        assert lai(frames, flow, visible(flow, -flow, "lai") & inside(flow)[:, 0]).tolist() == pytest.approx(
+            [0, 0], abs=1e-6
+        )
+
+    def test_frame_wise_noise_ranks_worse_than_a_shifted_copy(self):
+        flow = constant_flow(3, 0, 2, 64, 96)
+        seen = inside(flow)[:, 0]
+        shifted = moving(3, shift=2)
+        assert (lai(noisy(moving(3), 0.03), flow, seen) > 10 * lai(shifted, flow, seen)).all()
+
+
+class TestStableVSR:
+    def test_the_released_warp_charges_a_still_clip(self):
+        """What the paper prints as WE holds up to this much of the warp itself; black frames have none."""
+        still = noisy(texture()).expand(2, 3, 48, 64)
+        flow = constant_flow(0, 0, 1, 48, 64)
+        assert stablevsr(still, flow, everything(flow)).item() > 0.1
+        assert lai(still, flow, everything(flow)).item() < 1e-6
+        assert stablevsr(torch.zeros(2, 3, 48, 64), flow, everything(flow)).item() == 0
+
+    def test_in_the_middle_of_the_frame_it_is_lais_error_read_backwards(self):
+        """There the half-pixel offset is zero: position p is read at p W/(W-1) - 0.5."""
+        frames = noisy(moving(3), 0.05)
+        back = constant_flow(-3, 0, 2, 64, 96)
+        middle = torch.zeros(2, 64, 96, dtype=torch.bool)
+        middle[:, 31:33, 50:51] = True  # read three pixels to the left, at 47.5 of 96
+        backwards = lai(frames.flip(0), back, middle).flip(0)
+        assert torch.allclose(stablevsr(frames, back, middle), backwards, rtol=0.2)
+
+    def test_judges_the_later_frame_against_the_earlier_one(self):
+        frames = torch.zeros(2, 3, 8, 8)
+        frames[1, :, 4, 4] = 1
+        flow = constant_flow(0, 0, 1, 8, 8)
+        only = torch.zeros(1, 8, 8, dtype=torch.bool)
+        only[0, 4, 4] = True
+        assert stablevsr(frames, flow, only).item() == pytest.approx(1000)
+
+
+class TestFeatures:
+    """The thesis's E_warp as we read it."""
+
+    def test_is_zero_for_maps_that_move_with_the_scene(self):
+        maps = torch.nn.functional.normalize(moving(2, height=32, width=48), dim=1)
+        flow = constant_flow(4, 0, 2, 64, 96)  # of the frames, twice the maps' size
+        assert features(maps, flow, inside(flow)[:, 0]).tolist() == pytest.approx([0, 0], abs=1e-6)
+
+    def test_is_the_squared_distance_of_unit_vectors(self):
+        maps = torch.zeros(2, 128, 4, 4)
+        maps[0, 0], maps[1, 5] = 1, 1  # at right angles everywhere
+        flow = constant_flow(0, 0, 1, 8, 8)
+        assert features(maps, flow, everything(flow)).item() == pytest.approx(2000)
+
+    def test_a_position_counts_where_all_its_pixels_do(self):
+        maps = torch.zeros(2, 128, 4, 4)
+        maps[:, 0] = 1
+        maps[1, :, 0, 0] = -maps[1, :, 0, 0]
+        flow = constant_flow(0, 0, 1, 8, 8)
+        seen = everything(flow)
+        seen[0, 1, 1] = False
+        assert features(maps, flow, seen).item() == 0
+        assert features(maps, flow, everything(flow)).item() == pytest.approx(4000 / 16)
 
 
 class TestOnHRGrid:

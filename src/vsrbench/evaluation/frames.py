@@ -1,12 +1,13 @@
-"""Strict reading of frames that are to be judged: ``<folder>/<clip>/<frame>.png``, 8-bit RGB.
+"""Strict reading of frames that are to be judged: 8-bit RGB PNG files, or videos that hold whole clips.
 
-Exactly the frames that the data name, of exactly the size of the ground truth: everything else is an error
-that names the file, because a missing or shifted frame changes numbers without looking wrong.
+Names may follow any scheme that ``matching`` recognises. Their content may not: exactly the frames of the data, of
+exactly the size of the ground truth; everything else is an error that names the file, because a missing or shifted
+frame changes numbers without looking wrong.
 """
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,82 +17,135 @@ from torch import Tensor
 from vsrbench.data.readers import image_size, read_image
 from vsrbench.data.sources import Source
 from vsrbench.errors import DataError
+from vsrbench.evaluation import matching
+from vsrbench.evaluation.matching import VIDEOS, Found, Frame
+from vsrbench.evaluation.protocol import Protocol
 from vsrbench.metrics.frame import quantise
 
-
-def judged(source: Source, frames: str) -> list[int]:
-    """Numbers of the frames that count: ``frames`` is the protocol's switch, "convention" or "all"."""
-    if frames == "all" or source.scored is None:
-        return list(range(source.frames))
-    return sorted(source.scored)
+LARGEST = 2.0  # a value beyond is no overshoot of [0,1]: frames in 0..255 would become white without a word
 
 
-def find(folder: Path, sources: Iterable[Source], frames: str) -> dict[str, dict[int, Path]]:
-    """The file of every frame that counts: {clip: {frame number: file}}.
+def judged(source: Source, frames: str | int, trim: int = 0) -> list[int]:
+    """Numbers of the frames that count; frames, trim: the protocol's switches."""
+    numbers = list(range(source.frames))
+    if isinstance(frames, int):
+        numbers = numbers[:frames]
+    elif frames == "convention" and source.scored is not None:
+        numbers = sorted(source.scored)
+    return numbers[trim : len(numbers) - trim] if trim else numbers
 
-    folder: holds ``<clip>/<frame>.png``. Frames of the clip that do not count may be there as well.
-    Raises DataError for a folder that is absent or empty, a clip or frame that is missing, and any file
-    that the data do not name.
+
+def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> Found:
+    """Every frame that counts. Frames of the clips that do not count may be there as well.
+
+    folder: holds ``<clip>/<frame>.png``, ``<clip>_<frame>.png`` or ``<clip>.mp4``; or it is a run folder of ``eval``.
+    Raises DataError for a folder that is absent, empty or the ground truth's own, for a clip or frame that is
+    missing, any file that the data do not name, and names that ``matching`` refuses.
     """
     if not folder.is_dir():
         raise DataError(f"predictions={folder}: no such folder; it must hold <clip>/<frame>.png")
-    present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
-    if not present:
+    folder = folder / "frames" if (folder / "config.yaml").is_file() and (folder / "frames").is_dir() else folder
+    _refuse_truth(folder, sources)
+    names = [path.relative_to(folder).as_posix() for path in _files(folder)]
+    if not names:
         raise DataError(f"predictions={folder}: the folder is empty; it must hold <clip>/<frame>.png")
-    found: dict[str, dict[int, Path]] = {}
-    allowed: set[str] = set()
-    missing: list[str] = []
+    clips, strays = matching.assign(names, sources)
+    found, missing = Found(), list[str]()
     for source in sources:
-        names = [f"{source.name}/{stem}.png" for stem in source.frame_names]
-        needed = judged(source, frames)
-        missing += [names[n] for n in needed if names[n] not in present]
-        allowed.update(names)
-        found[source.name] = {n: present[names[n]] for n in needed if names[n] in present}
-    stray = sorted(present.keys() - allowed)
-    if missing:
-        hint = f" (there is also {stray[0]}, which the data do not name)" if stray else ""
-        raise DataError(
-            f"{folder}: {len(missing)} frames are missing, the first is {missing[0]}{hint}; "
-            "names must be those of the data"
-        )
-    if stray:
-        raise DataError(
-            f"{folder}: {len(stray)} files are no frames of the data, the first is {stray[0]}; "
-            "remove them or choose the data they belong to"
-        )
-    if not any(found.values()):
+        needed = judged(source, protocol.frames, protocol.trim)
+        frames, note = _frames(folder, source, clips[source.name], needed)
+        missing += [f"{source.name}/{source.frame_names[n]}.png" for n in needed if n not in frames]
+        found.files[source.name] = {n: frames[n] for n in needed if n in frames}
+        found.notes += [note] if note else []
+    _refuse(folder, missing, strays, sources)
+    if not any(found.files.values()):
         raise DataError("the data have no frame to judge: choose another set or split")
     return found
 
 
-def check_sizes(source: Source, files: dict[int, Path]) -> None:
+def _frames(
+    folder: Path, source: Source, files: dict[str, str], needed: Sequence[int]
+) -> tuple[dict[int, Frame], str | None]:
+    """{number: frame} of one clip and a note; no frame where there is no file."""
+    films = [name for name in files if Path(name).suffix.lower() in VIDEOS]
+    if films and len(files) > 1:
+        other = next(name for name in files if name != films[0])
+        raise DataError(f"{folder}: {films[0]} and {other} both hold frames of {source.name}: remove one kind")
+    if films:
+        remark = f"{films[0]} is a video: what its codec lost counts against the method; protocols judge PNG frames"
+        return matching.frames_of_video(source, folder / films[0]), remark
+    if not files:
+        return {}, None
+    numbered, note = matching.number_frames(source, files, needed)
+    return {n: Frame(folder / name) for n, name in numbered.items()}, note
+
+
+def _refuse(folder: Path, missing: list[str], strays: list[str], sources: Sequence[Source]) -> None:
+    if missing:
+        hint = f" (there is also {strays[0]}, which the data do not name)" if strays else ""
+        inner = {str(Path(n).parent.parent) for n in strays if matching.clip_of(Path(n).parent.name, sources)}
+        hint += f"; did you mean predictions={folder / inner.pop()}?" if inner and inner != {"."} else ""
+        raise DataError(
+            f"{folder}: {len(missing)} frames are missing, the first is {missing[0]}{hint}; names must be those of the "
+            "data, or numbered alike"
+        )
+    if strays:
+        raise DataError(
+            f"{folder}: {len(strays)} files are no frames of the data, the first is {strays[0]}; "
+            "remove them or choose the data they belong to"
+        )
+
+
+def _refuse_truth(folder: Path, sources: Sequence[Source]) -> None:
+    """The ground truth compared with itself gives perfect scores."""
+    for source in sources:
+        files = getattr(source, "hr_files", None)
+        if files is not None and Path(files.folder).resolve().is_relative_to(folder.resolve()):
+            raise DataError(
+                f"predictions={folder} holds the ground truth of {source.name}: give the folder of the method's output "
+                "(method=gt judges the ground truth itself)"
+            )
+
+
+def check_sizes(source: Source, files: dict[int, Frame]) -> None:
     """Raise DataError for a frame of another size than the ground truth; reads headers alone."""
     height, width = (source.scale * n for n in source.size)
-    for path in files.values():
-        found = image_size(path)
+    for frame in files.values():
+        found = image_size(frame.path) if frame.video is None else frame.video.size
         if found != (height, width):
             raise DataError(
-                f"{path} has {found[1]}x{found[0]} pixels, {source.name} at scale={source.scale} has "
+                f"{frame.path} has {found[1]}x{found[0]} pixels, {source.name} at scale={source.scale} has "
                 f"{width}x{height}: frames are never resized to fit; set the scale they were made for"
             )
 
 
+def pixels(frame: Frame) -> Tensor:
+    """One frame, uint8 (3,H,W) RGB, of a PNG file or a video. Raises DataError as ``read`` does."""
+    if frame.video is None:
+        return read(frame.path)
+    return torch.tensor(frame.video[frame.position]).permute(2, 0, 1).contiguous()
+
+
 def read(path: Path) -> Tensor:
-    """One frame, uint8 (3,H,W) RGB.
+    """The frame of a PNG file, uint8 (3,H,W) RGB.
 
     Raises DataError for a file that is truncated or anything but 8-bit RGB PNG: what a library would convert
     silently (16 to 8 bit, palette, alpha, grey, JPEG) changes numbers.
     """
-    pixels = read_image(path)
+    values = read_image(path)
     with open(path, "rb") as file:
         header = file.read(26)
     if header[1:4] != b"PNG" or header[25] != 2:  # colour type of the IHDR chunk: 2 is RGB
         raise DataError(f"{path} is no RGB PNG: write frames as 8-bit RGB PNG")
-    return torch.tensor(pixels).permute(2, 0, 1).contiguous()
+    return torch.tensor(values).permute(2, 0, 1).contiguous()
 
 
 def encode(frame: Tensor) -> bytes:
-    """PNG of a frame (3,H,W) in [0,1], 8-bit RGB. Raises DataError where a value is not finite."""
+    """PNG of a frame (3,H,W) in [0,1], 8-bit RGB. Raises DataError where a value is not finite or far outside."""
+    if frame.abs().max() > LARGEST:
+        raise DataError(
+            f"a frame has values up to {float(frame.abs().max()):.3g} instead of [0,1]: the method gave another range"
+        )
     pixels = quantise(frame).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=4)

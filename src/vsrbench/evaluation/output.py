@@ -36,26 +36,27 @@ def write_clips(
     """
     if progress is not None:
         progress.start(sum(source.frames for source in sources), "upscaling")
-    clips = _complete(run, sources, weights)
+    clips = complete(run, sources, weights)
     for source in sources:
         if source.name in clips:
             if progress is not None:
                 progress.advance(source.frames)
             continue
         shutil.rmtree(run.frames / source.name, ignore_errors=True)  # a clip cut off in the middle
-        clips[source.name] = _write_clip(run, source, upscale(source), progress)
+        clips[source.name] = write_clip(run, source, upscale(source), progress)
         run.write_json(TIMINGS, {"weights": weights, "clips": clips})
     return clips
 
 
 def discard(run: Run) -> None:
-    """Remove what an earlier evaluation left in the run folder: result, timings, frames."""
-    run.result.unlink(missing_ok=True)
+    """Remove what an earlier evaluation left in the run folder: results, timings, frames."""
+    for result in run.folder.glob("result*.json"):
+        result.unlink()
     (run.folder / TIMINGS).unlink(missing_ok=True)
     shutil.rmtree(run.frames, ignore_errors=True)
 
 
-def _complete(run: Run, sources: list[Source], weights: dict[str, str] | None) -> dict[str, Any]:
+def complete(run: Run, sources: list[Source], weights: dict[str, str] | None) -> dict[str, Any]:
     """Timings of the clips whose frames are all there, made with the same weights."""
     path = run.folder / TIMINGS
     known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"weights": weights, "clips": {}}
@@ -69,7 +70,7 @@ def _complete(run: Run, sources: list[Source], weights: dict[str, str] | None) -
     }
 
 
-def _write_clip(run: Run, source: Source, frames: Frames, progress: Progress | None) -> dict[str, Any]:
+def write_clip(run: Run, source: Source, frames: Frames, progress: Progress | None) -> dict[str, Any]:
     """Seconds are those of making frames: reading LR and computing, not writing PNG files."""
     on_gpu = torch.cuda.is_available()
     if on_gpu:
@@ -84,10 +85,13 @@ def _write_clip(run: Run, source: Source, frames: Frames, progress: Progress | N
         if progress is not None:
             progress.advance()
         started = time.perf_counter()
-    # ru_maxrss counts kilobytes and is that of the whole process so far: an upper bound
-    peak = torch.cuda.max_memory_allocated() if on_gpu else 0
-    peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"frames": count, "seconds": seconds, "peak_memory": peak}
+    return {"frames": count, "seconds": seconds, "peak_memory": peak_memory()}
+
+
+def peak_memory() -> int:
+    """Bytes that the GPU held at most since its counter was reset; without one, the whole process: an upper bound."""
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # it counts kilobytes
 
 
 def cost(timings: dict[str, Any], parameters: int, steps: int | None, device: str) -> dict[str, Any]:

@@ -3,12 +3,17 @@
 import hashlib
 import json
 import math
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.errors import RunError
+from vsrbench.evaluation.conformance import FAMILIES, compare
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
+from vsrbench.runs import provenance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,22 +25,7 @@ KEYS = (
     "schema", "method", "size", "variant", "predictions", "protocol", "data", "partial", "metrics", "cost",
     "warnings", "provenance",
 )  # fmt: skip
-FAMILIES = {  # how papers call what the project's metrics measure; for showing, equal names do not make equal protocols
-    "PSNR": "psnr", "SSIM": "ssim", "LPIPS": "lpips", "DISTS": "dists", "NIQE": "niqe", "MUSIQ": "musiq",
-    "CLIP-IQA": "clipiqa", "tLPIPS": "tlpips", "tOF": "tof", "WE": "we", "E_warp": "ewarp", "E_warp_ref": "rwe",
-}  # fmt: skip
 DIGITS = {"psnr": 4, "ssim": 5}  # in the table; other metrics have 4
-
-
-def conformance(coverage: dict[str, Any]) -> str:
-    """What can be said about the protocol's published bicubic row.
-
-    "data_absent" without any clip, "partial" where clips are absent or cut short, else "no_published_row":
-    a row is only claimed where it has been compared.
-    """
-    if not coverage["clips"]:
-        return "data_absent"
-    return "partial" if coverage["absent"] or coverage["short"] else "no_published_row"
 
 
 def assemble(
@@ -44,17 +34,21 @@ def assemble(
     scores: "Scores",
     coverage: dict[str, Any],
     cost: dict[str, Any],
-    provenance: dict[str, Any],
+    made_with: dict[str, Any],
     published: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of result.json, checked.
 
     settings: the resolved configuration. coverage: {"set", "clips": {clip: frames}, "absent": [clips],
-    "short": {clip: [frames there, frames expected]}} as the data tell. cost: as ``output.cost`` gives.
-    published: the row of a paper that the experiment is for, as ``vsrbench.published.quote`` gives it.
-    Raises RunError for a value that no reader could trust.
+    "short": {clip: [frames there, frames expected]}} as the data tell; clips of the protocol that they do not know
+    are added to the absent ones. cost: as ``output.cost`` gives. made_with: as ``origin`` gives. published: the row of
+    a paper that the experiment is for, as ``vsrbench.published.quote`` gives it. ``protocol.comparison`` is what
+    ``conformance.compare`` found.
+    Raises RunError for a value that no reader could trust, ConfigError for clips that the protocol does not judge.
     """
     foreign = settings["predictions"] is not None
+    coverage = protocol.complete(coverage)
+    compared = compare(scores.metrics, protocol, coverage, {"name": None} if foreign else settings["method"])
     result = {
         "schema": SCHEMA,
         "method": "predictions" if foreign else settings["method"]["name"],
@@ -64,8 +58,10 @@ def assemble(
         "protocol": {
             "id": protocol.id,
             "hash": protocol.hash,
-            "conformance": conformance(coverage),
+            "conformance": compared["verdict"],
+            "comparison": compared,
             "switches": protocol.switches,
+            "sampling": dict(protocol.sampling),
             "flow": scores.flow,
         },
         "data": {**coverage, "split": protocol.split},
@@ -74,10 +70,20 @@ def assemble(
         "cost": cost,
         "published": published,
         "warnings": scores.warnings,
-        "provenance": provenance,
+        "provenance": made_with,
     }
     check(result)
     return result
+
+
+def origin(settings: dict[str, Any], weights: dict[str, str] | None) -> dict[str, Any]:
+    """The ``provenance`` part: code, packages, device, seed, weights, and the command that asked for the numbers."""
+    return {**provenance(int(settings["seed"])), "weights": weights, "command": shlex.join(sys.argv)}
+
+
+def file_names(protocols: Sequence[str]) -> list[str]:
+    """Where the results under several protocols lie in a run folder: the first is ``result.json``."""
+    return ["result.json", *(f"result_{name}.json" for name in protocols[1:])]
 
 
 def check(result: dict[str, Any]) -> None:
@@ -137,8 +143,10 @@ def show(result: dict[str, Any], console: "Console | None" = None) -> None:
 
     console = console or Console()
     if not console.is_terminal:  # a log file has no width of its own
-        console = Console(file=console.file, width=120)
+        console = Console(file=console.file, width=max(120, 30 + 15 * len(result["metrics"])))
     console.print(_table(result), soft_wrap=False)
+    if result["protocol"].get("comparison", {}).get("row"):
+        _show_conformance(result, console)
     if result.get("published"):
         console.print(_quoted(result), soft_wrap=False)
     for line in notes(result):
@@ -160,6 +168,37 @@ def _table(result: dict[str, Any]) -> Any:
     means = [_cell(name, metric["mean"]) for name, metric in metrics.items()]
     table.add_row("mean", str(sum(result["data"]["clips"].values())), *means, style="bold")
     return table
+
+
+def _show_conformance(result: dict[str, Any], console: "Console") -> None:
+    """The verdict, then printed cells and recorded clips beside what was measured."""
+    from rich.table import Table
+
+    compared = result["protocol"]["comparison"]
+    under = f"{compared['row']} row of {compared['published'] or 'no paper'}"
+    console.print(
+        f"conformance of protocol {result['protocol']['id']}, {under}: {compared['verdict']} ({compared['why']})",
+        highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip
+    table = Table("metric", "printed in, or recorded for")
+    for name in ("there", "here", "difference"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for cell in compared["cells"]:
+        here, there = _cell(cell["metric"], cell["here"]), f"{cell['printed']:.{cell['digits']}f}"
+        table.add_row(cell["metric"], cell["place"], there, here, _difference(cell["difference"]), cell["state"])
+    for clip, values in compared["clips"].items():
+        frames = result["data"]["clips"][clip]
+        for name, found in values.items():
+            here = _cell(name, result["metrics"][name]["clips"][clip]["mean"])
+            place = f"{clip}, first {frames} frames"
+            table.add_row(name, place, str(found["recorded"]), here, _difference(found["difference"]), found["state"])
+    if table.row_count:
+        console.print(table, soft_wrap=False)
+
+
+def _difference(value: Value | None) -> str:
+    return f"{value:+.5f}" if isinstance(value, float | int) else "-"
 
 
 def _quoted(result: dict[str, Any]) -> Any:
@@ -185,10 +224,10 @@ def _quoted(result: dict[str, Any]) -> Any:
     return table
 
 
-def _cell(name: str, value: Value) -> str:
+def _cell(name: str, value: Value | None) -> str:
     if isinstance(value, dict):
         return "unavailable"
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return "-"
     return f"{value:.{DIGITS.get(name.split('_')[0], 4)}f}"
 
@@ -202,11 +241,14 @@ def notes(result: dict[str, Any]) -> list[str]:
     for name, metric in result["metrics"].items():
         if isinstance(metric["mean"], dict):
             lines.append(f"{name} is unavailable: {metric['mean']['unavailable']}")
-    if "consistency" in result["metrics"]:
-        kinds = ", ".join(sorted(set(result["protocol"]["flow"].values())))
-        lines.append(f"consistency: masked warping error x 1000, lower is better; motion: {kinds}")
-    if {"ewarp", "rwe"} & set(result["metrics"]):
+    flow, kinds = result["protocol"]["switches"].get("flow"), set(result["protocol"]["flow"].values())
+    if of_scene := [name for name in ("consistency", "we_lai", "ewarp_thesis") if name in result["metrics"]]:
         lines.append(
-            "ewarp, rwe: VideoGigaGAN's warping errors x 1000, lower is better; motion: DIS flow of the output"
+            f"{', '.join(of_scene)}: masked warping errors x 1000, lower is better; motion: {', '.join(sorted(kinds))}"
+        )
+    if of_output := [name for name in ("ewarp", "rwe") if name in result["metrics"]]:
+        lines.append(
+            f"{', '.join(of_output)}: VideoGigaGAN's warping errors x 1000, lower is better; motion: {flow} flow of "
+            "the output"
         )
     return lines + [f"warning: {line}" for line in result["warnings"]]

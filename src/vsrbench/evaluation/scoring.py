@@ -1,34 +1,45 @@
-"""Scoring frames on disk against the data's ground truth, two frames in memory at a time."""
+"""Scoring frames on disk against the data's ground truth, a few frames in memory at a time."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vsrbench.data.sources import Source
-from vsrbench.errors import DataError
+from vsrbench.errors import ConfigError, DataError
 from vsrbench.evaluation import frames as reading
-from vsrbench.evaluation.motion import consistency, warping_errors
-from vsrbench.evaluation.protocol import TEMPORAL, WARPING, Protocol
+from vsrbench.evaluation.matching import Frame
+from vsrbench.evaluation.protocol import Protocol
+from vsrbench.evaluation.suspicions import look
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value, mean, number, unavailable
-from vsrbench.metrics.frame import luma, psnr, quantise, sharpness, ssim
-from vsrbench.metrics.perceptual import Perceptual, create
-from vsrbench.types import Progress
+from vsrbench.metrics.catalog import METRICS
+from vsrbench.metrics.frame import quantise
+from vsrbench.metrics.scorer import ClipScorer, Outcome, Scorer, Settings
+from vsrbench.types import Clip, Progress
 
-Nets: TypeAlias = dict[str, Perceptual | str]
+AT_ONCE = 8  # frames that are read and judged together
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known about frames beforehand. truth: they are the ground truth itself; bicubic: interpolated LR."""
+
+    truth: bool = False
+    bicubic: bool = False
 
 
 @dataclass
 class ClipScores:
-    """values: {metric: one value per frame that counts, or per pair of them for temporal metrics}.
+    """values: {metric: one value per frame that counts, per pair of them, or one for the clip}.
 
-    flow: the motion behind consistency, "exact", "dis" or "not_applicable". warnings: lines for people.
+    flow: the motion behind metrics of the scene's flow: "exact", the estimator's name, or "not_applicable".
+    warnings: lines for people.
     """
 
-    values: dict[str, list[Value]]
+    values: dict[str, list[Value]] = field(default_factory=dict)
     flow: str = NOT_APPLICABLE
     warnings: list[str] = field(default_factory=list)
 
@@ -48,100 +59,136 @@ def score(
     protocol: Protocol,
     device: str = "cpu",
     progress: Progress | None = None,
+    expected: Expected = Expected(),
 ) -> Scores:
-    """Judge ``<folder>/<clip>/<frame>.png`` under a protocol; ``sources`` are the clips of its split.
+    """Judge the frames of a folder under a protocol; ``sources`` are the clips of its split.
 
     device: where metrics are computed; "auto" is a GPU where there is one.
 
-    Raises DataError for whatever is missing, stray, of another size or format (``frames.find``, ``read``),
-    and for frames that are copies of the ground truth. Names and sizes are checked and
-    metrics made before any work.
+    Raises DataError for whatever is missing, stray, of another size or format (``frames.find``, ``read``), and for
+    frames that are unexpected copies of the ground truth. Names and sizes are checked and metrics made before any
+    work.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    files = reading.find(folder, sources, protocol.frames)
+    found = reading.find(folder, sources, protocol)
     for source in sources:
-        reading.check_sizes(source, files[source.name])
-    nets = create(protocol.perceptual, device)
+        reading.check_sizes(source, found.files[source.name])
+        _check_window(source, protocol)
+    scorer = Scorer(protocol.metrics, settings(protocol), device=device)
     if progress is not None:
-        progress.start(sum(len(found) for found in files.values()), "scoring")
-    advance = progress.advance if progress is not None else lambda: None
-    clips = {s.name: score_clip(s, files[s.name], protocol, nets, device, advance) for s in sources}
+        progress.start(sum(len(files) for files in found.files.values()), f"scoring, {protocol.id}")
+    advance = progress.advance if progress is not None else lambda count: None
+    clips = {s.name: _score_clip(scorer, s, found.files[s.name], protocol, device, advance, expected) for s in sources}
+    of_set = scorer.set_values()
     return Scores(
-        metrics={name: _summary(name, clips, protocol) for name in (*protocol.metrics, *protocol.perceptual)},
+        metrics={name: _summary(name, clips, protocol, of_set) for name in protocol.metrics},
         flow={name: clip.flow for name, clip in clips.items()},
-        warnings=[line for clip in clips.values() for line in clip.warnings],
+        warnings=[*found.notes, *(line for clip in clips.values() for line in clip.warnings)],
     )
 
 
-def score_clip(
+def settings(protocol: Protocol) -> Settings:
+    """The switches that the metrics themselves take."""
+    names = ("crop", "channel", "scene_flow", "flow", "mask", "luma")
+    return Settings(**{name: getattr(protocol, name) for name in names})
+
+
+def _score_clip(
+    scorer: Scorer,
     source: Source,
-    files: dict[int, Path],
+    files: Mapping[int, Frame],
     protocol: Protocol,
-    nets: Nets,
-    device: str = "cpu",
-    advance: Callable[[], None] = lambda: None,
+    device: str,
+    advance: Callable[[int], None],
+    expected: Expected,
 ) -> ClipScores:
-    """Judge one clip, front to back. files: {frame number: file}. Raises DataError as ``score`` does."""
-    scores = ClipScores({name: [] for name in (*protocol.metrics, *protocol.perceptual)})
-    copies = 0
-    following: Tensor | None = None
-    warping = [name for name in protocol.metrics if name in WARPING]
-    for n in sorted(files):
-        clip = source.read(n, min(n + 2, source.frames)).to(device)
-        out = reading.read(files[n]).to(device) if following is None else following
-        truth = None if clip.hr is None else quantise(clip.hr[0, 0])
-        for name, value in _frame_values(out, truth, protocol, nets, files[n]).items():
-            scores.values[name].append(value)
-        flat = _constant(out)
-        if flat:
-            scores.warnings.append(f"{source.name}/{files[n].name}: the frame has a single colour")
-        copies += int(truth is not None and not flat and out.equal(truth))
-        following = reading.read(files[n + 1]).to(device) if n + 1 in files else None
-        if following is not None and "consistency" in protocol.metrics:
-            value, scores.flow = consistency(out / 255, following / 255, clip, protocol.consistency_flow)
-            scores.values["consistency"].append(value)
-        if following is not None and warping:
-            for name, value in warping_errors(out / 255, following / 255, clip, warping).items():
-                scores.values[name].append(value)
-        advance()
-    if files and copies == len(files):
+    """Judge one clip, front to back. Raises DataError as ``score`` does."""
+    clip, scores, copies = scorer.clip(), ClipScores(), 0
+    for start, stop, overlap in _batches(sorted(files)):
+        data = _window(source.read(start, stop), protocol.window).to(device)
+        out = torch.stack([reading.pixels(files[n]) for n in range(start, stop)]).to(device)
+        out = _centre(out, protocol.window, source.scale)
+        truth = None if data.hr is None else quantise(data.hr[0])
+        clip.add(out, data, overlap)
+        fresh = range(start + overlap, stop)
+        flat = [n for n in fresh if _constant(out[n - start])]
+        scores.warnings += [f"{source.name}/{files[n].path.name}: the frame has a single colour" for n in flat]
+        if not scores.warnings and start == min(files) and not expected.truth:
+            scores.warnings += [f"{source.name}: {line}" for line in look(out, data, truth, expected.bicubic)]
+        if truth is not None:
+            copies += sum(bool(out[n - start].equal(truth[n - start])) for n in fresh if n not in flat)
+        advance(len(fresh))
+    if files and copies == len(files) and not expected.truth:
         raise DataError(
-            f"every frame of {files[min(files)].parent} equals the ground truth of {source.name}: "
+            f"every frame of {files[min(files)].path.parent} equals the ground truth of {source.name}: "
             "give the folder of the method's output"
         )
+    scores.values = _values(clip, scorer, source, files)
+    estimated = protocol.flow if clip.motion == "estimated" else clip.motion
+    scores.flow = estimated
     return scores
 
 
-def _frame_values(out: Tensor, truth: Tensor | None, protocol: Protocol, nets: Nets, path: Path) -> dict[str, Value]:
-    """All values of one frame by itself. out, truth: uint8 (3,H,W)."""
-    where = f"{path.parent.name}/{path.name}"
-    values: dict[str, Value] = {}
-    for name in protocol.metrics:
-        if name in TEMPORAL:
-            continue
-        values[name] = NOT_APPLICABLE
-        if truth is not None:
-            values[name] = number(_paired(name, out, truth, protocol.crop), f"{name} of {where}")
-    for name, net in nets.items():
-        if isinstance(net, str):
-            values[name] = unavailable(net)
-        elif net.reference and truth is None:
-            values[name] = NOT_APPLICABLE
-        else:
-            value = net(out / 255, None if truth is None else truth / 255)
-            values[name] = number(value, f"{name} of {where}")
+def _values(clip: ClipScorer, scorer: Scorer, source: Source, files: Mapping[int, Frame]) -> dict[str, list[Value]]:
+    """The clip's values in the form of results; each says what it is a value of where it is not finite."""
+    labels = {"frame": [files[n].label for n in sorted(files)], "clip": [source.name]}
+    labels["pair"] = labels["frame"]
+    values: dict[str, list[Value]] = {}
+    for name, outcomes in clip.finish().items():
+        places = labels[METRICS[name].kind]
+        values[name] = [_value(o, f"{name} of {where}") for o, where in zip(outcomes, places, strict=False)]
     return values
 
 
-def _paired(name: str, out: Tensor, truth: Tensor, crop: int) -> float:
-    if name == "sharpness":
-        return float(sharpness(luma(out), luma(truth), crop))
-    metric, channel = name.split("_")
-    if channel == "y":
-        out, truth = luma(out), luma(truth)
-    function = {"psnr": psnr, "ssim": ssim}[metric]
-    return float(function(out, truth, crop))
+def _value(outcome: Outcome, what: str) -> Value:
+    if outcome is None:
+        return NOT_APPLICABLE
+    return unavailable(outcome) if isinstance(outcome, str) else number(outcome, what)
+
+
+def _batches(numbers: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """(start, stop, overlap) of runs of consecutive frames, ``AT_ONCE`` new ones at a time.
+
+    overlap: 1 where the first frame is the last of the batch before, so that every pair of neighbours is in one batch.
+    """
+    first = 0
+    for n, last in enumerate(numbers):
+        if n + 1 == len(numbers) or numbers[n + 1] != last + 1:
+            for start in range(numbers[first], last + 1, AT_ONCE):
+                overlap = int(start > numbers[first])
+                yield start - overlap, min(start + AT_ONCE, last + 1), overlap
+            first = n + 1
+
+
+def _check_window(source: Source, protocol: Protocol) -> None:
+    sides = [source.scale * n for n in source.size]
+    if protocol.window is not None and (min(sides) < protocol.window or protocol.window % source.scale):
+        raise ConfigError(
+            f"protocol {protocol.id} judges centre squares of {protocol.window} pixels, {source.name} has "
+            f"{sides[1]}x{sides[0]} at scale={source.scale}: set a smaller protocol.window, a multiple of the scale"
+        )
+
+
+def _window(clip: Clip, window: int | None) -> Clip:
+    """The centre square of a clip, ``window`` HR pixels to a side; all of it for None."""
+    if window is None:
+        return clip
+    cut = {"lr": _centre(clip.lr, window // clip.scale, 1)}
+    if clip.hr is not None:
+        cut["hr"] = _centre(clip.hr, window, clip.scale)
+    for name in ("flow_forward", "flow_backward", "occlusion"):
+        if (value := getattr(clip, name)) is not None:
+            cut[name] = _centre(value, window // clip.scale, 1)
+    return replace(clip, **cut)  # type: ignore[arg-type]
+
+
+def _centre(frames: Tensor, window: int | None, scale: int) -> Tensor:
+    """The centre square of (...,H,W); it begins at a multiple of ``scale``, so that LR and HR have one grid."""
+    if window is None:
+        return frames
+    top, left = ((side // scale - window // scale) // 2 * scale for side in frames.shape[-2:])
+    return frames[..., top : top + window, left : left + window].contiguous()
 
 
 def _constant(frame: Tensor) -> bool:
@@ -149,11 +196,16 @@ def _constant(frame: Tensor) -> bool:
     return bool((frame == frame[:, :1, :1]).all())
 
 
-def _summary(name: str, clips: dict[str, ClipScores], protocol: Protocol) -> dict[str, Any]:
+def _summary(
+    name: str, clips: dict[str, ClipScores], protocol: Protocol, of_set: Mapping[str, Outcome]
+) -> dict[str, Any]:
+    if METRICS[name].kind == "set":
+        none: dict[str, Any] = {clip: {"mean": NOT_APPLICABLE, "frames": []} for clip in clips}
+        return {"mean": _value(of_set[name], name), "clips": none}
     per_clip: dict[str, dict[str, Any]] = {
         clip: {"mean": mean(s.values[name]), "frames": s.values[name]} for clip, s in clips.items()
     }
-    if protocol.averaging == "clips":
+    if protocol.averaging == "clips" or METRICS[name].kind == "clip":
         total = mean([entry["mean"] for entry in per_clip.values()])
     else:
         total = mean([value for s in clips.values() for value in s.values[name]])

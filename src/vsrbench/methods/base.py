@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.diffusion.weights import read_safetensors
-from vsrbench.errors import TrainingError, WeightsError
+from vsrbench.errors import ConfigError, TrainingError, WeightsError
 from vsrbench.methods.released import FILES, find_released, key_report
 from vsrbench.types import Clip, Progress, Trace
 
@@ -24,12 +24,20 @@ class Stage:
 
     trainable: names from ``Method.parts()`` whose parameters move; everything else is frozen.
     losses: names of the loss terms that ``Method.losses`` returns.
-    needs: stages whose checkpoint must exist first.
+    needs: stages whose checkpoint must exist first: the stage starts from it (``training.stages`` finds it), and its
+    own checkpoint holds what they trained as well.
+    unless: the setting with which it does without.
     """
 
     trainable: tuple[str, ...]
     losses: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    unless: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """For errors: the other way."""
+        return f", or {self.unless}" if self.unless else ""
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,12 @@ class Method(pl.LightningModule):
     """
 
     scale: int = 4
+    sees_truth = False  # ``upscale`` gets clips with their ground truth: for the ground truth as a row alone
     multiple: int = 1
     minimum: int = 1
     stages: dict[str, Stage] = {}
+    opens_blocks: bool = False  # the networks' blocks are walked through from outside, not called as modules
+    training_only: tuple[str, ...] = ()  # parts that serve training alone: not averaged, not exported, not in sums
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +80,9 @@ class Method(pl.LightningModule):
         self.optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer] | None = None
         self.schedule: Callable[[torch.optim.Optimizer], Any] | None = None
         self.noise = Noise(0)
+        self.given: set[str] = set()  # parts whose weights came from somewhere
+        # keep(key, make): what is dear to make and needed again; in a run it is made once and stays on disk
+        self.keep: Callable[[str, Callable[[], Tensor]], Tensor] = make_again
         self.terms: dict[str, Tensor] = {}  # loss terms of the last batch; the training shell logs them
         self.observed: dict[str, Tensor] = {}  # other numbers of the last batch that it logs, by their names
         self.skipped: dict[str, int] = {}  # optimiser steps that were not made, by the name of what was wrong
@@ -121,6 +135,11 @@ class Method(pl.LightningModule):
         enabled = self.precision == torch.bfloat16
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
+    @classmethod
+    def stages_for(cls, settings: Mapping[str, Any]) -> dict[str, Stage]:
+        """The stages that a configuration (its ``method`` node) has, in the order in which they are trained."""
+        return cls.stages
+
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
         """Freeze everything but the stage's parts. Raises TrainingError for an unknown stage.
 
@@ -145,17 +164,41 @@ class Method(pl.LightningModule):
                     part.eval()
         return self
 
+    def carried(self) -> set[str]:
+        """Parts that the stage's checkpoint holds: what it trains, and what the stages before it trained."""
+        return {part for stage in (*needed(self.stages, self.stage), self.stage) for part in _trained(self, stage)}
+
+    def lacking(self) -> list[str]:
+        """Stages before this one that have parts for which no weights were loaded."""
+        if not self.stage:
+            return []
+        aside = {name for name, part in self.parts().items() if not any(True for _ in part.parameters())}
+        known = self.given | aside | set(self.training_only)
+        return [stage for stage in needed(self.stages, self.stage) if not known.issuperset(_trained(self, stage))]
+
+    def check_start(self) -> None:
+        """Refuse to train a stage on top of parts that an earlier one should have trained (ConfigError)."""
+        lacking = self.lacking()
+        if lacking:
+            raise ConfigError(
+                f"stage={self.stage} starts from what stage={lacking[-1]} trained, and the weights hold none of it: "
+                f"give ckpt_path=RUN of a run with stage={lacking[-1]}{self.stages[self.stage].remedy}"
+            )
+
     def trained_state(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the parts that any stage trains (``<part>.<key>``)."""
-        names = {name for stage in self.stages.values() for name in stage.trainable}
+        """Parameters and buffers of the parts that the stage trains or that earlier ones did (``<part>.<key>``);
+        without a stage, of those that any stage trains and upscaling needs."""
+        names = {name for stage in self.stages.values() for name in stage.trainable} - set(self.training_only)
         if self.stage:
-            names = set(self.stages[self.stage].trainable)
+            names = self.carried()
         parts = self.parts()
         return {f"{n}.{k}": v for n in sorted(names) for k, v in parts[n].state_dict().items()}
 
     def averaged_state(self) -> dict[str, Tensor]:
-        """What of ``trained_state`` an average (EMA) is kept of: all, unless a part only serves training."""
-        return self.trained_state()
+        """What of ``trained_state`` an average (EMA) is kept of: what moves, unless a part only serves training."""
+        moving = set(_trained(self, self.stage)) if self.stage else self.parts().keys()
+        names = moving - set(self.training_only)
+        return {key: value for key, value in self.trained_state().items() if key.partition(".")[0] in names}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:
         """Load what ``trained_state`` gave. Raises WeightsError listing the keys that do not fit."""
@@ -170,6 +213,7 @@ class Method(pl.LightningModule):
             if name not in parts:
                 raise WeightsError(f"weights hold a part {name!r}; this method has {', '.join(parts)}")
             _load_strictly(parts[name], self.adapt_weights(name, values), name)
+        self.given |= by_part.keys()
 
     def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """What of stored weights belongs to a part as it is configured; a method may take less than there is."""
@@ -184,12 +228,18 @@ class Method(pl.LightningModule):
         raise WeightsError(f"{folder}: this method has no released weight layout; give output=FILE.safetensors")
 
     def frozen_hashes(self) -> dict[str, str]:
-        """{part: hash of its weights} of the parts that the stage does not train: checkpoints name what they need."""
-        trained = self.stages[self.stage].trainable if self.stage else ()
+        """{part: hash of its weights} of the parts that checkpoints need and do not hold.
+
+        Left out as well: what later stages train, which is still as it was made.
+        """
+        own: set[str] = self.carried() if self.stage else set()
+        for name in self.stages if self.stage else ():
+            if self.stage in needed(self.stages, name):
+                own |= set(_trained(self, name))
         return {
             name: weights_hash(part)
             for name, part in self.parts().items()
-            if name not in trained and any(True for _ in part.parameters())
+            if name not in own and any(True for _ in part.parameters())
         }
 
     def check_frozen(self, recorded: dict[str, str], trained: Iterable[str]) -> None:
@@ -211,7 +261,7 @@ class Method(pl.LightningModule):
         checkpoint["stage"] = self.stage
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.check_frozen(checkpoint.get("frozen", {}), self.stages[self.stage].trainable if self.stage else ())
+        self.check_frozen(checkpoint.get("frozen", {}), {key.partition(".")[0] for key in checkpoint["state_dict"]})
         self.load_trained_state(checkpoint["state_dict"])
         checkpoint["state_dict"] = {}
 
@@ -238,6 +288,23 @@ class Method(pl.LightningModule):
             )
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack(list(terms.values())).sum()
+
+
+def make_again(key: str, make: Callable[[], Tensor]) -> Tensor:
+    """``Method.keep`` outside of a run."""
+    return make()
+
+
+def needed(stages: Mapping[str, Stage], name: str) -> list[str]:
+    """Stages that come before ``name``, first things first."""
+    found: list[str] = []
+    for need in stages[name].needs:
+        found += [*needed(stages, need), need]
+    return list(dict.fromkeys(found))
+
+
+def _trained(method: Method, stage: str) -> tuple[str, ...]:
+    return method.stages[stage].trainable
 
 
 def _on_any_rank(flag: bool, device: torch.device) -> bool:

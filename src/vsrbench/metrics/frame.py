@@ -33,6 +33,20 @@ def luma(frames: Tensor) -> Tensor:
     return 16.0 + torch.einsum("...chw,c->...hw", frames.double(), weights / PEAK).unsqueeze(-3)
 
 
+def luma_i420(frames: Tensor) -> Tensor:
+    """Luma as OpenCV's ``COLOR_BGR2YUV_I420`` has it: BT.601, studio range, integers (DGAF-VSR's evalY.py).
+
+    frames: uint8 (...,3,H,W) RGB. Returns float64 (...,1,H,W) of whole numbers in 16..235. OpenCV wants even sizes;
+    its Y does not depend on that.
+    """
+    weights = torch.tensor([269484, 528482, 102760], device=frames.device)
+    total = (frames.long() * weights.view(3, 1, 1)).sum(-3, keepdim=True)
+    return ((total + (16 << 20) + (1 << 19)) >> 20).double()
+
+
+LUMAS = {"bt601_studio": luma, "opencv_i420": luma_i420}
+
+
 def psnr(a: Tensor, b: Tensor, border: int = 0) -> Tensor:
     """10 log10(255^2 / MSE) in dB, MSE over all channels and pixels; infinite where the images are equal.
 

@@ -1,4 +1,4 @@
-"""Consistency in time: how far consecutive output frames differ once the true motion is undone."""
+"""Warping errors: how far consecutive frames differ once motion is undone, in each paper's own definition."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vsrbench.errors import DataError
-from vsrbench.flow.warp import consistent, inside, resize_flow, warp
+from vsrbench.flow.warp import inside, resize_flow, warp
+from vsrbench.metrics.masks import visible as visible_pixels
 
 # ours: values are printed x 1000, as the published warping errors are; they lie between 0.1 and 10 then.
 FACTOR = 1000.0
@@ -24,19 +25,73 @@ def consistency(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor
     ours: the flow is that of the scene (exact, or of the ground truth), never of the output: an output
     that moves wrongly must not excuse itself. Squared differences are divided by 3 x visible pixels.
     """
-    pairs = frames.shape[0] - 1
-    size = tuple(frames.shape[-2:])
-    if tuple(flow_forward.shape) != (pairs, 2, *size) or tuple(visible.shape) != (pairs, *size):
+    _check(frames, flow_forward, visible)
+    return _masked(frames[:-1], warp(frames[1:], flow_forward, padding="border"), visible)
+
+
+def lai(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor:
+    """Warping error of Lai et al. (2018), "Learning Blind Video Temporal Consistency", Sec. 4.3; lower is better.
+
+    frames: (T,3,H,W) in [0,1], the output. flow_forward (T-1,2,H,W): flow[t→t+1] of the input video, which is
+    the ground truth here, or exact. visible: their mask, ``masks.visible(..., "lai")``, or the data's own. Returns
+    float64 (T-1,): mean over visible pixels and channels of the squared difference, x 1000 (they print it x 1).
+    Raises DataError as ``consistency`` does, of which this is the case without a choice of flow and mask.
+
+    ours: no JPEG between output and metric (their script reads JPEG frames); a pair without a visible pixel has no
+    value (their script counts it as 0). Their flow is FlowNet2's.
+    """
+    return consistency(frames, flow_forward, visible)
+
+
+def stablevsr(frames: Tensor, flow_backward: Tensor, visible: Tensor) -> Tensor:
+    """WE as in StableVSR's released ``warp_error``; lower is better.
+
+    frames: (T,3,H,W) in [0,1], the output. flow_backward (T-1,2,H,W): flow[t+1→t] of the ground truth. visible:
+    ``masks.visible(flow_backward, flow_forward, "stablevsr")``, of frame t+1.
+    Returns float64 (T-1,): squared difference of frame t+1 and frame t brought onto its grid, mean over visible pixels
+    and channels, x 1000. Raises DataError as ``consistency`` does.
+
+    The warp is the released one: it reads up to half a pixel beside the position and black outside the frame, so
+    identical frames under zero flow have a WE above 0, up to the size of what the paper prints. ``lai`` is the
+    same quantity with a correct warp.
+    """
+    _check(frames, flow_backward, visible)
+    return _masked(frames[1:], warp(frames[:-1], flow_backward, "released"), visible)
+
+
+def features(maps: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor:
+    """E_warp of the thesis as we read it: the warping error of features instead of pixels; lower is better.
+
+    maps: (T,C,h,w), features of the output, of length 1 over the channels (``features.VGGFeatures``). flow_forward
+    (T-1,2,H,W) and visible (T-1,H,W): the reference's motion on the frames' grid. Returns float64 (T-1,): mean over
+    visible positions of the squared difference, summed over the channels, x 1000; between 0 and 4000.
+    Raises DataError as ``consistency`` does.
+
+    ours, all of it: the thesis (Sec. 3.3) says that features of a VGG16 are extracted frame by frame, that the metric
+    tells "how well temporal correspondences align between the generated video and the reference sequence", and
+    prints values x 1000. No formula, layer, flow or mask is given, so its printed values cannot be met.
+    """
+    small = resize_flow(flow_forward, (maps.shape[-2], maps.shape[-1]))
+    seen = F.interpolate(visible.unsqueeze(1).float(), size=small.shape[-2:], mode="area").squeeze(1) == 1
+    _check(maps, small, seen)
+    return maps.shape[1] * _masked(maps[:-1], warp(maps[1:], small, padding="border"), seen)
+
+
+def _check(frames: Tensor, flow: Tensor, visible: Tensor) -> None:
+    pairs, size = frames.shape[0] - 1, tuple(frames.shape[-2:])
+    if tuple(flow.shape) != (pairs, 2, *size) or tuple(visible.shape) != (pairs, *size):
         raise DataError(
             f"{pairs + 1} frames of {size} need flow ({pairs},2,H,W) and a mask ({pairs},H,W) of that size, "
-            f"got {tuple(flow_forward.shape)} and {tuple(visible.shape)}"
+            f"got {tuple(flow.shape)} and {tuple(visible.shape)}"
         )
-    count = visible.sum(dim=(1, 2))
-    if (count == 0).any():
+    if (visible.sum(dim=(1, 2)) == 0).any():
         raise DataError("no pixel is visible in both frames: consistency is not defined for this pair")
-    brought = warp(frames[1:], flow_forward, padding="border")
-    error = (brought.double() - frames[:-1].double()).square().sum(dim=1)
-    return FACTOR * (error * visible).sum(dim=(1, 2)) / (3 * count)
+
+
+def _masked(here: Tensor, brought: Tensor, visible: Tensor) -> Tensor:
+    """Mean squared difference over visible pixels and channels, x 1000, of each pair."""
+    error = (brought.double() - here.double()).square().mean(dim=1)
+    return FACTOR * (error * visible).sum(dim=(1, 2)) / visible.sum(dim=(1, 2))
 
 
 def warping_error(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor:
@@ -53,8 +108,9 @@ def warping_error(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tens
     ours: channels are summed, as the norm of the equations reads; whether the printed values are is not said, and
     the code of Lai et al. averages them. An indication for the sum: StableVSR on REDS4 has E_warp 3.957 in Figure 6,
     but WE 1.51 in its own paper, a channel mean under other flow.
-    ours: M_t is the forward-backward check of Ruder et al. alone (with pixels that leave the frame out). Their motion
-    boundaries stay in: the text says "non-occluded", and a boundary is visible in both frames.
+    ours: M_t is by default the forward-backward check of Ruder et al. alone (with pixels that leave the frame out):
+    the text says "non-occluded", and a motion boundary is visible in both frames. ``masks.visible`` with "ruder" leaves
+    boundaries out as well, which is the other reading of the citation.
     """
     return 3 * consistency(frames, flow_forward, visible)
 
@@ -75,11 +131,13 @@ def on_hr_grid(flow: Tensor, occluded: Tensor, scale: int) -> tuple[Tensor, Tens
     return fine, (inside(fine) & ~hidden).squeeze(1)
 
 
-def estimated(frames: Tensor, estimator: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def estimated(
+    frames: Tensor, estimator: Callable[[Tensor, Tensor], Tensor], mask: str = "occlusion"
+) -> tuple[Tensor, Tensor]:
     """Motion of frames whose exact flow is not known: ground truth, or an output for ``warping_error``.
 
-    frames: (T,3,H,W) in [0,1]; estimator(a, b) gives flow[a→b]. Returns flow[t→t+1] (T-1,2,H,W) and the mask
-    of pixels where it agrees with the flow back (Ruder et al. 2016), bool (T-1,H,W).
+    frames: (T,3,H,W) in [0,1]; estimator(a, b) gives flow[a→b]; mask: a rule of ``masks.visible``. Returns
+    flow[t→t+1] (T-1,2,H,W) and the mask of pixels that count, bool (T-1,H,W).
     """
     forward = estimator(frames[:-1], frames[1:])
-    return forward, consistent(forward, estimator(frames[1:], frames[:-1])).squeeze(1)
+    return forward, visible_pixels(forward, estimator(frames[1:], frames[:-1]), mask)

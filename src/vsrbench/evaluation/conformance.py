@@ -1,0 +1,169 @@
+"""Does a protocol give the numbers that papers print? The bicubic row on the very data at hand answers it.
+
+Needs no torch.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vsrbench import published
+from vsrbench.evaluation.protocol import Protocol, condition
+from vsrbench.evaluation.values import Value
+
+VERDICTS = ("verified", "deviates", "partial", "no_published_row", "data_absent")
+CLOSE = {
+    "psnr": 1e-4,
+    "ssim": 1e-4,
+    "niqe": 1e-2,
+}  # to recorded values: last digits, another NIQE code
+ROWS = {"bicubic": "Bicubic", "gt": "Ground truth"}  # methods whose printed rows test a protocol
+RECORDED = Path(published.FILE).with_name("bicubic_rows.yaml")
+FAMILIES = {  # how papers call what the project's metrics measure; equal names do not make equal protocols
+    "PSNR": "psnr", "SSIM": "ssim", "LPIPS": "lpips", "DISTS": "dists", "NIQE": "niqe", "MUSIQ": "musiq",
+    "CLIP-IQA": "clipiqa", "DOVER": "dover", "tLPIPS": "tlpips", "tOF": "tof", "WE": "we", "E_warp": "ewarp",
+    "E_warp_ref": "rwe", "FID": "fid",
+}  # fmt: skip
+
+
+def compare(
+    metrics: Mapping[str, Any], protocol: Protocol, coverage: Mapping[str, Any], method: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The ``conformance`` part of a result: verdict, why, printed cells and recorded clips with their differences.
+
+    metrics: as in result.json. coverage: as the protocol completed it. method: its settings (``name``; ``kernel`` of
+    bicubic). Returns {"verdict", "why", "published", "row", "cells": [{place, metric, here, printed, difference,
+    state}], "clips": {clip: {metric: {recorded, difference, state}}}}; state is "met", "missed" or why it is neither.
+    A printed value is met where ours rounds to it.
+    """
+    row, kernel = ROWS.get(str(method["name"])), method.get("kernel")
+    cells = [] if row is None or protocol.published is None else _cells(metrics, protocol, row, kernel)
+    clips = _clips(metrics, protocol, coverage, kernel)
+    if _partial(coverage):
+        cells = [{**c, "state": "data are partial" if c["state"] in ("met", "missed") else c["state"]} for c in cells]
+    verdict, why = _verdict(cells, clips, coverage, protocol, row)
+    return {
+        "verdict": verdict,
+        "why": why,
+        "published": protocol.published,
+        "row": row,
+        "cells": cells,
+        "clips": clips,
+    }
+
+
+def _partial(coverage: Mapping[str, Any]) -> bool:
+    return bool(coverage["absent"] or coverage["short"])
+
+
+def _verdict(
+    cells: list[dict[str, Any]],
+    clips: Mapping[str, Any],
+    coverage: Mapping[str, Any],
+    protocol: Protocol,
+    row: str | None,
+) -> tuple[str, str]:
+    if not coverage["clips"]:
+        return "data_absent", "no clip of the data is there"
+    if _partial(coverage):
+        states = [found["state"] for values in clips.values() for found in values.values()]
+        lacking = f"{len(coverage['absent'])} clips are absent, {len(coverage['short'])} cut short"
+        met = f"; {states.count('met')} of {len(states)} values recorded for these frames are met" if states else ""
+        return "partial", lacking + met
+    if row is None:
+        return "no_published_row", "only rows of method=bicubic and method=gt test a protocol"
+    if not cells:
+        return "no_published_row", f"no {row} row is printed under {protocol.published or f'protocol {protocol.id}'}"
+    missed = [cell for cell in cells if cell["state"] == "missed"]
+    if missed:
+        return "deviates", ", ".join(f"{c['metric']} {c['difference']:+.{c['digits'] + 2}f}" for c in missed)
+    if met := sum(cell["state"] == "met" for cell in cells):
+        return "verified", f"{met} of {len(cells)} printed values are met, the others could not be compared"
+    return "no_published_row", "none of the printed values could be compared"
+
+
+def _cells(metrics: Mapping[str, Any], protocol: Protocol, row: str, kernel: str | None) -> list[dict[str, Any]]:
+    """Printed values of the row under the protocol's id, beside ours."""
+    cells = []
+    for place, value in printed(str(protocol.published), row):
+        own = [name for name in metrics if same_metric(name, value)]
+        here = metrics[own[0]]["mean"] if len(own) == 1 else None
+        difference = here - float(str(value.printed)) if isinstance(here, float | int) else None
+        cell: dict[str, Any] = {"place": place, "metric": own[0] if len(own) == 1 else value.metric}
+        cell |= {"here": here, "printed": value.printed, "digits": value.digits, "difference": difference}
+        cells.append({**cell, "state": _state(value, cell, protocol, row, kernel)})
+    return cells
+
+
+def same_metric(name: str, value: published.Value) -> bool:
+    """True for the metric of ours that a printed one is called after, in the colours that it was taken in."""
+    colour = {"RGB": "rgb", "Y": "y"}.get(published.load()["protocols"][value.protocol]["color"])
+    family, _, kind = name.partition("_")
+    return family == FAMILIES.get(value.metric) and not (family in ("psnr", "ssim") and colour and kind != colour)
+
+
+def _state(value: published.Value, cell: dict[str, Any], protocol: Protocol, row: str, kernel: str | None) -> str:
+    wanted = protocol.bicubic.get(value.metric)
+    if value.metric in protocol.incomparable:
+        return f"not comparable: {protocol.incomparable[value.metric]}"
+    if cell["here"] is None:
+        return "not among the metrics"
+    if cell["difference"] is None:
+        return "unavailable" if isinstance(cell["here"], dict) else str(cell["here"])
+    if row == ROWS["bicubic"] and wanted != kernel:
+        return f"printed for method.kernel={wanted}" if wanted else "which bicubic kernel is printed is not settled"
+    half = 0.5 * 10 ** -(value.digits or 0)
+    return "met" if abs(cell["difference"]) <= half + 1e-9 else "missed"
+
+
+def printed(identity: str, row: str) -> list[tuple[str, published.Value]]:
+    """(place, value) of every number of a row that is printed under a protocol's id."""
+    found = []
+    for paper, content in published.load()["papers"].items():
+        for table in content["tables"]:
+            for name in published.rows(paper, table):
+                if name.split("/")[-1] == row:
+                    values = published.row(paper, table, name).items()
+                    found += [
+                        (f"{paper} {table} {column}", value)
+                        for column, value in values
+                        if value.protocol == identity and isinstance(value.value, float | int)
+                    ]
+    return found
+
+
+def _clips(
+    metrics: Mapping[str, Any], protocol: Protocol, coverage: Mapping[str, Any], kernel: str | None
+) -> dict[str, Any]:
+    """Recorded rows of the very frames that are there, and how far ours are from them."""
+    usual = protocol.luma == "bt601_studio" and protocol.window is None and not protocol.crop and not protocol.trim
+    if not usual or kernel is None or isinstance(protocol.frames, int):
+        return {}
+    under = condition(protocol.degradation, protocol.scale)
+    rows = recorded().get(coverage["set"], {}).get(under, {}).get(kernel, {})
+    return {
+        clip: {
+            name: _beside(name, metrics[name]["clips"][clip]["mean"], value)
+            for name, value in rows.get(clip, {}).get(frames, {}).items()
+            if name in metrics
+        }
+        for clip, frames in coverage["clips"].items()
+    }
+
+
+def _beside(name: str, here: Value, value: float) -> dict[str, Any]:
+    """A recorded value, how far ours is from it, and whether that is near."""
+    if not isinstance(here, float | int):
+        return {"recorded": value, "difference": None, "state": "unavailable"}
+    near = abs(here - value) <= CLOSE[name.split("_")[0]]
+    return {"recorded": value, "difference": here - value, "state": "met" if near else "missed"}
+
+
+@cache
+def recorded() -> dict[str, Any]:
+    """{set: {condition: {kernel: {clip: {frames: {metric: value}}}}}}, assets/bicubic_rows.yaml."""
+    import yaml
+
+    found: dict[str, Any] = yaml.safe_load(RECORDED.read_text())
+    return found

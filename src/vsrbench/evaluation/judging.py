@@ -1,0 +1,39 @@
+"""The same frames under one or more protocols: scores, conformance and results."""
+
+from pathlib import Path
+from typing import Any
+
+from vsrbench.data.sources import Source
+from vsrbench.evaluation import results
+from vsrbench.evaluation.progress import Bars
+from vsrbench.evaluation.protocol import Protocol
+from vsrbench.evaluation.scoring import Expected, score
+from vsrbench.published import quote
+
+
+def judge(
+    settings: dict[str, Any],
+    protocols: list[Protocol],
+    frames: Path,
+    sources: list[Source],
+    coverage: dict[str, Any],
+    cost: dict[str, Any],
+    made_with: dict[str, Any],
+    bars: Bars,
+) -> list[dict[str, Any]]:
+    """One result per protocol, in their order. Arguments as ``results.assemble`` and ``scoring.score`` take them.
+
+    Raises ConfigError for clips that a protocol does not judge, DataError as ``scoring.score`` does.
+    """
+    quoted, row, expected = quote(settings["published"]), bars.row(), _expected(settings)
+    device = settings["inference"]["device"]
+    scores = [score(frames, sources, protocol, device, row, expected) for protocol in protocols]
+    return [
+        results.assemble(settings, protocol, found, coverage, cost, made_with, quoted)
+        for protocol, found in zip(protocols, scores, strict=True)
+    ]
+
+
+def _expected(settings: dict[str, Any]) -> Expected:
+    name = None if settings["predictions"] is not None else settings["method"]["name"]
+    return Expected(truth=name == "gt", bicubic=name == "bicubic")
