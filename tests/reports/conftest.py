@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from vsrbench.evaluation.results import KEYS, SCHEMA
@@ -51,7 +52,14 @@ def make_result(method: str, values: dict[str, object], seconds: float = 0.5) ->
         "method": method,
         "size": "mini",
         "variant": "paper",
-        "protocol": {"id": "vsrbench", "hash": "0123456789abcdef", "switches": switches, "flow": flow},
+        "protocol": {
+            "id": "vsrbench",
+            "hash": "0123456789abcdef",
+            "conformance": "no_published_row",
+            "comparison": {"verdict": "no_published_row", "why": "made up", "published": None, "row": None},
+            "switches": switches,
+            "flow": flow,
+        },
         "data": {"set": "sample", "split": "test", "clips": CLIPS, "absent": [], "short": {}},
         "partial": False,
         "metrics": metrics,
@@ -69,6 +77,16 @@ def make_result(method: str, values: dict[str, object], seconds: float = 0.5) ->
     return {key: content.get(key) for key in KEYS}
 
 
+def change(folder: Path, **parts: object) -> Path:
+    """Parts of a run's result.json replaced; dictionaries are merged."""
+    file = folder / "result.json"
+    result = json.loads(file.read_text())
+    for key, value in parts.items():
+        result[key] = {**result[key], **value} if isinstance(value, dict) and result.get(key) else value
+    file.write_text(json.dumps(result))
+    return folder
+
+
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
     for clip, frames in CLIPS.items():
@@ -78,13 +96,22 @@ def truth(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_run(tmp_path: Path):
-    """make_run(name, values, blur=..., **changes): a finished evaluation's folder."""
+    """make_run(name, values, blur=..., settings=..., **changes): a finished evaluation's folder."""
 
-    def make(name: str, values: dict[str, object], blur: bool = True, seconds: float = 0.5) -> Path:
+    def make(
+        name: str,
+        values: dict[str, object],
+        blur: bool = True,
+        seconds: float = 0.5,
+        settings: dict[str, object] | None = None,
+        **changes: object,
+    ) -> Path:
         folder = tmp_path / name
         for clip, frames in CLIPS.items():
             save(folder / "frames" / clip, blurred(scene(clip, frames)) if blur else scene(clip, frames))
         (folder / "result.json").write_text(json.dumps(make_result(name, values, seconds)))
-        return folder
+        if settings is not None:
+            (folder / "config.yaml").write_text(yaml.safe_dump({"verb": "eval", **settings}))
+        return change(folder, **changes)
 
     return make

@@ -4,20 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from vsrbench.errors import RunError
-from vsrbench.reports.pictures import (
-    busiest,
-    busiest_row,
-    data_uri,
-    framed,
-    gradients,
-    read_frames,
-    zoom,
-)
+from vsrbench.reports.pictures import data_uri, framed, read_frames
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -34,32 +24,6 @@ def test_frames_are_read_in_order(tmp_path: Path) -> None:
 def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no frames in"):
         read_frames(tmp_path)
-
-
-@settings(max_examples=25, deadline=None)
-@given(height=st.integers(8, 24), width=st.integers(8, 24), side=st.integers(2, 30), seed=st.integers(0, 99))
-def test_the_busiest_square_is_the_one_that_a_search_finds(height: int, width: int, side: int, seed: int) -> None:
-    frame = noise(height, width, seed)
-    y, x = busiest(frame, side)
-    assert 0 <= y <= max(0, height - side) and 0 <= x <= max(0, width - side)
-    h, w = min(side, height) - 1, min(side, width) - 1
-    energy = gradients(frame)
-    sums = [energy[a : a + h, b : b + w].sum() for a in range(height - h) for b in range(width - w)]
-    assert energy[y : y + h, x : x + w].sum() == pytest.approx(max(sums))
-
-
-def test_the_busiest_row_lies_within_the_square() -> None:
-    frame = np.zeros((20, 20, 3), np.uint8)
-    frame[3, ::2] = frame[11, ::4] = 255
-    assert busiest_row(frame, 0, 20) == 3
-    assert busiest_row(frame, 8, 8) == 11
-
-
-def test_zoom_repeats_pixels_and_invents_none() -> None:
-    image = noise(5, 7)
-    large = zoom(image, 4, 3)
-    assert large.shape == (20, 21, 3)
-    assert np.array_equal(large[::4, ::3], image) and np.array_equal(large[3::4, 2::3], image)
 
 
 def test_framing_leaves_the_original_alone() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vsrbench.evaluation.results import notes
+from vsrbench.pictures import busiest, busiest_row, over_time, zoom
 from vsrbench.reports import curve, findings, pictures
 from vsrbench.reports.rows import (
     CONSISTENCY,
@@ -114,17 +115,17 @@ def clip_view(clip: str, rows: Sequence[Row], truth: Path) -> dict[str, Any]:
     """
     real = pictures.read_frames(truth / clip)
     middle = len(real) // 2
-    y, x = pictures.busiest(real[middle], CROP)
-    line = pictures.busiest_row(real[middle], y, CROP)
+    y, x = busiest(real[middle], CROP)
+    line = busiest_row(real[middle], y, CROP)
     marked = pictures.framed(real[middle], y, x, CROP, line)
 
     def views(label: str, frames: np.ndarray, caption: str) -> dict[str, str]:
-        crop = pictures.zoom(frames[middle, y : y + CROP, x : x + CROP], ZOOM)
-        over_time = pictures.zoom(frames[:, line, x : x + CROP], SLICE_ZOOM, ZOOM)
+        crop = zoom(frames[middle, y : y + CROP, x : x + CROP], ZOOM)
+        profile = over_time(frames[:, :, x : x + CROP], line, SLICE_ZOOM, ZOOM)
         return {
             "label": label,
             "crop": pictures.data_uri(crop),
-            "slice": pictures.data_uri(over_time),
+            "slice": pictures.data_uri(profile),
             "caption": caption,
         }
 

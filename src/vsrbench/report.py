@@ -1,0 +1,95 @@
+"""``python -m vsrbench.report RUN... [table=dgaf/T1]``: tables, charts, pictures and one page about evaluations.
+
+``task=compare RUN RUN`` tests a difference, ``task=claims`` computes the papers' sentences again, ``sweep=DIR`` shows
+how far a sweep is, ``task=study RUN RUN`` makes a blind A/B page and ``task=votes FILE.csv`` counts its votes.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsrbench.config import one_line
+from vsrbench.reports.asked import USAGE, Asked, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what is asked. Raises SystemExit: 2 for what cannot be done, in one line; 0 for ``--help``."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE)
+        raise SystemExit(0 if given else 2)
+    with one_line():
+        asked = parse(given)
+        {"report": report, "compare": compare, "claims": claims, "sweep": sweep, "study": study, "votes": votes}[
+            asked.task
+        ](asked)
+
+
+def report(asked: Asked) -> None:
+    """Write the report and print its page."""
+    print(write(asked, asked.folders, asked.output(asked.folders[0].parent / "reports")))
+
+
+def write(asked: Asked, folders: "Sequence[Path]", output: Path, remarks: "Sequence[str]" = ()) -> Path:
+    """The page about some run folders, with all that lies beside it."""
+    from vsrbench.report_making import make
+
+    return make(asked, folders, output, remarks)
+
+
+def compare(asked: Asked) -> None:
+    """Print what may be said about the difference of two methods."""
+    from vsrbench.reports import comparison
+
+    a, b = ([Path(f).expanduser() for f in word.split(",")] for word in asked.words)
+    print(comparison.text(a, b))
+
+
+def claims(asked: Asked) -> None:
+    """Print the papers' sentences with what their numbers give."""
+    from vsrbench.reports import claims as papers
+    from vsrbench.reports.papers import find_paper
+
+    found = papers.claims(find_paper(asked.settings["paper"]) if "paper" in asked.settings else None)
+    print(papers.text(found))
+
+
+def sweep(asked: Asked) -> None:
+    """Print the state of a sweep, and write its page once nothing is left to do. Raises RunError without a sweep."""
+    from vsrbench.cluster.manifest import Sweep, labels
+    from vsrbench.cluster.progress import show
+
+    found = Sweep.open(Path(asked.settings["sweep"]).expanduser().resolve())
+    show(found)
+    jobs = found.jobs()
+    runs = [Path(job.run) for job in jobs if job.state == "finished" and job.run]
+    if any(job.state in ("pending", "running") for job in jobs) or found.verb not in ("eval", "compare") or not runs:
+        return
+    names = labels(jobs)
+    failed = [
+        f"Failed: {names[n]}: {' '.join(job.failure[-1:])}" for n, job in enumerate(jobs) if job.state == "failed"
+    ]
+    print(write(asked, runs, Path(asked.settings.get("output", found.folder / "report")).resolve(), failed))
+
+
+def study(asked: Asked) -> None:
+    """Write a page on which people choose between two methods without knowing which is which; print its path."""
+    from vsrbench.reports import study as pages
+
+    output = asked.output(asked.folders[0].parent / "reports")
+    a, b = asked.folders
+    print(pages.write(a, b, output, asked.number("clips", 8), asked.number("seed", 0)))
+
+
+def votes(asked: Asked) -> None:
+    """Print how often each method was preferred. Raises ConfigError for files that are no votes."""
+    from vsrbench.reports import study as pages
+
+    print(pages.ratios(asked.folders))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""What a report shows that run folders do not hold: ground truth and motion from the data, films. Needs torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vsrbench.errors import RunError
+from vsrbench.pictures import zoom
+from vsrbench.reports.entries import Group
+from vsrbench.reports.shots import flow_picture
+from vsrbench.reports.whole import TRUTH, Motion, Scene
+
+if TYPE_CHECKING:
+    from vsrbench.data.sources import Source
+
+MOST = 60  # frames of a film
+
+
+class Material:
+    """The data that a run was judged on, as its ``config.yaml`` says. run: its folder; cache: where frames go."""
+
+    def __init__(self, run: Path, split: str, cache: Path) -> None:
+        from omegaconf import OmegaConf
+
+        from vsrbench.config import build
+
+        if not (run / "config.yaml").is_file():
+            raise RunError(f"no {run / 'config.yaml'}: truth=DIR names the ground truth, truth=none goes without")
+        cfg: Any = OmegaConf.load(run / "config.yaml")
+        self.cache = cache
+        self.sources: dict[str, Source] = {source.name: source for source in build(cfg.data).clips(split)}
+
+    def truth(self, clips: Sequence[str]) -> Path | None:
+        """Folder of ground truth frames, ``<clip>/<frame>.png``; None where the data have none."""
+        from vsrbench.demonstration.material import save_truth
+
+        sources = [self.sources[clip] for clip in clips]
+        if not all(source.has_hr for source in sources):
+            return None
+        save_truth(sources, self.cache)
+        return self.cache
+
+    def exact_flow(self, clip: str, frame: int) -> np.ndarray | None:
+        """Motion from a frame to the next, (2,h,w) in LR pixels, where the data know it."""
+        found = self.sources[clip].read(frame, frame + 2).flow_forward
+        return None if found is None else np.asarray(found[0, 0])
+
+
+def estimated_flow(folder: Path, frame: int) -> np.ndarray:
+    """Motion from a frame of ``folder`` to the next, (2,H,W) in its pixels, by DIS."""
+    import torch
+
+    from vsrbench.evaluation.frames import read
+    from vsrbench.flow.estimators import DIS
+
+    files = sorted(folder.glob("*.png"))[frame : frame + 2]
+    a, b = (read(file)[None] / 255 for file in files)
+    with torch.inference_mode():
+        return np.asarray(DIS()(a, b)[0])
+
+
+def films(folders: Mapping[str, Path], output: Path) -> dict[str, Path]:
+    """An mp4 per label, ``<output>/<number>.mp4``; short clips are repeated so that an eye sees flicker."""
+    from PIL import Image
+
+    from vsrbench.training.media import write_video
+
+    found = {}
+    for number, (label, folder) in enumerate(folders.items()):
+        files = sorted(folder.glob("*.png"))[:MOST]
+        found[label] = output / f"{number}.mp4"
+        write_video(found[label], np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]))
+    return found
+
+
+def scenes(group: Group, output: Path, number: int, clips: int, truth: Path | None, films_too: bool) -> list[Scene]:
+    """The first clips of a group with all that can be shown of them.
+
+    output: folder of the report; what is made here lies below it. number: of the group. truth: folder of ground truth
+    frames; None takes them from the data that the first run names.
+    """
+    first = group.entries[0]
+    split = str(group.result["data"]["split"])
+    material = Material(first.folders[0], split, output / "truth" / str(number))
+    names = list(group.clips)[:clips]
+    real = truth if truth is not None else material.truth(names)
+    found = []
+    for n, clip in enumerate(names):
+        folders = {entry.label: entry.frames(clip) for entry in group.methods}
+        if real is not None:
+            folders[TRUTH] = real / clip
+        motion = _motion(material, group, clip, folders)
+        played = films(folders, output / "videos" / f"{number}-{n}") if films_too else {}
+        found.append(Scene(clip, None if real is None else real / clip, motion, played))
+    return found
+
+
+def _motion(material: Material, group: Group, clip: str, folders: Mapping[str, Path]) -> Motion | None:
+    """Flow of the middle pair of frames: exact where the data know it, and DIS on every method's own frames."""
+    frame = min(group.clips[clip] // 2, group.clips[clip] - 2)
+    if frame < 0:
+        return None
+    exact = material.exact_flow(clip, frame)
+    flows = {label: estimated_flow(folder, frame) for label, folder in folders.items()}
+    scale = material.sources[clip].scale
+    guide = flows.get(TRUTH, next(iter(flows.values()))) if exact is None else exact * scale
+    longest = float(np.quantile(np.hypot(*guide), 0.99))
+    maps = [(f"{label}, DIS", flow_picture(flow, longest)) for label, flow in flows.items()]
+    if exact is not None:
+        maps.insert(0, ("exact", zoom(flow_picture(exact * scale, longest), scale)))
+    told = "exact flow of the data, and DIS on the frames" if exact is not None else "DIS on the frames"
+    return Motion(f"{told}, frame {frame + 1} to {frame + 2}; full colour is {longest:.1f} pixels", maps)

@@ -1,0 +1,181 @@
+"""Run folders of ``eval`` as entries of a report, and which of them may stand beside each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vsrbench.errors import RunError
+from vsrbench.evaluation.results import load
+from vsrbench.evaluation.values import NOT_APPLICABLE, Value
+from vsrbench.runs import essential
+
+NAMES = {
+    "bicubic": "bicubic", "ldm": "prior alone", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR",
+    "stablevsr": "StableVSR", "sateco": "SATeCo", "videogigagan": "VideoGigaGAN", "adapter": "adapter",
+    "gt": "ground truth",
+}  # fmt: skip
+FIRST = ("bicubic", "ldm", "basicvsrpp")  # simplest first; the others as they are given, the ground truth last
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method's evaluation under one protocol. folders, results: one per seed; settings: flat, of the first."""
+
+    label: str
+    folders: tuple[Path, ...]
+    results: tuple[dict[str, Any], ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return self.results[0]
+
+    @property
+    def method(self) -> str:
+        return str(self.result["method"])
+
+    def frames(self, clip: str) -> Path:
+        """Where the frames of a clip lie, those of the first seed."""
+        foreign = self.result["predictions"]
+        return (Path(foreign) if foreign else self.folders[0] / "frames") / clip
+
+    def value(self, metric: str, clip: str | None = None) -> Value:
+        """Mean over seeds of the set's value, or of a clip's; the reason where one seed has no number."""
+        found = [_at(result, metric, clip) for result in self.results]
+        for value in found:
+            if not isinstance(value, int | float):
+                return value
+        return sum(float(v) for v in found if isinstance(v, int | float)) / len(found)
+
+    def cost(self, name: str) -> Value:
+        """What a frame costs, of the first seed."""
+        value: Value = self.result["cost"].get(name, NOT_APPLICABLE)
+        return value
+
+
+def _at(result: Mapping[str, Any], metric: str, clip: str | None) -> Value:
+    if metric not in result["metrics"]:
+        return NOT_APPLICABLE
+    found = result["metrics"][metric]
+    value: Value = found["mean"] if clip is None else found["clips"][clip]["mean"]
+    return value
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries on equal terms: the same frames of the same data, one protocol."""
+
+    entries: tuple[Entry, ...]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return self.entries[0].result
+
+    @property
+    def clips(self) -> dict[str, int]:
+        clips: dict[str, int] = self.result["data"]["clips"]
+        return clips
+
+    @property
+    def title(self) -> str:
+        data, protocol = self.result["data"], self.result["protocol"]
+        return f"{data['set']} ×{protocol['switches'].get('scale', '?')}, protocol {protocol['id']}"
+
+    @property
+    def methods(self) -> tuple[Entry, ...]:
+        """The entries without the ground truth, which no method can beat."""
+        return tuple(entry for entry in self.entries if entry.method != "gt")
+
+    def truth(self) -> Entry | None:
+        return next((entry for entry in self.entries if entry.method == "gt"), None)
+
+    def metrics(self) -> list[str]:
+        """Every metric that some entry has, in the order in which they were judged."""
+        return list(dict.fromkeys(name for entry in self.entries for name in entry.result["metrics"]))
+
+    def named(self, label: str) -> Entry:
+        """The entry of a label. Raises RunError where there is none."""
+        for entry in self.entries:
+            if label in (entry.label, entry.method):
+                return entry
+        raise RunError(f"no entry {label!r}: there are {', '.join(e.label for e in self.entries)}")
+
+
+def groups(folders: Sequence[Path]) -> list[Group]:
+    """What the run folders hold, by data, protocol and clips. Raises RunError for a folder without a result."""
+    found: dict[Any, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
+    for folder in dict.fromkeys(folders):
+        settings = read_settings(folder)
+        for result in read(folder):
+            found.setdefault(_terms(result), []).append((folder, result, settings))
+    return [Group(tuple(_ordered(_joined(members)))) for members in found.values()]
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The results of a run folder, one per protocol. Raises RunError where none can be read."""
+    if not (folder / "result.json").is_file():
+        raise RunError(f"no result.json in {folder}: name run folders of vsrbench eval that have finished")
+    return [load(file) for file in sorted(folder.glob("result*.json"))]
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Flat settings of a run, those that change its outcome; empty where it keeps none."""
+    file = folder / "config.yaml"
+    return essential(yaml.safe_load(file.read_text())) if file.is_file() else {}
+
+
+def _terms(result: Mapping[str, Any]) -> Any:
+    data, protocol = result["data"], result["protocol"]
+    return data["set"], data["split"], protocol["hash"], protocol["id"], tuple(sorted(data["clips"].items()))
+
+
+def _joined(members: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> list[Entry]:
+    """Runs that differ in their seed alone become one entry; equal labels are told apart by what differs."""
+    seeds: dict[Any, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
+    for member in members:
+        folder, result, settings = member
+        signature = tuple(sorted((k, str(v)) for k, v in settings.items() if k.split(".")[-1] != "seed"))
+        seeds.setdefault((result["method"], signature or str(folder)), []).append(member)
+    entries = []
+    for found in seeds.values():
+        folders, results, settings = zip(*found, strict=True)
+        entries.append(Entry(_name(results[0], folders[0]), folders, results, settings[0]))
+    return _told_apart(entries)
+
+
+def _name(result: Mapping[str, Any], folder: Path) -> str:
+    return folder.name if result["predictions"] else NAMES.get(result["method"], str(result["method"]))
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    labels = []
+    for entry in entries:
+        alike = [other for other in entries if other.label == entry.label]
+        labels.append(f"{entry.label} ({_difference(entry, alike)})" if len(alike) > 1 else entry.label)
+    if len(set(labels)) < len(labels):  # differences that settings do not hold, such as the folder of frames
+        labels = [
+            f"{entry.label} ({entry.folders[0].name})" if labels.count(label) > 1 else label
+            for entry, label in zip(entries, labels, strict=True)
+        ]
+    return [Entry(n, e.folders, e.results, e.settings) for e, n in zip(entries, labels, strict=True)]
+
+
+def _difference(entry: Entry, alike: Sequence[Entry]) -> str:
+    """At most two settings in which entries of one name differ; the run folder where there are more."""
+    keys = {key for other in alike for key in other.settings if key.split(".")[-1] != "seed"}
+    differing = [k for k in sorted(keys) if len({str(other.settings.get(k)) for other in alike}) > 1]
+    if not 0 < len(differing) <= 2:
+        return entry.folders[0].name
+    return ", ".join(f"{key}={entry.settings.get(key)}" for key in differing)
+
+
+def _ordered(entries: Sequence[Entry]) -> list[Entry]:
+    def place(entry: Entry) -> int:
+        if entry.method == "gt":
+            return len(FIRST) + 1
+        return FIRST.index(entry.method) if entry.method in FIRST else len(FIRST)
+
+    return sorted(entries, key=place)

@@ -1,0 +1,180 @@
+"""A paper's table in its own order: what it prints, ours beside it, the difference, and whether the two compare."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vsrbench import published
+from vsrbench.errors import ConfigError
+from vsrbench.evaluation.conformance import same_metric
+from vsrbench.metrics.catalog import METRICS
+from vsrbench.reports.entries import Entry, Group
+from vsrbench.reports.tables import Line, Table
+
+PRINTED = {  # how papers call what the project's methods are
+    "bicubic": "Bicubic", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
+    "videogigagan": "VideoGigaGAN", "gt": "Ground truth", "adapter": "Ours",
+}  # fmt: skip
+FACTORS = {"1e-3": 1e3, "1e-2": 1e2, "0.1 pixels": 10.0}  # what units of ours are multiplied by already
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A measured row of a paper's table. row: the printed one that it answers; None where the paper has none."""
+
+    entry: Entry
+    group: Group
+    row: str | None
+
+
+def find(reference: str) -> list[tuple[str, str]]:
+    """(paper, table) of ``dgaf/T1``, ``stablevsr/table2``, ``dgaf/ST3`` (supplement), ``videogigagan/F6``.
+
+    Tables that are printed in parts are all meant. Raises ConfigError for what is not there, with what is.
+    """
+    name, _, short = reference.partition("/")
+    paper = find_paper(name)
+    tables = list(published.load()["papers"][paper]["tables"])
+    wanted = _table_name(short)
+    found = [(paper, t) for t in tables if t == wanted or t.startswith(f"{wanted}_")]
+    if not short or not found:
+        raise ConfigError(f"no table {short!r} in {paper}: use {paper}/ and one of {', '.join(tables)}")
+    return found
+
+
+def find_paper(name: str) -> str:
+    """``dgaf`` means ``dgaf_vsr``. Raises ConfigError for a paper that is not there."""
+    papers: list[str] = list(published.load()["papers"])
+    found = [p for p in papers if p == name or p.split("_")[0] == name]
+    if len(found) != 1:
+        raise ConfigError(f"no paper {name!r} among the published numbers: use one of {', '.join(papers)}")
+    return found[0]
+
+
+def _table_name(short: str) -> str:
+    text = short.lower().replace(".", "_")
+    for pattern, name in ((r"t(\d.*)", "table"), (r"st(\d.*)", "s_table"), (r"f(\d.*)", "figure")):
+        if match := re.fullmatch(pattern, text):
+            return name + match.group(1)
+    return text
+
+
+def table(paper: str, name: str, groups: Sequence[Group]) -> Table:
+    """Printed rows in print order, each followed by ours and the difference; ours that are not printed at the end."""
+    content = published.load()["papers"][paper]
+    columns = content["tables"][name]["columns"]
+    printed = {row: published.row(paper, name, row) for row in published.rows(paper, name)}
+    ours = list(_ours(paper, name, columns, list(printed), groups))
+    lines, notes = [], list(content["tables"][name]["notes"] or [])
+    for row, values in printed.items():
+        lines.append(Line(row, (*(v.text for v in values.values()), ""), "quoted"))
+        for mine in (m for m in ours if m.row == row):
+            lines += _beside(mine, values)
+    first = next(iter(printed.values()))
+    for mine in (m for m in ours if m.row is None):
+        lines += _beside(mine, first)[:1]
+    if not ours:
+        there = ", ".join(g.title for g in groups) or "nothing"
+        notes.append(f"None of the runs is on this table's data ({', '.join(_sets(columns))}); given: {there}.")
+    heads = [_head(c) for c in columns]
+    title = f"{content['title']}: {content['tables'][name]['caption']} ({paper}.{name})"
+    return Table(title, ("", *heads, "comparable?"), tuple(lines), tuple(notes))
+
+
+def _head(column: dict[str, Any]) -> str:
+    factor = "" if column["factor"] == 1 else f" ×{column['factor']:g}"
+    return f"{column['metric']}{factor}{ {'up': ' ↑', 'down': ' ↓'}.get(column['dir'], '') }"
+
+
+def _sets(columns: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(c["dataset"]) for c in columns))
+
+
+def _ours(
+    paper: str, table: str, columns: Sequence[dict[str, Any]], rows: Sequence[str], groups: Sequence[Group]
+) -> Iterator[Ours]:
+    """Entries on the table's data; of a method that was judged several times those under the table's own protocol."""
+    matching = [g for g in groups if any(_same_data(g, c["dataset"]) for c in columns)]
+    protocols = {c.get("p") or published.load()["papers"][paper]["tables"][table]["protocol"] for c in columns}
+    own = [g for g in matching if _identity(g) in protocols] or matching
+    for group in own:
+        for entry in group.entries:
+            yield Ours(entry, group, _row(entry, paper, table, rows))
+
+
+def _same_data(group: Group, dataset: str) -> bool:
+    plain = re.sub(r"[^a-z0-9]", "", dataset.lower())
+    return dataset in ("per row", "none") or plain.startswith(str(group.result["data"]["set"]).lower())
+
+
+def _identity(group: Group) -> str | None:
+    """The published protocol that the group's protocol states to be, on this data."""
+    found: str | None = group.result["protocol"].get("comparison", {}).get("published")
+    return found
+
+
+def _row(entry: Entry, paper: str, table: str, rows: Sequence[str]) -> str | None:
+    """The printed row that an entry is for: what its experiment names, else its method's."""
+    quoted = (entry.result.get("published") or {}).get("reference", {})
+    if quoted.get("paper") == paper and quoted.get("table") == table:
+        return str(quoted["row"])
+    named = [row for row in rows if row.split("/")[-1] == PRINTED.get(entry.method)]
+    return named[0] if len(named) == 1 else None
+
+
+def _beside(mine: Ours, values: dict[str, published.Value]) -> list[Line]:
+    """Our values in the paper's units, and ours minus theirs."""
+    numbers = [_in_their_units(mine, value) for value in values.values()]
+    cells, differences = [], []
+    for number, value in zip(numbers, values.values(), strict=True):
+        digits = value.digits or 0
+        there = (
+            value.printed if isinstance(value.printed, float | int) and not isinstance(value.printed, bool) else None
+        )
+        cells.append(number if isinstance(number, str) else f"{number:.{digits}f}")
+        both = not isinstance(number, str) and there is not None
+        differences.append(f"{float(number) - float(there or 0):+.{digits}f}" if both else "")
+    why = "; ".join(comparable(mine, values))
+    lines = [Line(f"  ours: {mine.entry.label}", (*cells, why))]
+    if any(differences):
+        lines.append(Line("  difference", (*differences, ""), "difference"))
+    return lines
+
+
+def _in_their_units(mine: Ours, value: published.Value) -> float | str:
+    """Our number times the paper's factor, or why there is none: "–" not measured, "unavailable", "ambiguous"."""
+    own = [name for name in mine.entry.result["metrics"] if same_metric(name, value)]
+    if len(own) != 1:
+        return "ambiguous" if own else "–"  # such as lpips_alex and lpips_vgg
+    found = mine.entry.value(own[0])
+    if not isinstance(found, int | float):
+        return "unavailable" if isinstance(found, dict) else "–"
+    return float(found) * value.factor / FACTORS.get(METRICS[own[0]].unit, 1.0)
+
+
+def comparable(mine: Ours, values: dict[str, published.Value]) -> list[str]:
+    """Whether protocol and weights are those of the paper, in two phrases."""
+    return [_protocol(mine, {v.protocol for v in values.values()}), _weights(mine.entry)]
+
+
+def _protocol(mine: Ours, printed: set[str]) -> str:
+    identity, result = _identity(mine.group), mine.group.result
+    partial = ", data partial" if result["partial"] else ""
+    if identity not in printed:
+        return f"protocol: no, {result['protocol']['id']} here, {' and '.join(sorted(printed))} there{partial}"
+    if partial:
+        return f"protocol: {identity}{partial}: not the paper's frames"
+    verdicts = [e.result["protocol"]["conformance"] for e in mine.group.entries if e.method == "bicubic"]
+    return f"protocol: {identity}, {verdicts[0] if verdicts else 'not verified: no bicubic run given'}"
+
+
+def _weights(entry: Entry) -> str:
+    if entry.method in ("bicubic", "gt"):
+        return "weights: none needed"
+    if entry.result["predictions"]:
+        return "weights: unknown, frames made elsewhere"
+    if entry.result["size"] != "paper":
+        return f"weights: no, size={entry.result['size']}"
+    file = (entry.result["provenance"].get("weights") or {}).get("file")
+    return f"weights: {file or 'random'}, not known to be the paper's"

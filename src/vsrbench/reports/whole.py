@@ -1,0 +1,197 @@
+"""The report on finished evaluations: one HTML file that holds every table, chart and picture; videos lie beside it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from vsrbench.evaluation.results import notes
+from vsrbench.reports import measured, pictures, planes, shots, tables
+from vsrbench.reports.entries import Group
+from vsrbench.reports.tables import Table
+from vsrbench.runs import write_atomic
+
+TRUTH = "ground truth"
+CLIPS = 4  # clips whose pictures are shown
+POSTER = 360  # pixels that a poster is wide at most
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Flow maps of a clip. source: who knows or estimated it; maps: (label, uint8 picture)."""
+
+    source: str
+    maps: Sequence[tuple[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A clip to be shown. truth: its folder of ground truth frames, None without; motion, films: where there are."""
+
+    clip: str
+    truth: Path | None = None
+    motion: Motion | None = None
+    films: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group and what is shown of it. against: label of the entry that the others are tested against."""
+
+    group: Group
+    scenes: Sequence[Scene] = ()
+    against: str | None = None
+    swept: str | None = None
+
+
+def write(
+    folder: Path,
+    heading: str,
+    parts: Sequence[Part],
+    papers: Sequence[Table] = (),
+    remarks: Sequence[str] = (),
+    advance: Callable[[], None] = lambda: None,
+) -> Path:
+    """Write ``index.html``, tables in four forms, ``values.csv`` and figures; returns the page's path.
+
+    papers: tables of papers with ours beside. advance: called once per part and clip. Raises RunError for frames that
+    are absent or that do not fit together.
+    """
+    page_parts, all_tables = [], list(papers)
+    for number, part in enumerate(parts):
+        made = _part(part, folder, number, advance)
+        all_tables += made["tables"]
+        page_parts.append(made | {"tables": [Markup(tables.as_html(t)) for t in made["tables"]]})
+    tables.write(all_tables, folder / "tables", "tables")
+    write_atomic(folder / "values.csv", measured.long_csv([part.group for part in parts]).encode())
+    text = environment().get_template("report.html.j2").render(
+        heading=heading,
+        papers=[Markup(tables.as_html(t)) for t in papers],
+        parts=page_parts,
+        remarks=remarks,
+        provenance=_provenance(parts),
+    )  # fmt: skip
+    write_atomic(folder / "index.html", text.encode())
+    return folder / "index.html"
+
+
+def environment() -> Environment:
+    """Where templates come from: strict about names, all text escaped."""
+    return Environment(
+        loader=PackageLoader("vsrbench.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+
+
+def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) -> dict[str, Any]:
+    group = part.group
+    found = [measured.overview(group)]
+    if measured.tested(group):
+        found.append(measured.intervals(group))
+        if len(group.methods) > 1:
+            found.append(measured.paired_tests(group, part.against))
+    charts, curves = planes.charts(group, part.swept), planes.curves(group)
+    for chart in (*charts, *curves):
+        write_atomic(folder / "figures" / f"{number}-{chart.name}.svg", planes.svg(chart, ink="#222222").encode())
+        write_atomic(folder / "figures" / f"{number}-{chart.name}.pdf", planes.pdf(chart))
+    advance()
+    clips = []
+    for scene in part.scenes:
+        clips.append(_clip(scene, group, folder, number))
+        advance()
+    return {
+        "title": group.title,
+        "tables": found,
+        "charts": _drawn(charts, number),
+        "curves": _drawn(curves, number),
+        "clips": clips,
+        "left_out": len(group.clips) - len(clips),
+        "notes": sorted({note for entry in group.methods for note in notes(entry.result)}),
+        "conformance": _conformance(group),
+    }
+
+
+def _drawn(charts: Sequence[planes.Chart], number: int) -> list[tuple[Markup, str]]:
+    return [(Markup(planes.svg(chart, salt=str(number))), chart.caption) for chart in charts]
+
+
+def _conformance(group: Group) -> str:
+    protocol = group.result["protocol"]
+    judged = [e for e in group.entries if e.method in ("bicubic", "gt") and "comparison" in e.result["protocol"]]
+    verdicts = {e.label: e.result["protocol"]["comparison"] for e in judged}
+    told = "; ".join(f"{label}: {found['verdict']} ({found['why']})" for label, found in verdicts.items())
+    return (
+        f"Protocol {protocol['id']}, hash {protocol['hash']}. Conformance by {told or 'nothing: no bicubic run given'}."
+    )
+
+
+def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, Any]:
+    """Pictures of a clip, inside the page and as PNG files."""
+    folders = {entry.label: entry.frames(scene.clip) for entry in group.methods}
+    if scene.truth is not None:
+        folders[TRUTH] = scene.truth
+    found = shots.shoot(scene.clip, folders, TRUTH if scene.truth is not None else None)
+    place = folder / "figures" / f"{number}-{scene.clip.replace('/', '_')}"
+    for view in found.views:
+        for kind in ("crop", "profile", "strip", "error"):
+            image = getattr(view, kind)
+            if image is not None:
+                write_atomic(place / f"{kind}-{_file(view.label)}.png", pictures.encoded(image, "png"))
+    return {
+        "name": scene.clip,
+        "frames": found.frames,
+        "middle": found.middle + 1,
+        "white": f"{found.white:.0f}",
+        "marked": pictures.data_uri(found.marked, "jpeg"),
+        "marked_name": TRUTH if scene.truth is not None else found.views[0].label,
+        "views": [_view(view) for view in found.views],
+        "motion": _motion(scene),
+        "films": [
+            {"label": label, "source": path.relative_to(folder).as_posix(), "poster": _poster(found, label)}
+            for label, path in scene.films.items()
+        ],
+    }
+
+
+def _view(view: shots.View) -> dict[str, Any]:
+    return {
+        "label": view.label,
+        "whole": pictures.data_uri(view.whole, "jpeg"),
+        "crop": pictures.data_uri(view.crop),
+        "profile": pictures.data_uri(view.profile),
+        "strip": pictures.data_uri(view.strip),
+        "error": None if view.error is None else pictures.data_uri(view.error, "jpeg"),
+    }
+
+
+def _poster(found: shots.Shots, label: str) -> str:
+    """The middle frame, every second or third pixel: a poster need not be sharp."""
+    whole = next(view.whole for view in found.views if view.label == label)
+    step = -(-whole.shape[1] // POSTER)
+    return pictures.data_uri(np.ascontiguousarray(whole[::step, ::step]), "jpeg")
+
+
+def _motion(scene: Scene) -> dict[str, Any] | None:
+    if scene.motion is None:
+        return None
+    maps = [(label, pictures.data_uri(image)) for label, image in scene.motion.maps]
+    return {"source": scene.motion.source, "maps": maps}
+
+
+def _file(label: str) -> str:
+    return "".join(c if c.isalnum() or c in "+-." else "_" for c in label)
+
+
+def _provenance(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """What each run was made with: label, folder, command, commit, device, seed."""
+    rows = []
+    for part in parts:
+        for entry in part.group.entries:
+            for folder, result in zip(entry.folders, entry.results, strict=True):
+                made = result["provenance"]
+                rows.append({"label": entry.label, "title": part.group.title, "folder": folder.name, "made": made})
+    return rows

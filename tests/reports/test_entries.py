@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from vsrbench.errors import RunError
+from vsrbench.reports.entries import groups
+
+VALUES = {"psnr_y": 26.0, "consistency": 0.5}
+
+
+def test_bicubic_comes_first_and_the_truth_last(make_run) -> None:
+    folders = [make_run(name, VALUES) for name in ("gt", "dgaf", "basicvsrpp", "ldm", "bicubic")]
+    (group,) = groups(folders)
+    assert [e.label for e in group.entries] == ["bicubic", "prior alone", "BasicVSR++", "DGAF-VSR", "ground truth"]
+    assert group.truth() is group.entries[-1] and group.entries[-1] not in group.methods
+    assert group.named("dgaf") is group.named("DGAF-VSR")
+    with pytest.raises(RunError, match="no entry 'sateco'"):
+        group.named("sateco")
+
+
+def test_other_protocols_data_and_clips_are_other_groups(make_run) -> None:
+    first = make_run("bicubic", VALUES)
+    protocol = make_run("ldm", VALUES, protocol={"id": "sateco", "hash": "f" * 16})
+    data = make_run("dgaf", VALUES, data={"set": "vid4"})
+    assert [g.title for g in groups([first, protocol, data])] == [
+        "sample ×4, protocol vsrbench", "sample ×4, protocol sateco", "vid4 ×4, protocol vsrbench",
+    ]  # fmt: skip
+
+
+def test_every_protocol_of_a_run_counts(make_run) -> None:
+    folder = make_run("bicubic", VALUES)
+    text = (folder / "result.json").read_text().replace('"id": "vsrbench"', '"id": "dgaf"').replace("0123", "9999")
+    (folder / "result_dgaf.json").write_text(text)
+    assert [g.result["protocol"]["id"] for g in groups([folder])] == ["vsrbench", "dgaf"]
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_entry(make_run) -> None:
+    made = [
+        make_run(f"s{seed}", {"psnr_y": 26.0 + seed}, settings={"seed": seed, "sampler": {"steps": 4}}, method="dgaf")
+        for seed in (1, 3)
+    ]
+    (group,) = groups(made)
+    assert len(group.entries) == 1 and group.entries[0].value("psnr_y") == 28.0
+    assert group.entries[0].value("psnr_y", "coffee") == 28.0
+
+
+def test_other_settings_of_a_method_are_told_apart(make_run) -> None:
+    made = [
+        make_run(f"n{steps}", VALUES, settings={"seed": 1, "sampler": {"steps": steps}}, method="dgaf")
+        for steps in (4, 8)
+    ]
+    assert [e.label for e in groups(made)[0].entries] == ["DGAF-VSR (sampler.steps=4)", "DGAF-VSR (sampler.steps=8)"]
+
+
+def test_a_reason_is_no_number(make_run) -> None:
+    reason = {"unavailable": "no weights"}
+    (group,) = groups([make_run("bicubic", {"psnr_y": 26.0, "lpips_alex": reason})])
+    assert group.entries[0].value("lpips_alex") == reason
+    assert group.entries[0].value("dists") == "not_applicable"
+
+
+def test_a_folder_without_a_result_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no result\.json in .*nothing"):
+        groups([tmp_path / "nothing"])

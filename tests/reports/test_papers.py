@@ -1,0 +1,94 @@
+import pytest
+
+from vsrbench import published
+from vsrbench.errors import ConfigError
+from vsrbench.reports.entries import groups
+from vsrbench.reports.papers import find, find_paper, table
+
+VALUES = {"psnr_y": 23.0, "ssim_y": 0.62, "lpips_alex": 0.5}
+
+
+def on_vid4(make_run, name: str, values: dict[str, object], identity: str | None = "dgaf_vid4", **changes: object):
+    comparison = {"verdict": "verified", "why": "", "published": identity, "row": None}
+    protocol = {"id": "dgaf", "conformance": "verified", "comparison": comparison}
+    return make_run(name, values, protocol=protocol, data={"set": "vid4"}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [
+        ("dgaf/T1", [("dgaf_vsr", "table1_reds4"), ("dgaf_vsr", "table1_vid4")]),
+        ("dgaf_vsr/table3", [("dgaf_vsr", "table3")]),
+        ("dgaf/ST4", [("dgaf_vsr", "s_table4")]),
+        ("videogigagan/F6", [("videogigagan", "figure6")]),
+        ("adapter/T4.2", [("adapter_thesis", "table4_2")]),
+    ],
+)
+def test_tables_have_short_names(reference: str, found: list[tuple[str, str]]) -> None:
+    assert find(reference) == found
+
+
+@pytest.mark.parametrize("reference", ["dgaf/T9", "dgaf", "nobody/T1"])
+def test_what_is_not_there_is_refused_with_what_is(reference: str) -> None:
+    with pytest.raises(ConfigError, match=r"table1_reds4|stablevsr"):
+        find(reference)
+
+
+def test_every_table_can_be_printed_without_a_run() -> None:
+    for paper, content in published.load()["papers"].items():
+        assert find_paper(paper) == paper
+        for name in content["tables"]:
+            lines = table(paper, name, []).lines
+            assert [line.label for line in lines] == published.rows(paper, name)
+            assert {line.kind for line in lines} == {"quoted"}
+
+
+def test_ours_stands_below_the_printed_row_with_the_difference(make_run) -> None:
+    made = table("dgaf_vsr", "table1_vid4", groups([on_vid4(make_run, "bicubic", VALUES)]))
+    labels = [line.label.strip() for line in made.lines]
+    at = labels.index("ours: bicubic")
+    assert [labels[at - 1], labels[at + 1]] == ["Bicubic", "difference"] and labels[-1] == "DGAF-VSR"
+    ours, difference = (dict(zip(made.columns[1:], made.lines[n].cells, strict=True)) for n in (at, at + 1))
+    assert (ours["PSNR ↑"], difference["PSNR ↑"]) == ("23.00", "-0.78")
+    assert (ours["LPIPS ↓"], difference["LPIPS ↓"]) == ("0.500", "+0.003")
+    assert (ours["MUSIQ ↑"], difference["MUSIQ ↑"]) == ("–", "")
+    assert ours["comparable?"] == "protocol: dgaf_vid4, verified; weights: none needed"
+
+
+def test_what_is_not_comparable_says_why(make_run) -> None:
+    mini = on_vid4(make_run, "dgaf", VALUES, identity=None, partial=True)
+    made = table("dgaf_vsr", "table1_vid4", groups([mini]))
+    said = next(line.cells[-1] for line in made.lines if "ours" in line.label)
+    assert said == "protocol: no, dgaf here, dgaf_vid4 there, data partial; weights: no, size=mini"
+
+
+def test_two_metrics_of_one_name_are_ambiguous(make_run) -> None:
+    made = table("dgaf_vsr", "table1_vid4", groups([on_vid4(make_run, "bicubic", {**VALUES, "lpips_vgg": 0.4})]))
+    assert next(line.cells[0] for line in made.lines if "ours" in line.label) == "ambiguous"
+
+
+def test_a_method_that_the_paper_lacks_comes_last(make_run) -> None:
+    lines = table("dgaf_vsr", "table1_vid4", groups([on_vid4(make_run, "ldm", VALUES)])).lines
+    assert lines[-1].label.strip() == "ours: prior alone" and lines[-1].kind == ""
+
+
+def test_the_row_that_an_experiment_names_goes_before_the_methods_own(make_run) -> None:
+    named = {"reference": {"paper": "dgaf_vsr", "table": "table3", "row": "case 1"}}
+    group = groups([make_run("dgaf", VALUES, data={"set": "reds"}, published=named)])
+    labels = [line.label.strip() for line in table("dgaf_vsr", "table3", group).lines]
+    assert labels[:2] == ["case 1", "ours: DGAF-VSR"]
+
+
+def test_runs_on_other_data_stay_out(make_run) -> None:
+    made = table("dgaf_vsr", "table1_reds4", groups([on_vid4(make_run, "bicubic", VALUES)]))
+    assert not any("ours" in line.label for line in made.lines)
+    assert any("None of the runs is on this table's data (REDS4)" in note for note in made.notes)
+
+
+def test_units_of_ours_and_theirs(make_run) -> None:
+    """tOF is printed x 10 and tLPIPS x 1000, as ours of those names are given already."""
+    values = {"tof_stablevsr": 4.0, "tlpips_stablevsr": 5.0}
+    group = groups([make_run("dgaf", values, data={"set": "reds"})])
+    made = table("dgaf_vsr", "table3", group)
+    ours = dict(zip(made.columns[1:], next(x for x in made.lines if "ours" in x.label).cells, strict=True))
+    assert float(ours["tOF ×10 ↓"]) == 4.0 and float(ours["tLPIPS ×1000 ↓"]) == 5.0
