@@ -24,6 +24,7 @@ class Fake(nn.Module):
     """
 
     device = torch.device("cpu")
+    sees_truth = False
 
     def __init__(self, scale: int = 4, context: int = 0, reach: int = 0, multiple: int = 1, minimum: int = 1) -> None:
         super().__init__()

@@ -60,5 +60,5 @@ def test_numbers_in_full_as_json(tmp_path: Path) -> None:
 def test_nothing_to_count() -> None:
     with pytest.raises(ConfigError, match="method=bicubic has no parameters"):
         bench.run(compose(["method=bicubic"], verb="bench"))
-    with pytest.raises(ConfigError, match="task=check: use params, flops, speed, memory or loader"):
+    with pytest.raises(ConfigError, match="task=check: use params, flops, speed, memory, loader or metrics"):
         bench.run(compose(["task=check"], verb="bench"))

@@ -9,7 +9,7 @@ import torch
 from vsrbench import eval as entry
 from vsrbench.config import compose
 from vsrbench.data.sources import Source, Window
-from vsrbench.errors import DataError, RunError
+from vsrbench.errors import ConfigError, DataError, RunError
 from vsrbench.evaluation.frames import encode
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
@@ -43,9 +43,9 @@ class Ramp(Source):
 
 
 class Data:
-    def __init__(self, short: bool = False) -> None:
+    def __init__(self) -> None:
         self.sources = [Ramp("slow", 1), Ramp("fast", 3)]
-        self.short = {"fast": [3, 41]} if short else {}
+        self.short: dict[str, list[int]] = {}
 
     def clips(self, split: str) -> list[Source]:
         assert split == "test"
@@ -53,7 +53,7 @@ class Data:
 
     def coverage(self, split: str) -> dict:
         clips = {source.name: source.frames for source in self.sources}
-        return {"set": "ramps", "clips": clips, "absent": [], "short": self.short}
+        return {"set": "sample", "clips": clips, "absent": [], "short": self.short}
 
 
 @pytest.fixture
@@ -143,6 +143,70 @@ def test_other_settings_in_the_same_folder_are_refused(data, configured):
     entry.run(configured())
     with pytest.raises(RunError, match=r"protocol\.crop"):
         entry.run(configured("protocol.crop=4"))
+
+
+def test_frames_are_made_once_and_judged_under_several_protocols(data, configured, tmp_path, capsys):
+    run = tmp_path / "runs" / "x"
+    entry.run(configured("protocol=[vsrbench,stablevsr]", "protocol.metrics=[psnr_rgb,ssim_rgb]"))
+    both = [json.loads((run / name).read_text()) for name in ("result.json", "result_stablevsr.json")]
+    assert [result["protocol"]["id"] for result in both] == ["vsrbench", "stablevsr"]
+    assert both[0]["metrics"] == both[1]["metrics"] and both[0]["cost"] == both[1]["cost"]
+    assert both[0]["protocol"]["hash"] != both[1]["protocol"]["hash"]
+    told = capsys.readouterr().out
+    assert "protocol vsrbench" in told and "protocol stablevsr" in told
+    data.sources = []
+    entry.run(configured("protocol=[vsrbench,stablevsr]", "protocol.metrics=[psnr_rgb,ssim_rgb]"))
+    again = capsys.readouterr().out
+    assert "evaluated before" in again and "protocol stablevsr" in again
+
+
+def test_foreign_frames_under_two_protocols_at_once(data, configured, tmp_path):
+    """Other names, numbered from 1: the same values as our own frames, and a note that says so."""
+    entry.run(configured("name=own"))
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for source in data.sources:
+        for n, stem in enumerate(source.frame_names):
+            pixels = (tmp_path / "runs/own/frames" / source.name / f"{stem}.png").read_bytes()
+            (theirs / f"{source.name}_frame{n + 1}.png").write_bytes(pixels)
+    entry.run(configured(f"predictions={theirs}", "protocol=[stablevsr,vsrbench]"))
+    own = json.loads((tmp_path / "runs/own/result.json").read_text())
+    first = read_result(tmp_path)
+    second = json.loads((tmp_path / "runs/x/result_vsrbench.json").read_text())
+    assert second["metrics"] == own["metrics"]
+    assert first["metrics"]["psnr_rgb"]["mean"] == own["metrics"]["psnr_rgb"]["mean"]
+    assert "unavailable" in first["metrics"]["tof_stablevsr"]["mean"]
+    assert any("frames are numbered from 1" in line for line in first["warnings"])
+    assert any("bicubic interpolation of LR" in line for line in first["warnings"])
+
+
+def test_the_command_stands_in_the_result(data, configured, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["eval", "method=bicubic", "name=a b"])
+    entry.run(configured())
+    assert read_result(tmp_path)["provenance"]["command"] == "eval method=bicubic 'name=a b'"
+
+
+def test_the_ground_truth_is_a_row(data, configured, tmp_path):
+    entry.run(configured("method=gt", "protocol.metrics=[psnr_rgb,ssim_rgb,ewarp,rwe]"))
+    result = read_result(tmp_path)
+    assert result["method"] == "gt" and result["size"] is None
+    assert "infinite" in result["metrics"]["psnr_rgb"]["mean"]["unavailable"]
+    assert result["metrics"]["ssim_rgb"]["mean"] == pytest.approx(1)
+    assert (
+        result["metrics"]["ewarp"]["mean"] == pytest.approx(result["metrics"]["rwe"]["mean"]) and not result["warnings"]
+    )
+
+
+@pytest.mark.parametrize("verb", ["upscale", "train", "analyse"])
+def test_the_ground_truth_is_for_eval_alone(verb):
+    with pytest.raises(ConfigError, match="method=gt is for eval alone"):
+        compose(["method=gt"], verb=verb)
+
+
+def test_clips_that_a_protocol_does_not_judge_are_refused_before_any_work(data, configured, tmp_path):
+    with pytest.raises(ConfigError, match="protocol=dgaf judges calendar, city, foliage, walk of sample, not slow"):
+        entry.run(configured("data=vid4", "protocol=dgaf"))
+    assert not (tmp_path / "runs/x/frames").exists()
 
 
 @pytest.mark.slow

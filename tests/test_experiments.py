@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from vsrbench import published
 from vsrbench.config import compose, expand_arguments, home
 from vsrbench.errors import ConfigError
+from vsrbench.evaluation import protocol
 from vsrbench.rehearsal import SHORT, found
 
 NAMES = found()
@@ -163,9 +164,8 @@ def test_paper_size_and_data() -> None:
 def test_larger_scales_rescale_by_the_scale_and_make_their_frames(scale: int) -> None:
     """Supp. Sec. 5: s is 8 and 16 for x8 and x16."""
     cfg = composed(f"dgaf/st3_x{scale}_dgaf")
-    assert (cfg["scale"], cfg["method"]["rescale"], cfg["data"]["lr"], cfg["protocol"]["scale"]) == (
-        scale, scale, "made", scale,
-    )  # fmt: skip
+    assert (cfg["scale"], cfg["method"]["rescale"], cfg["data"]["lr"]) == (scale, scale, "made")
+    assert protocol.from_settings(cfg)[0].published == f"dgaf_reds4_x{scale}"
 
 
 def test_the_command_line_wins_over_the_file() -> None:
@@ -270,3 +270,61 @@ def test_videogigagans_other_rows() -> None:
         assert ("predictions" in cfg["needs"]) == foreign, name
         assert not foreign or row in cfg["needs"]["predictions"]
         assert cfg["size"] == "paper" or cfg["method"]["name"] == "bicubic", name
+
+
+# --- protocols -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(("mini/", "compare/"))])
+def test_a_printed_row_is_judged_under_the_protocol_it_was_printed_under(name: str) -> None:
+    cfg = composed(name)
+    reference = cfg["published"] or {}
+    if cfg["command"] != "eval" or "table" not in reference:
+        return
+    [judge] = protocol.from_settings(cfg)
+    printed = {value.protocol for value in row_of(name).values()}
+    assert judge.published in printed or printed == {"stablevsr_crop512"}, name  # its values are those of whole frames
+
+
+# --- SATeCo ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prefix", "table"),
+    [("t1_reds4_", "table1_reds4"), ("t1_vid4_", "table1_vid4"), ("t2_", "table2"), ("t3_", "table3")],
+)
+def test_every_row_of_satecos_tables_has_exactly_one_file(prefix: str, table: str) -> None:
+    references = [composed(name)["published"] for name in found(f"sateco/{prefix}*")]
+    assert {(r["paper"], r["table"]) for r in references} == {("sateco", table)}
+    assert Counter(r["row"] for r in references) == Counter(published.rows("sateco", table))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("t2_a", {"method.guidance.unet": "zero_conv", "method.guidance.vae": "zero_conv"}),
+        ("t2_b", {"method.guidance.unet": "sfa", "method.guidance.vae": "zero_conv"}),
+        ("t2_c", {"method.guidance.vae": "zero_conv"}),
+        ("t2_d", {}),
+        ("t3_pixelshuffle", {"method.upscaler.kind": "pixelshuffle"}),
+        ("t3_ours", {}),
+        ("t3_w0", {"method.refiner.w": 0.0}),
+        ("t3_w05", {}),
+        ("t3_w1", {"method.refiner.w": 1.0}),
+        ("w_sweep", {"data.splits.test.partition": "redsval4"}),
+    ],
+)
+def test_satecos_rows_set_what_they_are_called_for_and_nothing_else(name: str, settings: dict[str, Any]) -> None:
+    assert differences(f"sateco/{name}", "sateco/t1_reds4_sateco") == settings
+    row = row_of(f"sateco/{name}") if composed(f"sateco/{name}")["published"] else {}
+    own = composed(f"sateco/{name}")["method"]["guidance"]
+    ticks = {"unet_sfa": "sfa" in own["unet"], "unet_tfa": "tfa" in own["unet"]}
+    ticks |= {"vae_sfa": "sfa" in own["vae"], "vae_tfa": "tfa" in own["vae"]}
+    assert all(row[key].value is ticks[key] for key in ticks if key in row)
+
+
+def test_sateco_trains_for_each_test_set_on_its_own_data() -> None:
+    cfg = compose(["experiments=sateco/t1_reds4_sateco", "stage=all"], verb="train")
+    assert (cfg.data.splits.train.partition, cfg.train.frames, cfg.stage) == ("sateco_train", 6, "all")
+    cfg = compose(["method=sateco", "size=paper", "recipe=sateco/vimeo"], verb="train")
+    assert cfg.data.splits.train.partition == "sep_trainlist"

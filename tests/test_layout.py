@@ -24,6 +24,7 @@ ALLOWED = {
     "errors": set(),
     "types": EVERYONE,
     "published": EVERYONE,
+    "pictures": set(),
     "known_weights": EVERYONE,
     "rehearsal": EVERYONE | {"config", "published"},
     "config": EVERYONE | {"methods", "published"},
@@ -34,14 +35,19 @@ ALLOWED = {
     "metrics": BASE | {"flow"},
     "data": KIT | {"diffusion", "config"},
     "methods": KIT | {"diffusion"},
-    "training": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "inference", "evaluation"},
+    "training": KIT
+    | {"diffusion", "methods", "metrics", "data", "config", "runs", "inference", "evaluation", "pictures"},
     "inference": KIT | {"diffusion", "methods", "data", "config", "runs"},
-    "evaluation": KIT | {"metrics", "data", "config", "runs"},
+    "evaluation": KIT | {"metrics", "data", "config", "runs", "published"},
     "analysis": KIT | {"diffusion", "metrics", "methods", "data", "inference", "runs", "config"},
-    "benchmarks": KIT | {"diffusion", "methods", "data", "config", "runs", "published", "evaluation"},
+    "benchmarks": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "published", "evaluation"},
     "weightbook": KIT | {"diffusion", "methods", "benchmarks", "config", "runs", "known_weights"},
-    "reports": EVERYONE | {"evaluation", "training"},  # their records; that none of it needs torch is tested below
-    "cluster": EVERYONE | {"runs", "config"},
+    # records and names of these; that none of it needs torch is tested below
+    "reports": EVERYONE | {"evaluation", "training", "pictures", "published", "runs", "metrics"},
+    "cluster": EVERYONE | {"runs", "config", "training"},
+    "report_making": EVERYONE | {"reports", "report_material"},
+    "report_material": KIT | {"config", "data", "demonstration", "evaluation", "pictures", "reports", "training"},
+    "eval_ranks": BASE | {"config", "data", "diffusion", "evaluation", "inference", "runs"},
     "demonstration": EVERYONE | {"data", "evaluation", "inference", "runs", "config"},
 }
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "diffusers", "transformers", "kornia"}

@@ -75,5 +75,6 @@ def test_every_shipped_file_is_in_the_wheel(installed: Path) -> None:
 
     package = installed / "vsrbench"
     assert files(ROOT / "src" / "vsrbench") <= files(package)
+    assert files(ROOT / "src" / "hydra_plugins") <= files(installed / "hydra_plugins")
     assert files(ROOT / "conf") <= files(package / "conf")
     assert files(ROOT / "experiments") <= files(package / "conf" / "experiments")

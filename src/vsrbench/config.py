@@ -3,6 +3,8 @@
 The only file besides the entry points that knows Hydra. Importing it loads neither torch nor Hydra.
 """
 
+import hashlib
+import importlib.util
 import os
 import re
 import sys
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parent
 # what needs no ``key=``
 WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task", "input"), "analyse": ("task",)}
+WORDS |= {"dashboard": ("dashboard",)}
 FLAGS_WITH_VALUE = (
     "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--info", "-i",
     "--package", "-p", "--experimental-rerun",
@@ -58,19 +61,31 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
     import hydra
 
     _register_resolvers()
-    with _one_line():
-        sys.argv[1:] = expand_arguments(sys.argv[1:], verb)
+    with one_line():
+        sys.argv[1:] = sweep_arguments(expand_arguments(sys.argv[1:], verb), verb)
 
     def task(cfg: "DictConfig") -> Any:
-        with _one_line():
+        with one_line():
             check(cfg)
+            _refuse_hydras_own_multirun(cfg)
             return run(cfg)
 
     hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
 
 
+def given() -> list[str]:
+    """The settings that the running command was given; none where a configuration was composed in Python."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    words = HydraConfig.get().overrides
+    return [*(word for word in words.hydra if not word.startswith("hydra.mode=")), *words.task]
+
+
 @contextmanager
-def _one_line() -> Iterator[None]:
+def one_line() -> Iterator[None]:
+    """A user's error becomes one line and exit code 2."""
     try:
         yield
     except VsrbenchError as error:
@@ -99,6 +114,36 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
     if not any(a.startswith("verb=") for a in expanded):
         expanded.append(f"verb={verb}")
     return expanded + flags
+
+
+def sweep_arguments(arguments: list[str], verb: str) -> list[str]:
+    """Expanded arguments of a sweep (``-m``, or implied by ``launcher=slurm`` and ``sweeper=optuna``) for Hydra.
+
+    ``sweeper.x`` means ``hydra.sweeper.x``. Adds ``sweep=NAME``, which names the sweep's folder and is a function of
+    what is asked for, so that the same command finds it again. Arguments of a single run come back as they are.
+    Raises ConfigError where an extra is not installed.
+    """
+    if any(a == "sweeper=optuna" for a in arguments) and not _installed("hydra_plugins.hydra_optuna_sweeper"):
+        raise ConfigError("sweeper=optuna needs the extra `sweep`: pip install 'vsrbench[sweep]'")
+    implied = any(a.startswith(("launcher=slurm", "sweeper=optuna")) for a in arguments)
+    if not implied and not {"-m", "--multirun"} & set(arguments):
+        return arguments
+    # Not Hydra's own name: it would take its schema, in which values cannot come from our settings.
+    renamed = [re.sub(r"^sweeper=optuna$", "hydra/sweeper=vsrbench_optuna", a) for a in arguments]
+    renamed = [re.sub(r"^sweeper\.", "hydra.sweeper.", a) for a in renamed]
+    if not any(a.startswith("sweep=") for a in renamed):
+        aside = ("launcher", "runs=", "force=", "-m", "--multirun", "hydra.sweeper.n_trials=")
+        essence = sorted(a for a in renamed if not a.startswith(aside))
+        name = f"{verb}-{hashlib.blake2b(' '.join(essence).encode(), digest_size=4).hexdigest()}"
+        renamed.insert(0, f"sweep={name}")
+    return renamed if {"-m", "--multirun"} & set(renamed) else [*renamed, "--multirun"]
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _is_word(argument: str, verb: str) -> bool:
@@ -166,13 +211,41 @@ def check(cfg: "DictConfig") -> None:
             raise ConfigError(
                 f"method={plain['method']['name']} has no {setting}={plain[setting]}: use one of {options}"
             )
+    if plain["verb"] not in (supports.get("verbs") or [plain["verb"]]):
+        raise ConfigError(f"method={plain['method']['name']} is for {' and '.join(supports['verbs'])} alone")
     if plain["verb"] == "train" and not supports.get("stages"):
         raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
     stages = supports.get("stages") or []
-    if plain["stage"] not in ("default", *stages):
-        raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(('default', *stages))}")
+    known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
+    if plain["stage"] not in known:
+        raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(known)}")
     if plain["inference"]["precision"] not in ("fp32", "bf16"):
         raise ConfigError(f"inference.precision={plain['inference']['precision']}: use fp32 or bf16")
+
+
+def refuse_shared_process(cfg: "DictConfig") -> None:
+    """Raise ConfigError for a job on several devices that would share its process with the jobs of a sweep.
+
+    Lightning starts the other ranks by repeating the command line, and with ``-m`` each would begin the whole sweep.
+    """
+    t = cfg.trainer
+    forks = any(word in str(t.strategy) for word in ("fork", "spawn", "notebook"))
+    if cfg.verb == "train" and not forks and (str(t.devices) not in ("1", "[0]") or t.num_nodes > 1):
+        raise ConfigError(
+            f"trainer.devices={t.devices} in a sweep whose jobs share one process: every rank would run the whole "
+            "sweep again. Use launcher=local (the default: a process per job), launcher=slurm, or trainer.devices=1"
+        )
+
+
+def _refuse_hydras_own_multirun(cfg: "DictConfig") -> None:
+    """The same where somebody chose Hydra's own launcher (``hydra/launcher=basic``)."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    if HydraConfig.get().launcher._target_.endswith(".BasicLauncher"):
+        refuse_shared_process(cfg)
 
 
 def build(node: "DictConfig", **extra: Any) -> Any:
@@ -210,6 +283,7 @@ def build_method(cfg: "DictConfig") -> "Method":
 
     from vsrbench.methods.base import load_trained
 
+    torch.manual_seed(int(cfg.seed))  # an untrained part is a function of the seed, in every process
     method: Method = build(cfg.method)
     source = cfg.ckpt_path or cfg.weights
     if source:

@@ -53,11 +53,12 @@ def run(cfg: "DictConfig") -> Path:
 def make_film(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
     """Ground truth as PNG files, a short low-resolution film of the first test clip, and that film upscaled."""
     from vsrbench.demonstration import material
+    from vsrbench.evaluation.protocol import split_of
     from vsrbench.reports.page import Film
 
     before, after = folder / "film_lr.mp4", folder / "film_dgaf.mp4"
     steps.say("render the ground truth and a short low-resolution film")
-    sources = build(cfg.data).clips(cfg.protocol.split)
+    sources = build(cfg.data).clips(split_of(cfg))
     material.save_truth(sources, folder / "truth")
     if not before.is_file():
         clip = sources[0].read(0, sources[0].frames)

@@ -1,20 +1,18 @@
 """``python -m vsrbench.eval method=bicubic data=vid4 data.root=DIR``: write frames, then judge them.
 
-``predictions=DIR`` judges frames that other software wrote, ``DIR/<clip>/<frame>.png``.
+``predictions=DIR`` judges frames that other software wrote, ``DIR/<clip>/<frame>.png``. ``protocol=[a,b]`` judges the
+same frames under both: ``result.json`` is that of the first, ``result_b.json`` that of the other.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench.config import build, build_method, launch
-from vsrbench.published import quote
+from vsrbench.config import build, launch
+from vsrbench.eval_ranks import make_frames
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from vsrbench.data.sources import Source
-    from vsrbench.evaluation.progress import Bars
     from vsrbench.runs import Run
 
 
@@ -28,58 +26,46 @@ def run(cfg: "DictConfig") -> Path:
     from vsrbench.runs import open_run
 
     folder = open_run(cfg, "eval")
+    files = results.file_names(list(cfg.protocols))
     if folder.finished and not cfg.force:
-        result = results.load(folder.result)
+        found = [results.load(folder.folder / file) for file in files]
         print("evaluated before: force=true does it again")
     else:
-        result = evaluate(cfg, folder)
-        folder.write_json("result.json", result)
-    results.show(result)
+        found = evaluate(cfg, folder)
+        for file, result in reversed([*zip(files, found, strict=True)]):  # result.json last: it marks the end
+            folder.write_json(file, result)
+        if cfg.logger.get("_target_"):
+            from vsrbench.training.evaluated import log_results
+
+            log_results(cfg, folder, found)
+    for result in found:
+        results.show(result)
     print(folder.folder)
     return folder.folder
 
 
-def evaluate(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
-    """The content of result.json. Clips that an interrupted call of the same run completed are used again."""
+def evaluate(cfg: "DictConfig", folder: "Run") -> list[dict[str, Any]]:
+    """The result under each protocol. Clips that an interrupted call of the same run completed are used again."""
     from omegaconf import OmegaConf
 
-    from vsrbench.evaluation import output, results
+    from vsrbench.evaluation import output, protocol, results
+    from vsrbench.evaluation.judging import judge
     from vsrbench.evaluation.progress import Bars
-    from vsrbench.evaluation.protocol import Protocol
-    from vsrbench.evaluation.scoring import score
-    from vsrbench.runs import provenance
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    protocol = Protocol.from_config(settings["protocol"])
-    data = build(cfg.data)
-    sources = data.clips(protocol.split)
-    origin = {**provenance(int(cfg.seed)), "weights": weights(cfg)}
+    protocols, data = protocol.from_settings(settings), build(cfg.data)
+    split = protocols[0].split
+    sources, origin = data.clips(split), results.origin(settings, weights(cfg))
+    for judged in protocols:
+        judged.complete(data.coverage(split))  # refuses clips that it does not judge, before any work
     if cfg.force and cfg.predictions is None:
         output.discard(folder)
     with Bars() as bars:
         if cfg.predictions is not None:
             frames, cost = Path(cfg.predictions).expanduser(), output.foreign_cost()
         else:
-            frames, cost = folder.frames, make_frames(cfg, folder, sources, origin["weights"], bars)
-        scores = score(frames, sources, protocol, cfg.inference.device, bars.row())
-    coverage, quoted = data.coverage(protocol.split), quote(settings["published"])
-    return results.assemble(settings, protocol, scores, coverage, cost, origin, quoted)
-
-
-def make_frames(
-    cfg: "DictConfig", folder: "Run", sources: "list[Source]", origin: dict[str, str] | None, bars: "Bars"
-) -> dict[str, Any]:
-    """Upscale every clip into the run folder; returns the ``cost`` part of the result."""
-    from vsrbench.diffusion.noise import Noise
-    from vsrbench.evaluation.output import cost, write_clips
-    from vsrbench.inference.chunks import upscale_source
-
-    method, noise = build_method(cfg), Noise(int(cfg.seed))
-    total, piece = bars.row(), bars.row()
-    upscale = partial(upscale_source, method, noise=noise, settings=cfg.inference, progress=piece)
-    timings = write_clips(folder, sources, upscale, origin, total)
-    steps = None if cfg.sampler is None else int(cfg.sampler.steps)
-    return cost(timings, sum(p.numel() for p in method.parameters()), steps, str(method.device))
+            frames, cost = folder.frames, make_frames(cfg, split, folder, sources, origin["weights"], bars)
+        return judge(settings, protocols, frames, sources, data.coverage(split), cost, origin, bars)
 
 
 def weights(cfg: "DictConfig") -> dict[str, str] | None:

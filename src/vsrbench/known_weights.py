@@ -10,7 +10,7 @@ from vsrbench.errors import ConfigError
 
 FILE = Path(__file__).parent / "assets" / "weights.yaml"
 VERSION = 1
-PLACES = (None, "shipped", "checkpoints", "pyiqa")
+PLACES = (None, "shipped", "checkpoints", "pyiqa", "clip", "dover")
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Known:
 
     hub: id on the model hub, else ``source`` says in words where it comes from. licence: of the weights; code_licence:
     of the code that they were published with. parts: {subfolder: size as the publisher states it}. files: what it
-    is called on disk. place: folder below torch's hub folder ("checkpoints", "pyiqa"), or "shipped" inside the package.
-    setting, variable: what takes its path.
+    is called on disk. place: folder below torch's hub folder ("checkpoints", "pyiqa", ...), or "shipped" inside the
+    package. setting, variable: what takes its path.
     """
 
     name: str

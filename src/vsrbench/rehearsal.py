@@ -24,7 +24,7 @@ SHORT = {
         "trainer.max_steps=2", "trainer.log_every=1", "train.crop=16", "train.batch=1", "train.effective_batch=2",
         "validation.every=0", "validation.clips=1", "validation.frames=2", "checkpoint.every=0", "data.workers=0",
     ],
-    "eval": ["data.splits.test.clips=1", "data.splits.test.frames=2", "protocol.perceptual=[]"],
+    "eval": ["data.splits.test.clips=1", "data.splits.test.frames=2", "protocol=vsrbench", "protocol.block=null"],
     "analyse": ["data.splits.test.clips=1", "data.splits.test.frames=2", "analysis.frames=2"],
     "bench": ["bench.height=16", "bench.width=16", "bench.frames=2", "bench.repeats=1", "bench.warmup=0"],
 }  # fmt: skip

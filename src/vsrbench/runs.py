@@ -21,14 +21,22 @@ if TYPE_CHECKING:
 
 # Settings that only lengthen or relocate a run: they neither change its name nor forbid resuming.
 MAY_CHANGE = (
-    "runs", "name", "force", "tags", "logger", "verb", "debug",
+    "runs", "name", "force", "tags", "logger", "verb", "debug", "dashboard", "sweep", "launcher", "optimise", "budget",
     "trainer.max_steps", "trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.accelerator",
-    "trainer.strategy", "trainer.accumulate", "trainer.max_time", "data.workers", "inference.device", "train.batch",
-    "video", "bench", "data.packed", "validation.every", "checkpoint", "trainer.log_every",
+    "trainer.strategy", "trainer.accumulate", "trainer.max_time", "trainer.compile", "trainer.checkpointing",
+    "inference.devices", "data.workers", "inference.device", "train.batch",
+    "video", "bench", "data.packed", "validation.every", "validation.metrics", "validation.strips", "checkpoint",
+    "trainer.log_every",
     "data.recipe",  # repeats train
+    "plan",  # what is set for the stage in hand stands in train, trainer, optimiser, ...
 )  # fmt: skip
 # train.batch may change because accumulation keeps train.effective_batch (checked when training starts).
-PACKAGES = ("torch", "pytorch-lightning", "diffusers", "numpy", "opencv-python-headless", "av", "kornia")
+UNFINISHED = ".part"  # end of the name of a file that is being written
+JUDGING = ("protocol", "protocols")  # how frames are judged: nothing but eval depends on it
+PACKAGES = (
+    "torch", "torchvision", "pytorch-lightning", "diffusers", "numpy", "opencv-python-headless", "av", "kornia",
+    "pyiqa",
+)  # fmt: skip
 
 
 @contextmanager
@@ -39,7 +47,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror}; choose another folder (runs=DIR)") from error
     try:
@@ -61,6 +69,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write bytes through ``atomic_file``."""
     with atomic_file(path) as file:
         file.write(data)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk; nothing where there is none."""
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of files that they were writing through ``atomic_file``."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,7 @@ def open_run(cfg: "DictConfig", verb: str) -> Run:
     from omegaconf import OmegaConf
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    run = Run(Path(cfg.runs).expanduser().resolve() / (cfg.name or derived_name(settings, verb)))
+    run = Run(run_folder(cfg, verb))
     known = run.folder / "config.yaml"
     if known.is_file():
         refuse_other(run, OmegaConf.to_container(OmegaConf.load(known), resolve=True), settings)
@@ -116,26 +137,38 @@ def open_run(cfg: "DictConfig", verb: str) -> Run:
     return run
 
 
+def run_folder(cfg: "DictConfig", verb: str) -> Path:
+    """Where the run of this configuration is, or would be."""
+    from omegaconf import OmegaConf
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    return Path(cfg.runs).expanduser().resolve() / (cfg.name or derived_name(settings, verb))
+
+
+def digest(settings: dict[str, Any]) -> str:
+    """Hash of everything that changes the outcome, 8 hexadecimal digits."""
+    text = json.dumps(essential(settings), sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
 def derived_name(settings: dict[str, Any], verb: str) -> str:
-    """Readable name plus a hash of everything that changes the outcome."""
-    digest = hashlib.blake2b(
-        json.dumps(essential(settings), sort_keys=True, default=str).encode(), digest_size=4
-    ).hexdigest()
+    """Readable name plus the hash of everything that changes the outcome."""
     parts = [] if verb == "train" else [verb]
     foreign = settings.get("predictions")
     sized = [settings["size"]] if settings["supports"]["size"] else []
     parts += ["frames"] if foreign else [settings["method"]["name"], *sized]
     if verb in ("train", "eval"):
         parts.append(settings["data"]["set"])
-    return "-".join([*parts, digest])
+    return "-".join([*parts, digest(settings)])
 
 
 def essential(settings: dict[str, Any]) -> dict[str, Any]:
     """Flat ``{"a.b": value}`` of the settings that must agree for a folder to be used again."""
     flat: dict[str, Any] = {}
+    free = MAY_CHANGE if settings.get("verb") == "eval" else (*MAY_CHANGE, *JUDGING)
 
     def walk(prefix: str, node: Any) -> None:
-        if prefix in MAY_CHANGE:
+        if prefix in free:
             return
         if isinstance(node, dict):
             for key, value in node.items():

@@ -18,10 +18,15 @@ def run(cfg: "DictConfig") -> Path | None:
     Raises RunError for a run folder that cannot be used as asked, SystemExit (128 + number) where a signal
     ended training, and what ``vsrbench.training.session.train`` raises.
     """
+    if cfg.stage == "all":
+        from vsrbench.training.stages import run_all
+
+        return run_all(cfg, run)
     if cfg.trainer.fast_dev_run:
         from vsrbench.training.session import train
+        from vsrbench.training.stages import with_start
 
-        train(cfg, None, None)
+        train(with_start(cfg, None, resumed=False), None, None)
         print("nothing was written (debug=fdr)")
         return None
     must_resume = cfg.ckpt_path == "last"
@@ -34,10 +39,13 @@ def run(cfg: "DictConfig") -> Path | None:
 def _run(cfg: "DictConfig", must_resume: bool) -> Path:
     from vsrbench.runs import open_run
     from vsrbench.training.outcome import clear, first_process, report, steps_done
+    from vsrbench.training.stages import with_start
 
     folder = open_run(cfg, "train")
     done = steps_done(folder)
     if done is not None and done >= cfg.trainer.max_steps and not cfg.force:
+        if cfg.stage != "default":
+            with_start(cfg, folder, resumed=True)  # refuses where the stage before was trained anew
         print(f"finished at step {done}: raise trainer.max_steps to go on, or force=true to train anew")
         print(folder.folder)
         return folder.folder
@@ -50,7 +58,7 @@ def _run(cfg: "DictConfig", must_resume: bool) -> Path:
     point = None if cfg.force else resume_point(folder.checkpoints)
     if must_resume and point is None:
         raise RunError(f"ckpt_path=last: there is no checkpoint in {folder.checkpoints}; leave ckpt_path out")
-    outcome = train(cfg, folder, point)
+    outcome = train(with_start(cfg, folder, resumed=point is not None), folder, point)
     if first_process():
         report(cfg, folder, outcome)
     return folder.folder

@@ -13,7 +13,7 @@ from vsrbench.errors import WeightsError
 from vsrbench.flow.network import read_state
 from vsrbench.flow.spynet import SpyNetwork, spynet_state
 from vsrbench.methods.base import read_checkpoint
-from vsrbench.methods.basicvsrpp.published import is_published, own_state
+from vsrbench.nn.basicvsrpp_weights import is_published, own_state
 from vsrbench.weightbook.fit import Fit, compare
 from vsrbench.weightbook.headers import Header, read_headers
 from vsrbench.weightbook.kinds import examine_part
