@@ -257,6 +257,20 @@ def test_each_stage_is_judged_by_what_it_makes() -> None:
         assert torch.allclose(output, expected.clamp(0, 1), atol=1e-5), stage
 
 
+@pytest.mark.parametrize("frames", [2, 3])
+def test_what_the_result_is_made_of_can_be_asked_for(frames: int) -> None:
+    """X_u and X_d of Fig. 2: with one window as they are, blended with more; Eq. 5 without its network joins them."""
+    sample, found = clip(frames), {}
+    for result in ("upscaled", "decoded", "refined"):
+        made = awake(method(f"method.result={result}", "method.refiner.w=0.25"))
+        made.networks.refiner.load_state_dict(method().networks.refiner.state_dict())
+        found[result] = restore(replace(made.run, batch=2), sample, Noise(0))
+    joined = 0.25 * found["upscaled"] + 0.75 * found["decoded"]
+    assert torch.allclose(found["refined"], joined.clamp(0, 1), atol=1e-5) or found["decoded"].max() == 1
+    if frames == 2:
+        assert torch.equal(found["upscaled"], made.networks.upscaler(sample.lr).clamp(0, 1))
+
+
 def test_a_chunk_equals_the_whole() -> None:
     made, sample = awake(method()), clip(frames=7)
     whole = made.upscale(sample, Noise(0))
@@ -281,6 +295,7 @@ def test_without_an_upscaler_to_train_the_first_stage_falls_away() -> None:
         ("features=lpips", r"method\.features=lpips: use one of auto, lpips_vgg, random_features"),
         ("timesteps=0", r"method\.timesteps=0: use a share above 0"),
         ("latent_noise=-1", r"method\.latent_noise=-1: use 0 or more"),
+        ("result=x_h", r"method\.result=x_h: use one of refined, decoded, upscaled"),
         ("objective.unet={noise:1}", r"method\.objective\.unet has no noise; it has prediction, x0, pixel, gradient"),
         ("objective.vae={lpips:1}", r"method\.objective\.vae has no lpips; it has pixel, features"),
         ("+objective.refiner={pixel:1}", r"method\.objective has no refiner; it has unet, vae"),

@@ -19,19 +19,21 @@ from vsrbench.methods.sateco.sampling import Sampling, minimum, multiple, restor
 from vsrbench.nn.perceptual import NAMES, feature_loss
 from vsrbench.types import Clip, Progress, Trace
 
+MAKES = {"upscaler": "upscaled", "unet": "decoded", "vae": "decoded"}  # what a stage is validated by
+
 
 class SATeCo(Method):
     """Spatial adaptation and temporal coherence around a frozen Stable Diffusion (Chen et al., CVPR 2024).
 
-    upscaler, encoder, guidance, refiner, init: see ``Networks``. length, overlap, colour: see ``Sampling``.
+    upscaler, encoder, guidance, refiner, init: see ``Networks``. length, overlap, colour, result: see ``Sampling``.
     objective: weights of the terms of stage=unet (``diffusion.objective``), of stage=vae (``pixel``, ``features``).
     features: network of the perceptual term, see ``feature_loss``. bridge: in stage=unet x_t holds the latent of the
     upscaled frame as far as the sampler's does, in stage=vae latents lie between the two (ours, for few steps).
     latent_noise: standard deviation of noise on the latents of stage=vae (ours). timesteps: those below this share of
     all are drawn in stage=unet. checkpointing: of UNet and VAE in training.
 
-    stage=upscaler, unet, vae, refiner (Sec. 3.5), each from the run of the one before; while stage=upscaler trains,
-    ``upscale`` gives X_u, and X_d in the two stages after it: what the stage makes is what is validated.
+    stage=upscaler, unet, vae, refiner (Sec. 3.5), each from the run of the one before. In training ``upscale`` gives
+    what the stage makes, X_u in the first and X_d in the two after it, so that this is what is validated.
     """
 
     stages = {
@@ -53,6 +55,7 @@ class SATeCo(Method):
         length: int = 6,
         overlap: int = 2,
         colour: str = "none",
+        result: str = "refined",
         objective: Mapping[str, Mapping[str, float]] | None = None,
         features: str = "auto",
         bridge: bool = False,
@@ -75,7 +78,7 @@ class SATeCo(Method):
         )
         self.stages = self.stages_for({"upscaler": upscaler or {}})
         self.scale, self.multiple, self.minimum = scale, multiple(prior, scale), minimum(prior, scale)
-        self.run = Sampling(prior, self.networks, sampler, length=length, overlap=overlap, colour=colour)
+        self.run = Sampling(prior, self.networks, sampler, length, overlap, colour=colour, result=result)
         self.objective = training.objectives(objective)
         self.features, self.bridge, self.latent_noise = features, bridge, latent_noise
         self.timesteps, self.checkpointing = timesteps, checkpointing
@@ -119,19 +122,16 @@ class SATeCo(Method):
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
         """Fig. 2: upscaler, guided denoising, guided decoding, refiner, in windows of ``length`` frames."""
+        run = replace(self.run, batch=self.batch, result=MAKES.get(self.stage, self.run.result))
         with self.autocast():
-            if self.stage == "upscaler":
-                return torch.as_tensor(self.networks.upscaler(clip.lr)).float().clamp(0, 1)
-            return restore(replace(self.run, batch=self.batch), clip, noise, trace, progress)
+            return restore(run, clip, noise, trace, progress)
 
     # --- training --------------------------------------------------------------------------------
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
-        """Until its own stage the refiner is at its start, where it adds nothing: with w = 0 its output is X_d."""
+        """See ``Method.begin_stage``; what earlier ones left behind is forgotten."""
         super().begin_stage(name, optimiser, noise, schedule)
         self.maker = None
-        if self.stage in ("unet", "vae"):
-            self.networks.refiner.w = 0.0
         if self.stage == "vae" and self.objective["vae"]["features"]:
             self.feature_loss = feature_loss(self.features)
             rank_zero_info(f"feature loss: {self.feature_loss.name}")

@@ -19,6 +19,7 @@ from vsrbench.nn.colour import adain_color, wavelet_color
 from vsrbench.types import Clip, Progress, Trace
 
 COLOURS = ("none", "wavelet", "adain")
+RESULTS = ("refined", "decoded", "upscaled")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Sampling:
     is below 1; "noise" at pure noise. length: frames that see each other (6, Sec. 4.1). overlap: frames that
     neighbouring windows share, blended linearly (ours). batch: frames per call of what works frame by frame.
     colour: none | wavelet | adain, from X_u, after the refiner, which is the paper's own colour fix (ours).
+    result: what comes out: refined (X_H) | decoded (X_d) | upscaled (X_u).
     Raises ConfigError for settings that cannot work.
     """
 
@@ -39,15 +41,18 @@ class Sampling:
     overlap: int = 2
     batch: int = 4
     colour: str = "none"
+    result: str = "refined"
 
     def __post_init__(self) -> None:
         if self.length < 1 or not 0 <= self.overlap < self.length:
             raise ConfigError(
-                f"method.clip.length={self.length}, method.clip.overlap={self.overlap}: use 1 frame or more, and an "
-                "overlap of 0 or more below the length"
+                f"method.length={self.length}, method.overlap={self.overlap}: use 1 frame or more, and an overlap of 0 "
+                "or more below the length"
             )
         if self.colour not in COLOURS:
             raise ConfigError(f"method.colour={self.colour}: use one of {', '.join(COLOURS)}")
+        if self.result not in RESULTS:
+            raise ConfigError(f"method.result={self.result}: use one of {', '.join(RESULTS)}")
 
     @property
     def context(self) -> int:
@@ -89,17 +94,29 @@ def _blended(
     progress: Progress | None,
 ) -> Tensor:
     if len(spans) == 1:
-        return refine(run, *generate(run, clip, noise, trace, progress))
+        return made(run, clip, noise, trace, progress)
     total, weight = None, torch.zeros(clip.frames)
     for first, last in spans:
         share = ramp(last - first, run.overlap)
         weight[first:last] += share
-        part = refine(run, *generate(run, clip.window(first, last), noise, trace, progress))
+        part = made(run, clip.window(first, last), noise, trace, progress)
         if total is None:
             total = part.new_zeros(len(part), clip.frames, *part.shape[2:])
         total[:, first:last] += part * share.to(part).view(-1, 1, 1, 1)
     assert total is not None
     return total / weight.to(total).view(-1, 1, 1, 1)
+
+
+def made(
+    run: Sampling, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+) -> Tensor:
+    """``run.result`` of one window: X_H, X_d or X_u (B,T,3,s·h,s·w), not clamped."""
+    if run.result == "upscaled":
+        if progress is not None:
+            progress.advance(clip.frames * len(clip.lr) * run.sampler.steps)
+        return run.networks.upscaler(clip.lr).float()
+    upscaled, decoded = generate(run, clip, noise, trace, progress)
+    return decoded if run.result == "decoded" else refine(run, upscaled, decoded)
 
 
 def generate(
