@@ -1,8 +1,11 @@
 """The adapter method: windows, starts, what is trained, losses, weights, cost."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 import latent
+from vsrbench import train
 from vsrbench.config import build, build_method, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
@@ -19,6 +23,7 @@ from vsrbench.methods.adapter.sampling import first_latents, sample, windows
 from vsrbench.methods.adapter.stopping import EarlyStopping, centre, validation_loss
 from vsrbench.methods.base import Stage
 from vsrbench.nn.imresize import imresize
+from vsrbench.training.loggers import read_metrics
 from vsrbench.types import WHOLE, Clip
 
 PLAIN = ["method.post.color=none", "method.post.denoise=none", "method.adapter.gain=1.0"]
@@ -231,6 +236,16 @@ def test_descriptions_tell_clips_apart_and_never_change() -> None:
     assert not list(Descriptions(32).parameters())
 
 
+def test_the_gain_follows_from_the_networks_and_from_no_batch() -> None:
+    trained, sampled = (latent.method("adapter") for _ in range(2))
+    assert trained.adapter.gain.isnan()
+    trained.begin_stage("adapter", partial(torch.optim.Adam, lr=1e-3), Noise(0))
+    sampled.use("bf16").upscale(latent.make_clip(3, seed=5), Noise(0))
+    assert torch.equal(trained.adapter.gain, sampled.adapter.gain) and trained.adapter.gain > 0
+    text = trained.adapter(trained.vit(latent.make_clip(4).lr[0])[None])
+    assert 0.3 < text.std() < 3
+
+
 # --- weights ------------------------------------------------------------------------------------------
 
 
@@ -316,6 +331,43 @@ def test_patience_counts_measurements_in_a_row_that_bring_nothing(values: list[f
     again = EarlyStopping(patience=2)
     again.load_state_dict(stopping.state_dict())
     assert (again.best, again.waited) == (min(values), stopping.waited)
+
+
+def test_a_run_that_learns_nothing_ends_by_itself_and_is_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Measured at steps 1 and 2; a run in pieces counts as a whole one does."""
+    settings = [
+        "method=adapter", "size=tiny", "data=sample", "data.workers=0", "trainer=cpu", "name=run", f"runs={tmp_path}",
+        "validation.clips=1", "validation.frames=2", "validation.strips=0", "train.effective_batch=1",
+        "optimiser.lr=0.0", "+method.early_stopping={patience: 1, every: 1, crop: 16}",
+    ]  # fmt: skip
+    for steps in (1, 50):
+        train.run(compose([*settings, f"trainer.max_steps={steps}"]))
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["steps"] == 2 and result["ended"].startswith("early stopping") and result["best"]["step"] == 1
+    losses = [row["val/loss"] for row in read_metrics(tmp_path / "run" / "metrics.csv") if row.get("val/loss")]
+    assert len(losses) == 2 and len(set(losses)) == 1
+    capsys.readouterr()
+    train.run(compose([*settings, "trainer.max_steps=50"]))
+    assert capsys.readouterr().out.startswith("finished at step 2 by early stopping")
+
+
+def test_a_run_killed_before_its_measurement_makes_up_for_it() -> None:
+    asked: list[int] = []
+
+    class Counting(EarlyStopping):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            asked.append(trainer.global_step)
+
+    run = SimpleNamespace(global_step=266, should_stop=False)
+    stopping = Counting()
+    stopping.on_train_start(run, SimpleNamespace(ended=""))  # type: ignore[arg-type]
+    assert asked == [266] and not run.should_stop
+    stopping.load_state_dict({"best": 1.0, "waited": 2, "measured": 266})
+    over = SimpleNamespace(ended="")
+    stopping.on_train_start(run, over)  # type: ignore[arg-type]
+    assert run.should_stop and over.ended
 
 
 def test_the_validation_loss_draws_nothing_and_sees_the_centre() -> None:

@@ -208,12 +208,15 @@ def test_adapters_make_one_sequence_and_repeat_the_last_frame(fusion: str) -> No
 
 
 def test_the_gain_is_measured_once_and_kept() -> None:
-    adapter = Adapter(16, 8, 32, 2)
-    first = adapter(random(4, 2, 16, 8))
-    assert abs(first.std().item() - 1) < 1e-3
+    adapter, tokens = Adapter(16, 8, 32, 2), random(4, 2, 16, 8)
+    adapter.measure(tokens)
+    assert abs(adapter(tokens).std().item() - 1) < 1e-3
     gain = adapter.gain.clone()
-    adapter(10 * random(4, 2, 16, 8))
+    adapter.measure(10 * tokens)
     assert torch.equal(adapter.gain, gain) and "gain" in adapter.state_dict()
+    set_by_hand = Adapter(16, 8, 32, 2, gain=0.5)
+    set_by_hand.measure(tokens)
+    assert set_by_hand.gain == 0.5
 
 
 def test_unknown_fusions_are_refused() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.diffusion.samplers import Sampler
@@ -119,6 +120,8 @@ class AdapterVSR(Method):
 
     def sampling(self, clip: Clip, trace: Trace | None = None) -> Sampling:
         """The networks and settings over one clip."""
+        if self.condition:
+            self._settle_gain()
         return Sampling(
             self.prior, self.vit, self.adapter, self.sampler, clip, self.start, self.renorm, self.window, self.stride,
             self.lr_noise, self.condition, batch=self.batch, trace=trace,
@@ -129,14 +132,24 @@ class AdapterVSR(Method):
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
         """Eq. 3.2 and 3.3 from the start to the last step, the VAE's decoder, and the colour chain of 4.1.2."""
+        run = self.sampling(clip, trace)
         with self.autocast():
-            latents, _ = sample(self.sampling(clip, trace), noise, progress=progress)
+            latents, _ = sample(run, noise, progress=progress)
             return finish(self.prior, self.post, clip.lr, latents)
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Of the current stage."""
         found = {"adapter": training.adapter_losses, "prior": training.prior_losses, "vae": training.vae_losses}
         return found[self.stage](self, clip, noise)
+
+    def _settle_gain(self) -> None:
+        """ours: gain=auto is measured on one fixed picture, so it follows from the networks and from no batch."""
+        if not self.adapter.gain.isnan():
+            return
+        picture = Noise(0).normal((1, 3, 8, 8), "gain").to(self.device).sigmoid()
+        with torch.no_grad():
+            found = self.vit(F.interpolate(picture, size=(64, 64), mode="bicubic").clamp(0, 1))
+        self.adapter.measure(found.expand(self.adapter.frames, -1, -1)[None])
 
     def configure_callbacks(self) -> list[Any]:
         """Early stopping, where it is set."""
@@ -159,6 +172,7 @@ class AdapterVSR(Method):
         part = self.stages[self.stage].trainable[0]
         for key, parameter in self.parts()[part].named_parameters():
             parameter.requires_grad_(_moves(part, key))
+        self._settle_gain()
 
     def trained_state(self) -> dict[str, Tensor]:
         """The adapter; with ``tuned`` also the ViT and what the other stages move, whatever the stage is: the stages of

@@ -72,9 +72,8 @@ class Adapter(nn.Module):
     """Frame tokens (B,T,n,width) to pseudo text tokens (B,n,text).
 
     fusion: a row of Table 4.5, or mean_linear. frames: the window's length, to which a linear fusion is tied; shorter
-    windows repeat their last frame. gain: a fixed factor on the output; ``auto`` brings the deviation of the first
-    tokens it sees to 1 and keeps the factor with the weights (ours: text states have about unit deviation, a fresh
-    linear layer's output 0.2, and the printed learning rate never mends that).
+    windows repeat their last frame. gain: a fixed factor on the output; ``auto``: what ``measure`` finds (ours: text
+    states have about unit deviation, a fresh linear layer's output 0.2, which the printed learning rate never mends).
     Raises ConfigError for a fusion it does not know.
     """
 
@@ -114,7 +113,14 @@ class Adapter(nn.Module):
             )
         if missing:
             tokens = torch.cat([tokens, tokens[:, -1:].expand(-1, missing, -1, -1)], dim=1)
-        found = self.project(self.fusion(self.cross(tokens)))
+        return self.project(self.fusion(self.cross(tokens))) * self.gain
+
+    @torch.no_grad()
+    def measure(self, tokens: Tensor) -> None:
+        """Where the gain is not known yet: the factor with which ``tokens`` (B,T,n,width) come out at unit deviation.
+
+        It is kept with the weights.
+        """
         if self.gain.isnan():
-            self.gain.copy_(1 / found.detach().float().std().clamp(min=1e-6))
-        return found * self.gain
+            self.gain.fill_(1.0)
+            self.gain.copy_(1 / self(tokens).float().std().clamp(min=1e-6))

@@ -35,6 +35,11 @@ class EarlyStopping(pl.Callback):
         self.best, self.waited, self.measured = math.inf, 0, -1
         self._clips: list[Clip] = []
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        # a run may have been killed between a step's checkpoint and its measurement, or before its end was told
+        self.on_train_batch_end(trainer, pl_module)
+        self._end(trainer, pl_module)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         step = trainer.global_step
         if step % self.every or step == self.measured or not step:
@@ -45,9 +50,11 @@ class EarlyStopping(pl.Callback):
         for logger in trainer.loggers:
             logger.log_metrics({"val/loss": value}, step)
         self.judge(value)
+        self._end(trainer, pl_module)
+
+    def _end(self, trainer: pl.Trainer, method: Any) -> None:
         if self.waited >= self.patience:
-            if trainer.is_global_zero:
-                print(f"early stopping at step {step}: the validation loss was {self.best:.6g} and is {value:.6g}")
+            method.ended = f"early stopping (the validation loss was {self.best:.6g} {self.waited} measurements before)"
             trainer.should_stop = True
 
     def judge(self, value: float) -> None:
