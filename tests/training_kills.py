@@ -17,7 +17,7 @@ from typing import Any
 SOURCE = str(Path(__file__).resolve().parents[1] / "src" / "vsrbench")
 WRITERS = ("runs.py", "checkpoints.py", "loggers.py", "outcome.py")  # where files are written
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["training_fakes", "vsrbench.training.session"])
+CONTEXT.set_forkserver_preload(["vsrbench.training.session", "kornia.metrics"])
 
 
 @dataclass(frozen=True)

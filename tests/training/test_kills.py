@@ -20,7 +20,7 @@ from vsrbench import config, train
 from vsrbench.errors import RunError
 from vsrbench.training.loggers import CsvLogger, read_metrics
 
-# Two batches per step, five steps per epoch, an average and a learning rate that move; validation every second step.
+# Two batches per step, five steps per epoch, an average and a learning rate that move; two validations.
 SETTINGS = (
     "train.effective_batch=4",
     "ema.decay=0.9",
@@ -29,6 +29,7 @@ SETTINGS = (
     "+schedule.step_size=2",
     "trainer.max_steps=12",
     "checkpoint.every=2",
+    "validation.every=6",
 )
 ENDS = {-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM}
 
@@ -119,12 +120,12 @@ def test_killed_between_the_last_checkpoint_and_the_result(
 def test_full_disk_is_told_and_the_same_command_goes_on(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """The tenth row, or the third checkpoint, finds no space."""
+    """The eighth row, or the third checkpoint, finds no space."""
     written = []
 
     def full() -> None:
         written.append(1)
-        if len(written) == (3 if what == "last.ckpt" else 10):
+        if len(written) == (3 if what == "last.ckpt" else 8):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), what)
 
     log = CsvLogger.log_metrics

@@ -17,7 +17,7 @@ class Outcome:
     """What one call did.
 
     signal: number of the signal that stopped it, None otherwise. skipped: steps of the whole run that were not made,
-    by the name of what was wrong.
+    by the name of what was wrong. ended: why the run is over before ``trainer.max_steps``, "" where it is not.
     """
 
     steps: int
@@ -29,6 +29,7 @@ class Outcome:
     parameters: dict[str, int]
     signal: int | None
     skipped: dict[str, int] = field(default_factory=dict)
+    ended: str = ""
 
 
 def first_process() -> bool:
@@ -37,9 +38,17 @@ def first_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
-def steps_done(run: Run) -> int | None:
-    """Steps of a finished run, None for one that is not."""
-    return int(json.loads(run.result.read_text())["steps"]) if run.finished else None
+def why_finished(run: Run, max_steps: int) -> str | None:
+    """What to say where nothing is left to do, None where there is."""
+    if not run.finished:
+        return None
+    result = json.loads(run.result.read_text())
+    steps, ended = int(result["steps"]), result.get("ended", "")
+    if ended:
+        return f"finished at step {steps} by {ended}: force=true trains anew"
+    if steps < max_steps:
+        return None
+    return f"finished at step {steps}: raise trainer.max_steps to go on, or force=true to train anew"
 
 
 def clear(run: Run) -> None:
@@ -51,7 +60,7 @@ def clear(run: Run) -> None:
 
 
 def write_result(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
-    """Write result.json: the last file of a run that reached ``trainer.max_steps``."""
+    """Write result.json: the last file of a run that reached ``trainer.max_steps`` or ended by itself."""
     best = None if outcome.best is None else {**outcome.best, "file": "checkpoints/best.ckpt"}
     if best is not None and not math.isfinite(best["value"]):
         best["value"] = None  # PSNR of equal images is infinite, for which JSON has no number
@@ -64,6 +73,7 @@ def write_result(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
             "variant": cfg.variant,
             "stage": outcome.stage,
             "steps": outcome.steps,
+            "ended": outcome.ended,
             "effective_batch": outcome.effective_batch,
             "parameters": outcome.parameters,
             "skipped": outcome.skipped,
@@ -81,8 +91,10 @@ def report(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
 
     Raises SystemExit with 128 + the signal's number (143 for SIGTERM) where a signal ended training.
     """
-    if outcome.steps >= cfg.trainer.max_steps:
+    if outcome.steps >= cfg.trainer.max_steps or outcome.ended:
         write_result(cfg, run, outcome)
+        if outcome.ended:
+            print(f"ended at step {outcome.steps} by {outcome.ended}")
     else:
         why = "trainer.max_time" if outcome.signal is None else f"signal {outcome.signal}"
         print(f"stopped by {why} at step {outcome.steps}; the same command goes on from there")

@@ -219,6 +219,7 @@ class Bench:
             parameters=parameters(method),
             signal=self.stop.received,
             skipped=method.skipped,
+            ended=method.ended,
         )
 
 

@@ -73,9 +73,9 @@ class Validation(AfterStep):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not where training was told to stop before its end: there may be no time left.
-        stopped = trainer.should_stop and trainer.global_step < trainer.max_steps
+        assert isinstance(pl_module, Method)
+        stopped = trainer.should_stop and trainer.global_step < trainer.max_steps and not pl_module.ended
         if not stopped and self._measured != trainer.global_step:
-            assert isinstance(pl_module, Method)
             self.measure(trainer, pl_module, trainer.global_step)
 
     def measure(self, trainer: pl.Trainer, method: Method, step: int) -> None:
