@@ -8,6 +8,8 @@ from vsrbench.evaluation import results
 from vsrbench.evaluation.progress import Bars
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.scoring import Expected, score
+from vsrbench.evaluation.scoring import settings as settings_of
+from vsrbench.metrics.scorer import Scorer
 from vsrbench.published import quote
 
 
@@ -32,6 +34,21 @@ def judge(
         results.assemble(settings, protocol, found, coverage, cost, made_with, quoted)
         for protocol, found in zip(protocols, scores, strict=True)
     ]
+
+
+def now_available(protocols: list[Protocol], found: list[dict[str, Any]]) -> list[str]:
+    """Metrics without a number in these results, for want of a file or package that is here now."""
+    names = []
+    for protocol, result in zip(protocols, found, strict=True):
+        missing = [name for name, metric in result["metrics"].items() if _never_had_a_value(metric)]
+        names += [n for n in missing if n not in Scorer(missing, settings_of(protocol)).unavailable]
+    return list(dict.fromkeys(names))
+
+
+def _never_had_a_value(metric: dict[str, Any]) -> bool:
+    """Unavailable everywhere for one reason; a single frame without a number (infinite PSNR) has its own."""
+    values = [value for clip in metric["clips"].values() for value in clip["frames"]]
+    return isinstance(metric["mean"], dict) and all(value == metric["mean"] for value in values)
 
 
 def _expected(settings: dict[str, Any]) -> Expected:

@@ -85,6 +85,7 @@ class Method(pl.LightningModule):
         self.keep: Callable[[str, Callable[[], Tensor]], Tensor] = make_again
         self.terms: dict[str, Tensor] = {}  # loss terms of the last batch; the training shell logs them
         self.observed: dict[str, Tensor] = {}  # other numbers of the last batch that it logs, by their names
+        self.ended = ""  # why a run is over before trainer.max_steps, for the training shell; "": it is not
         self.skipped: dict[str, int] = {}  # optimiser steps that were not made, by the name of what was wrong
         # With manual optimisation (more than one optimiser) Lightning leaves these two to the method.
         self.accumulate = 1  # batches per optimiser step
