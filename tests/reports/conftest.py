@@ -1,6 +1,7 @@
 """Made-up finished runs: small frames and a result.json for each method."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,18 +36,18 @@ def save(folder: Path, frames: np.ndarray) -> None:
         Image.fromarray(frame).save(folder / f"{n:08d}.png")
 
 
-def make_result(method: str, values: dict[str, object], seconds: float = 0.5) -> dict:
+def make_result(method: str, values: dict[str, object], seconds: float, clips: Mapping[str, int]) -> dict:
     """A result of ``eval`` in which each metric has the same value in every clip, or {clip: value}."""
     metrics = {}
     for name, value in values.items():
-        per_clip = value if isinstance(value, dict) and "unavailable" not in value else dict.fromkeys(CLIPS, value)
+        per_clip = value if isinstance(value, dict) and "unavailable" not in value else dict.fromkeys(clips, value)
         numbers = [v for v in per_clip.values() if isinstance(v, float)]
         metrics[name] = {
             "mean": sum(numbers) / len(numbers) if numbers else value,
-            "clips": {clip: {"mean": v, "frames": [v] * CLIPS[clip]} for clip, v in per_clip.items()},
+            "clips": {clip: {"mean": v, "frames": [v] * clips[clip]} for clip, v in per_clip.items()},
         }
     switches = {"scale": 4, "split": "test"}
-    flow = dict.fromkeys(CLIPS, "exact")
+    flow = dict.fromkeys(clips, "exact")
     content = {
         "schema": SCHEMA,
         "method": method,
@@ -60,7 +61,7 @@ def make_result(method: str, values: dict[str, object], seconds: float = 0.5) ->
             "switches": switches,
             "flow": flow,
         },
-        "data": {"set": "sample", "split": "test", "clips": CLIPS, "absent": [], "short": {}},
+        "data": {"set": "sample", "split": "test", "clips": dict(clips), "absent": [], "short": {}},
         "partial": False,
         "metrics": metrics,
         "cost": {"parameters": 1234567, "seconds_per_frame": seconds, "device": "cpu"},
@@ -96,7 +97,7 @@ def truth(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_run(tmp_path: Path):
-    """make_run(name, values, blur=..., settings=..., **changes): a finished evaluation's folder."""
+    """make_run(name, values, blur=..., settings=..., clips=..., **changes): a finished evaluation's folder."""
 
     def make(
         name: str,
@@ -104,12 +105,13 @@ def make_run(tmp_path: Path):
         blur: bool = True,
         seconds: float = 0.5,
         settings: dict[str, object] | None = None,
+        clips: Mapping[str, int] = CLIPS,
         **changes: object,
     ) -> Path:
         folder = tmp_path / name
-        for clip, frames in CLIPS.items():
+        for clip, frames in clips.items():
             save(folder / "frames" / clip, blurred(scene(clip, frames)) if blur else scene(clip, frames))
-        (folder / "result.json").write_text(json.dumps(make_result(name, values, seconds)))
+        (folder / "result.json").write_text(json.dumps(make_result(name, values, seconds, clips)))
         if settings is not None:
             (folder / "config.yaml").write_text(yaml.safe_dump({"verb": "eval", **settings}))
         return change(folder, **changes)

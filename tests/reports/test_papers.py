@@ -58,13 +58,13 @@ def test_ours_stands_below_the_printed_row_with_the_difference(make_run) -> None
 def test_what_is_not_comparable_says_why(make_run) -> None:
     mini = on_vid4(make_run, "dgaf", VALUES, identity=None, partial=True)
     made = table("dgaf_vsr", "table1_vid4", groups([mini]))
-    said = next(line.cells[-1] for line in made.lines if "ours" in line.label)
+    said = next(line.cells[-1] for line in made.lines if line.label.strip().startswith("ours:"))
     assert said == "protocol: no, dgaf here, dgaf_vid4 there, data partial; weights: no, size=mini"
 
 
 def test_two_metrics_of_one_name_are_ambiguous(make_run) -> None:
     made = table("dgaf_vsr", "table1_vid4", groups([on_vid4(make_run, "bicubic", {**VALUES, "lpips_vgg": 0.4})]))
-    assert next(line.cells[0] for line in made.lines if "ours" in line.label) == "ambiguous"
+    assert next(line.cells[0] for line in made.lines if line.label.strip().startswith("ours:")) == "ambiguous"
 
 
 def test_a_method_that_the_paper_lacks_comes_last(make_run) -> None:
@@ -90,5 +90,7 @@ def test_units_of_ours_and_theirs(make_run) -> None:
     values = {"tof_stablevsr": 4.0, "tlpips_stablevsr": 5.0}
     group = groups([make_run("dgaf", values, data={"set": "reds"})])
     made = table("dgaf_vsr", "table3", group)
-    ours = dict(zip(made.columns[1:], next(x for x in made.lines if "ours" in x.label).cells, strict=True))
+    ours = dict(
+        zip(made.columns[1:], next(x for x in made.lines if x.label.strip().startswith("ours:")).cells, strict=True)
+    )
     assert float(ours["tOF ×10 ↓"]) == 4.0 and float(ours["tLPIPS ×1000 ↓"]) == 5.0

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import measured, screenshot
 from PIL import Image
-from test_page import Tree
 
+from browser import Tree, measured, screenshot
 from vsrbench.reports.entries import Group, groups
 from vsrbench.reports.papers import table
 from vsrbench.reports.whole import TRUTH, Motion, Part, Scene, write

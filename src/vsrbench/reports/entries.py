@@ -137,8 +137,9 @@ def _joined(members: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> l
     seeds: dict[Any, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
     for member in members:
         folder, result, settings = member
-        signature = tuple(sorted((k, str(v)) for k, v in settings.items() if k.split(".")[-1] != "seed"))
-        seeds.setdefault((result["method"], signature or str(folder)), []).append(member)
+        others = tuple(sorted((k, str(v)) for k, v in settings.items() if k.split(".")[-1] != "seed"))
+        alike = others if settings else str(folder)  # a run that keeps no settings stands alone
+        seeds.setdefault((result["method"], alike), []).append(member)
     entries = []
     for found in seeds.values():
         folders, results, settings = zip(*found, strict=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vsrbench.reports import statistics
+from vsrbench.reports import labels, statistics
 from vsrbench.reports.entries import Entry, Group
 from vsrbench.reports.figures import panels
 from vsrbench.reports.measured import title
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#7f7f7f")
 MARKERS = "osD^vPX<>*"
 INK = "#123456"  # stands for the page's text colour until the chart is on the page
+LONGEST = 28  # characters of a name
 SIZE = (4.3, 3.4)  # inches; about what a phone is wide
 PERCEPTUAL = ("lpips_alex", "lpips_vgg", "dists", "niqe", "musiq", "clipiqa")
 DISTORTION = ("psnr_y", "psnr_rgb")
@@ -105,20 +106,25 @@ def colour(number: int) -> str:
 
 
 def _label(figure: "Figure", axes: "Axes", placed: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside the points, moved apart where they would overlap, to the left on the right half of the panel."""
+    """Names beside the points, moved apart, with a thin line to the point where a name had to go far."""
     figure.draw_without_rendering()
-    left, right = axes.get_window_extent().x0, axes.get_window_extent().x1
-    points = [(*axes.transData.transform((x, y)), x, y, text) for x, y, text in placed]
-    taken: list[tuple[float, float]] = []
-    for px, py, x, y, text in sorted(points, key=lambda p: p[1]):
-        lowest = max((b + 13 for a, b in taken if abs(a - px) < 110 and b + 13 > py and b - py < 13), default=py)
-        taken.append((px, lowest))
-        aside = -7 if px > (left + right) / 2 else 7
-        shift = (lowest - py) * 72 / figure.dpi
-        axes.annotate(
-            text, (x, y), (aside, shift), textcoords="offset points", fontsize=8.5, color=INK, zorder=4,
-            ha="right" if aside < 0 else "left", va="center",
-        )  # fmt: skip
+    figure.set_layout_engine("none")  # the panel is where it stays: names must not move it
+    points = [tuple(axes.transData.transform((x, y))) for x, y, _ in placed]
+    made = [axes.text(x, y, _short(text), fontsize=8.5, color=INK, zorder=4, va="center") for x, y, text in placed]
+    extents = [text.get_window_extent() for text in made]
+    boxes = labels.places(points, [(e.width, e.height + 2) for e in extents], axes.get_window_extent().extents)
+    for (px, py), text, (left, bottom, right, top) in zip(points, made, boxes, strict=True):
+        middle = (bottom + top) / 2
+        text.set_position(tuple(axes.transData.inverted().transform((left, middle))))
+        if abs(middle - py) > top - bottom:
+            near = left if left > px else right
+            ends = axes.transData.inverted().transform([(px, py), (near, middle)])
+            axes.plot(*ends.T, color=INK, alpha=0.4, linewidth=0.6, zorder=2, scalex=False, scaley=False)
+
+
+def _short(name: str) -> str:
+    """A name as charts have room for; tables give it whole."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def curves(group: Group) -> list[Chart]:
@@ -141,17 +147,17 @@ def _over_frames(axes: "Axes", group: Group, metric: str, clip: str) -> None:
     for n, entry in enumerate(group.entries):
         values = statistics.frames_of(entry.result, metric).get(clip, []) if metric in entry.result["metrics"] else []
         if len(values) > 1:
-            axes.plot(range(1, len(values) + 1), values, color=colour(n), label=entry.label, linewidth=1.4)
+            axes.plot(range(1, len(values) + 1), values, color=colour(n), label=_short(entry.label), linewidth=1.4)
     axes.set_ylabel(title(metric))
     axes.locator_params(axis="x", integer=True)
     _dress(axes)
 
 
 def _legend(axes: "Axes") -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if labels:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
         made = axes.legend(
-            handles, labels, fontsize=7.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
+            handles, names, fontsize=7.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
             handlelength=1.3, columnspacing=1.0,
         )  # fmt: skip
         for text in made.get_texts():
