@@ -11,6 +11,7 @@ from vsrbench.config import compose
 from vsrbench.data.sources import Source, Window
 from vsrbench.errors import ConfigError, DataError, RunError
 from vsrbench.evaluation.frames import encode
+from vsrbench.metrics import scorer
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip
@@ -227,3 +228,17 @@ def test_bicubic_meets_the_recorded_row_of_vid4(shared, configured, tmp_path):
         "foliage": [3, 49],
         "walk": [12, 47],
     }
+
+
+def test_frames_are_judged_again_once_a_metrics_weights_are_there(data, configured, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VSRBENCH_METRIC_WEIGHTS", str(tmp_path / "weights"))
+    asked = "protocol.metrics=[psnr_y,ewarp_thesis]"
+    entry.run(configured(asked))
+    assert "vgg16" in read_result(tmp_path)["metrics"]["ewarp_thesis"]["mean"]["unavailable"]
+    made = (tmp_path / "runs/x/frames/fast/0002.png").stat().st_mtime_ns
+    monkeypatch.setattr(scorer, "why_unavailable", lambda name, folder, verify: None)
+    monkeypatch.setattr(scorer, "VGGFeatures", lambda folder: torch.nn.AvgPool2d(2))
+    entry.run(configured(asked))
+    assert isinstance(read_result(tmp_path)["metrics"]["ewarp_thesis"]["mean"], float)
+    assert "without ewarp_thesis, which can be computed now" in capsys.readouterr().out
+    assert (tmp_path / "runs/x/frames/fast/0002.png").stat().st_mtime_ns == made

@@ -27,8 +27,8 @@ def run(cfg: "DictConfig") -> Path:
 
     folder = open_run(cfg, "eval")
     files = results.file_names(list(cfg.protocols))
-    if folder.finished and not cfg.force:
-        found = [results.load(folder.folder / file) for file in files]
+    found = [results.load(folder.folder / file) for file in files] if folder.finished and not cfg.force else []
+    if found and not judged_again(cfg, found):
         print("evaluated before: force=true does it again")
     else:
         found = evaluate(cfg, folder)
@@ -42,6 +42,20 @@ def run(cfg: "DictConfig") -> Path:
         results.show(result)
     print(folder.folder)
     return folder.folder
+
+
+def judged_again(cfg: "DictConfig", found: list[dict[str, Any]]) -> bool:
+    """Whether metrics had no weights then and have them now; the frames on disk are judged again for them."""
+    from omegaconf import OmegaConf
+
+    from vsrbench.evaluation import protocol
+    from vsrbench.evaluation.judging import now_available
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    names = now_available(protocol.from_settings(settings), found)
+    if names:
+        print(f"evaluated before without {', '.join(names)}, which can be computed now: the frames are judged again")
+    return bool(names)
 
 
 def evaluate(cfg: "DictConfig", folder: "Run") -> list[dict[str, Any]]:

@@ -18,7 +18,10 @@ from vsrbench.published import QuotedOnlyError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-SMALL = ["size=tiny", "data=sample", "trainer=cpu", "logger=csv", "inference.device=cpu", "ckpt_path=null"]
+SMALL = [
+    "size=tiny", "data=sample", "data.splits.test.partition=test", "trainer=cpu", "logger=csv", "inference.device=cpu",
+    "ckpt_path=null",
+]  # fmt: skip
 SHORT = {
     "train": [
         "trainer.max_steps=2", "trainer.log_every=1", "train.crop=16", "train.batch=1", "train.effective_batch=2",

@@ -38,15 +38,15 @@ def run(cfg: "DictConfig") -> Path | None:
 
 def _run(cfg: "DictConfig", must_resume: bool) -> Path:
     from vsrbench.runs import open_run
-    from vsrbench.training.outcome import clear, first_process, report, steps_done
+    from vsrbench.training.outcome import clear, first_process, report, why_finished
     from vsrbench.training.stages import with_start
 
     folder = open_run(cfg, "train")
-    done = steps_done(folder)
-    if done is not None and done >= cfg.trainer.max_steps and not cfg.force:
+    finished = why_finished(folder, cfg.trainer.max_steps)
+    if finished and not cfg.force:
         if cfg.stage != "default":
             with_start(cfg, folder, resumed=True)  # refuses where the stage before was trained anew
-        print(f"finished at step {done}: raise trainer.max_steps to go on, or force=true to train anew")
+        print(finished)
         print(folder.folder)
         return folder.folder
 

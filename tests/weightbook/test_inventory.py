@@ -27,7 +27,7 @@ def found() -> dict[str, Found]:
 
 def test_a_bare_machine_has_what_is_shipped() -> None:
     rows = found()
-    shipped = {"mini_prior", "dgaf_mini", "stablevsr_mini", "basicvsrpp_mini", "sateco_mini"}
+    shipped = {"mini_prior", "dgaf_mini", "stablevsr_mini", "basicvsrpp_mini", "sateco_mini", "videogigagan_mini"}
     assert {name for name, row in rows.items() if row.where} <= shipped
     assert rows["mini_prior"].bytes and rows["mini_prior"].digest
     assert rows["mini_prior"].where and rows["dgaf_mini"].where
