@@ -13,6 +13,7 @@ from vsrbench.config import expand_arguments, home, sweep_arguments
 from vsrbench.errors import ConfigError
 from vsrbench.rehearsal import found
 from vsrbench.runs import run_folder
+from vsrbench.training import names
 
 
 def arguments(*typed: str, verb: str = "train") -> list[str]:
@@ -66,6 +67,7 @@ def test_every_objective_is_stated_with_its_direction() -> None:
         optimise = config.compose([f"method={file.stem}"], verb="eval").optimise
         assert len(optimise.metrics) == len(optimise.directions) > 0
         assert set(optimise.directions) <= {"maximize", "minimize"}
+        assert set(optimise.metrics) <= set(names.VALIDATION)
 
 
 # --- commands, with all jobs in this process -------------------------------------------------------

@@ -33,6 +33,7 @@ def judged(sweep: Sweep, code: int, said: list[str]) -> Job:
 
 def test_exit_code_and_result_decide(sweep: Sweep, tmp_path: Path) -> None:
     assert judged(sweep, 1, ["a", "b"]).failure == ["a", "b"]
+    assert judged(sweep, 2, ["settings", "error: no data"]).failure == ["error: no data"]
     assert judged(sweep, -11, []).failure == ["exit code -11, nothing was said"]
     assert judged(sweep, 0, []).note == "stopped before its end", "trainer.max_time: the command ends well, no result"
     finish(tmp_path / "run")

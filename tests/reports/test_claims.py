@@ -1,6 +1,7 @@
 """Sentences of the papers, computed again from the printed numbers."""
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -79,6 +80,13 @@ def test_a_wrong_record_and_an_unknown_paper_are_named(monkeypatch: pytest.Monke
         claims()
     with pytest.raises(ConfigError, match="no paper 'nobody'"):
         claims("nobody")
+
+
+def test_a_verdict_is_what_the_arithmetic_says_or_its_reason_is_told() -> None:
+    verdicts = {True: "holds", False: "does not hold"}
+    printed = [c for c in claims() if c.recomputed and re.search(r"\d", c.printed)]
+    assert len(printed) > 20
+    assert [c.text for c in printed if verdicts[agrees(c.recomputed, c.printed)] != c.verdict and not c.why] == []
 
 
 def test_the_text_marks_what_does_not_hold() -> None:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vsrbench.errors import RunError
 from vsrbench.reports.entries import groups
@@ -42,6 +43,33 @@ def test_runs_that_differ_in_their_seed_alone_are_one_entry(make_run) -> None:
     (group,) = groups(made)
     assert len(group.entries) == 1 and group.entries[0].value("psnr_y") == 28.0
     assert group.entries[0].value("psnr_y", "coffee") == 28.0
+
+
+@pytest.mark.parametrize(("lengths", "entries"), [((5, 5), 1), ((5, 7), 2)])
+def test_trainings_that_differ_in_their_seed_alone_are_seeds(
+    make_run, tmp_path: Path, lengths: tuple[int, int], entries: int
+) -> None:
+    made = []
+    for seed, frames in enumerate(lengths):
+        training = tmp_path / f"training{seed}"
+        (training / "checkpoints").mkdir(parents=True)
+        (training / "config.yaml").write_text(yaml.safe_dump({"seed": seed, "train": {"frames": frames}}))
+        settings = {"seed": 1, "ckpt_path": str(training / "checkpoints" / "last.ckpt")}
+        made.append(make_run(f"s{seed}", VALUES, settings=settings, method="dgaf"))
+    labels = [e.label for e in groups(made)[0].entries]
+    assert len(labels) == entries and ("training.train.frames=7" in labels[-1]) is (entries == 2)
+
+
+def test_a_run_that_keeps_no_settings_stands_alone(make_run) -> None:
+    made = [make_run(name, VALUES, method="dgaf") for name in ("one", "two")]
+    assert [e.label for e in groups(made)[0].entries] == ["DGAF-VSR (one)", "DGAF-VSR (two)"]
+
+
+def test_groups_of_one_title_are_told_apart(make_run) -> None:
+    other = make_run("ldm", VALUES, protocol={"hash": "f" * 16})
+    assert [g.title.partition(" (")[2] for g in groups([make_run("bicubic", VALUES), other])] == [
+        "hash 01234567, test, 2 clips, 9 frames)", "hash ffffffff, test, 2 clips, 9 frames)",
+    ]  # fmt: skip
 
 
 def test_other_settings_of_a_method_are_told_apart(make_run) -> None:

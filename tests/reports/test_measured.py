@@ -15,8 +15,8 @@ def test_the_best_of_each_column_is_marked_the_truth_apart(make_run) -> None:
     made.append(make_run("gt", {**VALUES, "psnr_y": 99.0}))
     table = measured.overview(groups(made)[0])
     best = {line.label: {table.columns[n + 1] for n in line.best} for line in table.lines}
-    assert best["DGAF-VSR"] == {"PSNR y ↑", "SSIM y ↑", "s/frame"}
-    assert best["bicubic"] == {"SSIM y ↑", "consistency ↓", "s/frame"} and best["ground truth"] == set()
+    assert best["DGAF-VSR"] == {"PSNR Y ↑", "SSIM Y ↑", "s/frame"}
+    assert best["bicubic"] == {"SSIM Y ↑", "consistency ↓", "s/frame"} and best["ground truth"] == set()
     assert "no competitor" in " ".join(table.notes)
 
 

@@ -52,14 +52,24 @@ def test_ours_stands_below_the_printed_row_with_the_difference(make_run) -> None
     assert (ours["PSNR ↑"], difference["PSNR ↑"]) == ("23.00", "-0.78")
     assert (ours["LPIPS ↓"], difference["LPIPS ↓"]) == ("0.500", "+0.003")
     assert (ours["MUSIQ ↑"], difference["MUSIQ ↑"]) == ("–", "")
-    assert ours["comparable?"] == "protocol: dgaf_vid4, verified; weights: none needed"
+    assert ours["comparable?"] == "protocol yes, weights yes"
+    assert "Comparable? bicubic: protocol: yes, dgaf_vid4, bicubic as printed; weights: yes, none needed." in made.notes
 
 
 def test_what_is_not_comparable_says_why(make_run) -> None:
-    mini = on_vid4(make_run, "dgaf", VALUES, identity=None, partial=True)
-    made = table("dgaf_vsr", "table1_vid4", groups([mini]))
-    said = next(line.cells[-1] for line in made.lines if line.label.strip().startswith("ours:"))
-    assert said == "protocol: no, dgaf here, dgaf_vid4 there, data partial; weights: no, size=mini"
+    runs = [on_vid4(make_run, name, VALUES, identity=None, partial=True) for name in ("dgaf", "stablevsr")]
+    made = table("dgaf_vsr", "table1_vid4", groups(runs))
+    said = {line.cells[-1] for line in made.lines if line.label.strip().startswith("ours:")}
+    assert said == {"protocol no, weights no"}
+    why = "protocol: no, dgaf here, dgaf_vid4 there, data partial; weights: no, size=mini."
+    assert [n for n in made.notes if n.startswith("Comparable?")] == [f"Comparable? DGAF-VSR, StableVSR: {why}"]
+
+
+def test_part_of_the_papers_frames_and_an_unknown_file_are_no_yes(make_run) -> None:
+    settings = {"partial": True, "size": "paper", "provenance": {"weights": {"file": "own.safetensors"}}}
+    made = table("dgaf_vsr", "table1_vid4", groups([on_vid4(make_run, "dgaf", VALUES, **settings)]))
+    said = {line.cells[-1] for line in made.lines if line.label.strip().startswith("ours:")}
+    assert said == {"protocol partial, weights unknown"}
 
 
 def test_two_metrics_of_one_name_are_ambiguous(make_run) -> None:

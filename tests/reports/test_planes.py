@@ -14,14 +14,14 @@ def two(make_run, **other: float):
 def test_without_a_perceptual_metric_the_stand_in_is_named(make_run) -> None:
     charts = {c.name: c.caption for c in planes.charts(two(make_run))}
     assert list(charts) == ["perception-distortion", "consistency-quality", "quality-cost"]
-    assert "sharpness" in charts["perception-distortion"] and "SSIM y stands in" in charts["consistency-quality"]
+    assert "sharpness" in charts["perception-distortion"] and "SSIM Y stands in" in charts["consistency-quality"]
 
 
 def test_lpips_and_rwe_where_they_were_measured(make_run) -> None:
     values = {**VALUES, "lpips_alex": 0.3, "rwe": 2.0}
     group = groups([make_run("bicubic", values), make_run("dgaf", {**values, "lpips_alex": 0.2})])[0]
     text = planes.svg(planes.charts(group)[1])
-    assert "LPIPS alex ↓" in text and "RWE ↓" in text and "stands in" not in planes.charts(group)[1].caption
+    assert "LPIPS Alex ↓" in text and "RWE ↓" in text and "stands in" not in planes.charts(group)[1].caption
 
 
 def test_a_chart_is_clean_svg_in_the_pages_colour(make_run) -> None:

@@ -1,10 +1,11 @@
 import csv
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
-from browser import measured
 
+from browser import call, measured
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.reports.study import KEY, VOTES, ratios, wilson, write
 
@@ -43,6 +44,25 @@ def test_sides_depend_on_the_seed(make_run, tmp_path: Path) -> None:
 def test_the_page_fits_a_phone(make_run, tmp_path: Path) -> None:
     found = measured(write(make_run("bicubic", VALUES), make_run("dgaf", VALUES), tmp_path, 8, 0), 390, tmp_path)
     assert int(found["width"]) <= int(found["view"]) and found["broken"] == "0"
+
+
+CLICK = """<script>addEventListener("load", async () => {
+  document.getElementById("voter").value = 'Ann "x", B';
+  for (const choice of ["left", "right"]) document.querySelector(`.trial.now button[value=${choice}]`).click();
+  const saved = await (await fetch(document.getElementById("save").href)).text();
+  document.title = encodeURIComponent(saved);
+});</script></body>"""
+
+
+def test_what_the_page_saves_can_be_counted(make_run, tmp_path: Path) -> None:
+    page = write(make_run("bicubic", VALUES), make_run("dgaf", VALUES), tmp_path, 8, 0)
+    clicked = page.with_name("clicked.html")
+    clicked.write_text(page.read_text().replace("</body>", CLICK))
+    told = call(["--virtual-time-budget=4000", "--dump-dom", clicked.as_uri()], tmp_path)
+    saved = unquote(told.split("<title>")[1].split("</title>")[0])
+    (tmp_path / "votes.csv").write_text(saved)
+    assert next(iter(csv.DictReader((tmp_path / "votes.csv").open())))["voter"] == 'Ann "x", B'
+    assert "2 votes of 1 voter" in ratios([tmp_path / "votes.csv"])
 
 
 def test_votes_are_counted_by_method(key: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from browser import Tree, measured, screenshot
+from report_fakes import write_run, write_truth
 from vsrbench.reports.entries import Group, groups
 from vsrbench.reports.papers import table
 from vsrbench.reports.whole import TRUTH, Motion, Part, Scene, write
@@ -15,18 +16,22 @@ from vsrbench.reports.whole import TRUTH, Motion, Part, Scene, write
 VALUES = {"psnr_y": 26.0, "ssim_y": 0.8, "sharpness": 0.5, "consistency": 0.5}
 
 
-@pytest.fixture
-def group(make_run) -> Group:
-    made = [make_run("bicubic", VALUES), make_run("ldm", {**VALUES, "psnr_y": 25.5, "consistency": 2.0})]
-    made.append(
-        make_run("a <method> & a long name of one word_" + "x" * 40, VALUES, predictions=str(made[0] / "frames"))
-    )
-    return groups([*made, make_run("dgaf", {**VALUES, "psnr_y": 26.4}, blur=False)])[0]
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("whole")
 
 
-@pytest.fixture
-def page(group: Group, truth: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "report"
+@pytest.fixture(scope="module")
+def group(place: Path) -> Group:
+    made = [write_run(place, "bicubic", VALUES), write_run(place, "ldm", {**VALUES, "psnr_y": 25.5, "rwe": 2.0})]
+    name = "a <method> & a long name of one word_" + "x" * 40
+    made.append(write_run(place, name, VALUES, predictions=str(made[0] / "frames")))
+    return groups([*made, write_run(place, "dgaf", {**VALUES, "psnr_y": 26.4}, blur=False)])[0]
+
+
+@pytest.fixture(scope="module")
+def page(group: Group, place: Path) -> Path:
+    folder, truth = place / "report", write_truth(place)
     (folder / "videos").mkdir(parents=True)
     (folder / "videos" / "0.mp4").write_bytes(b"film")
     maps = [("exact", np.zeros((8, 8, 3), np.uint8))]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from vsrbench.benchmarks.report import Column, Report, device_name, show
+from vsrbench.benchmarks.shapes import passes
 from vsrbench.config import build
 from vsrbench.data.datamodule import VideoData
 from vsrbench.data.packed import PackedSource, mapped
@@ -76,8 +77,7 @@ def _check(cfg: "DictConfig") -> None:
         raise ConfigError(f"data={cfg.data.set} has no image files to pack: choose data=reds, folder or another")
     if cfg.data.root is None:
         raise ConfigError("task=loader compares a pack with the image files: set data.root=DIR as well")
-    if cfg.bench.repeats < 1 or cfg.bench.warmup < 0:
-        raise ConfigError("task=loader needs bench.repeats from 1 and bench.warmup from 0")
+    passes(cfg)
 
 
 @contextmanager

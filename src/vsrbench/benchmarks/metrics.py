@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from vsrbench.benchmarks.report import Report, device_name, numbers, show
+from vsrbench.benchmarks.shapes import passes
 from vsrbench.benchmarks.speed import synchronise
 from vsrbench.benchmarks.standins import fill
 from vsrbench.config import build
@@ -61,9 +62,7 @@ def run(cfg: "DictConfig") -> None:
 
 def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
     """Every metric alone, then all of them, ``bench.repeats`` times after ``bench.warmup`` passes."""
-    repeats, warmup = int(cfg.bench.repeats), int(cfg.bench.warmup)
-    if repeats < 1 or warmup < 0:
-        raise ConfigError(f"bench.repeats={repeats} bench.warmup={warmup}: use 1 or more repeats, 0 or more before")
+    repeats, warmup = passes(cfg)
     device = _device(str(cfg.inference.device))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     protocol = from_settings(settings)[0]

@@ -91,3 +91,11 @@ def random_clip(size: tuple[int, int], frames: int, scale: int, device: str | to
     pictures = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
     lr = pictures.repeat(-(-frames // 2), 1, 1, 1)[:frames].unsqueeze(0).to(device)
     return Clip(lr, None, ["bench"], torch.arange(frames).unsqueeze(0), scale)
+
+
+def passes(cfg: "DictConfig") -> tuple[int, int]:
+    """How often a thing is timed, and how often it runs before that. Raises ConfigError for numbers below 1 and 0."""
+    repeats, warmup = int(cfg.bench.repeats), int(cfg.bench.warmup)
+    if repeats < 1 or warmup < 0:
+        raise ConfigError(f"bench.repeats={repeats} bench.warmup={warmup}: use 1 or more repeats, 0 or more before")
+    return repeats, warmup

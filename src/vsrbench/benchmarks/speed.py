@@ -10,9 +10,8 @@ import torch
 from vsrbench.benchmarks.lines import tabulate
 from vsrbench.benchmarks.printed import printed
 from vsrbench.benchmarks.report import Report, device_name, headline, numbers, show, steps
-from vsrbench.benchmarks.shapes import REDS, clip_length, lr_size, random_clip, with_absent_as_random
+from vsrbench.benchmarks.shapes import REDS, clip_length, lr_size, passes, random_clip, with_absent_as_random
 from vsrbench.config import build_method
-from vsrbench.errors import ConfigError
 from vsrbench.evaluation.progress import Bars
 from vsrbench.types import Progress
 
@@ -34,9 +33,7 @@ def run(cfg: "DictConfig") -> None:
 
 def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
     """Each part by itself, one frame at a time, median over ``bench.repeats`` calls after ``bench.warmup``."""
-    repeats, warmup = int(cfg.bench.repeats), int(cfg.bench.warmup)
-    if repeats < 1 or warmup < 0:
-        raise ConfigError(f"bench.repeats={repeats} bench.warmup={warmup}: use 1 or more repeats, 0 or more before")
+    repeats, warmup = passes(cfg)
     ready, absent = with_absent_as_random(cfg)
     method = build_method(ready)
     size = lr_size(cfg, method, as_published=method.device.type != "cpu")

@@ -67,7 +67,8 @@ def judge(sweep: Sweep, job: Job, code: int, seconds: float, said: list[str]) ->
         if sweep.recorded(job.number).state != "failed":  # another rank did, and SLURM ended this one
             sweep.note(job.number, state="pending", note="interrupted", seconds=seconds)
     elif code != 0:
-        failure = said or [f"exit code {code}, nothing was said"]
+        told = next((n for n, line in enumerate(said) if line.startswith("error: ")), 0)  # a user's error is one line
+        failure = said[told:] or [f"exit code {code}, nothing was said"]
         sweep.note(job.number, state="failed", seconds=seconds, failure=failure)
     elif result is None and sweep.verb in RESULTS and "debug=fdr" not in job.overrides:
         sweep.note(job.number, state="pending", note="stopped before its end", seconds=seconds)

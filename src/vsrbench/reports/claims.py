@@ -125,7 +125,8 @@ def summary(found: list[Claim]) -> str:
     """One line: how many hold."""
     counts = {verdict: sum(claim.verdict == verdict for claim in found) for verdict in VERDICTS.values()}
     again = sum(bool(claim.recomputed) for claim in found)
-    told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    holds, fails, untold = (counts[verdict] for verdict in VERDICTS.values())
+    told = f"{holds} hold, {fails} do not, {untold} cannot be told"
     return f"{len(found)} sentences: {told}; {again} computed again here, the others are in words"
 
 

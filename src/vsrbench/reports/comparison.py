@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vsrbench.errors import RunError
 from vsrbench.reports import measured, tables
-from vsrbench.reports.entries import Entry, Group, groups
+from vsrbench.reports.entries import Entry, Group, fine_print, groups
 
 
 def text(a: Sequence[Path], b: Sequence[Path]) -> str:
@@ -17,7 +17,7 @@ def text(a: Sequence[Path], b: Sequence[Path]) -> str:
     of_a, of_b = groups(a), groups(b)
     pairs = [(x, y) for x in of_a for y in of_b if _terms(x) == _terms(y)]
     if not pairs:
-        there = f"{', '.join(g.title for g in of_a)} against {', '.join(g.title for g in of_b)}"
+        there = " against ".join(", ".join(f"{g.title} ({fine_print(g)})" for g in side) for side in (of_a, of_b))
         raise RunError(f"the runs cannot be compared, data, clips or protocol differ: {there}")
     found = []
     for x, y in pairs:

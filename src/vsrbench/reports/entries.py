@@ -69,6 +69,7 @@ class Group:
     """Entries on equal terms: the same frames of the same data, one protocol."""
 
     entries: tuple[Entry, ...]
+    mark: str = ""  # what tells the group from one of the same title
 
     @property
     def result(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Group:
     @property
     def title(self) -> str:
         data, protocol = self.result["data"], self.result["protocol"]
-        return f"{data['set']} ×{protocol['switches'].get('scale', '?')}, protocol {protocol['id']}"
+        return f"{data['set']} ×{protocol['switches'].get('scale', '?')}, protocol {protocol['id']}{self.mark}"
 
     @property
     def methods(self) -> tuple[Entry, ...]:
@@ -111,7 +112,22 @@ def groups(folders: Sequence[Path]) -> list[Group]:
         settings = read_settings(folder)
         for result in read(folder):
             found.setdefault(_terms(result), []).append((folder, result, settings))
-    return [Group(tuple(_ordered(_joined(members)))) for members in found.values()]
+    return _distinct([Group(tuple(_ordered(_joined(members)))) for members in found.values()])
+
+
+def _distinct(found: Sequence[Group]) -> list[Group]:
+    """Groups of one title, whose protocols have other switches or whose clips differ, get their hash and counts."""
+    titles = [group.title for group in found]
+    return [
+        Group(group.entries, f" ({fine_print(group)})") if titles.count(group.title) > 1 else group for group in found
+    ]
+
+
+def fine_print(group: Group) -> str:
+    """What groups of one title may differ in: the protocol's hash, split, clips and frames."""
+    data = group.result["data"]
+    frames = sum(group.clips.values())
+    return f"hash {group.result['protocol']['hash'][:8]}, {data['split']}, {len(group.clips)} clips, {frames} frames"
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -122,9 +138,26 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Flat settings of a run, those that change its outcome; empty where it keeps none."""
+    """Flat settings of a run, those that change its outcome; empty where it keeps none.
+
+    A checkpoint is replaced by what it was trained with, ``training.*``: two trainings that differ in their seed alone
+    are two seeds of one method.
+    """
     file = folder / "config.yaml"
-    return essential(yaml.safe_load(file.read_text())) if file.is_file() else {}
+    settings = essential(yaml.safe_load(file.read_text())) if file.is_file() else {}
+    if trained := _training(settings.get("ckpt_path")):
+        settings |= {f"training.{k}": v for k, v in essential(yaml.safe_load(trained.read_text())).items()}
+        settings["ckpt_path"] = Path(settings["ckpt_path"]).name if settings["ckpt_path"].endswith(".ckpt") else "best"
+    return settings
+
+
+def _training(checkpoint: str | None) -> Path | None:
+    """config.yaml of the run that a checkpoint (its folder, or a file in its ``checkpoints``) comes from, if it is there."""
+    if not checkpoint:
+        return None
+    place = Path(checkpoint).expanduser()
+    found = (folder / "config.yaml" for folder in (place, place.parent.parent))
+    return next((file for file in found if file.is_file()), None)
 
 
 def _terms(result: Mapping[str, Any]) -> Any:

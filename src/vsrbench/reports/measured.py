@@ -17,6 +17,7 @@ DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "dists": 4, "sharpness": 3, "musiq":
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "dists": "DISTS", "musiq": "MUSIQ", "niqe": "NIQE"}
 TITLES |= {"clipiqa": "CLIP-IQA", "fid": "FID", "dover": "DOVER", "ewarp": "E_warp", "rwe": "RWE", "tof": "tOF"}
 TITLES |= {"tlpips": "tLPIPS", "we": "WE"}
+KINDS = {"y": "Y", "rgb": "RGB", "alex": "Alex", "vgg": "VGG"}
 # ours: one claim per quality; a test of every metric would leave none after Holm's correction
 TESTED = (
     ("psnr_y", "psnr_rgb"),
@@ -45,9 +46,9 @@ def better(metric: str) -> int:
 
 
 def title(metric: str) -> str:
-    """The metric as tables and axes call it, with the better direction: ``PSNR y ↑``."""
+    """The metric as tables and axes call it, with the better direction: ``PSNR Y ↑``."""
     family, _, kind = metric.partition("_")
-    name = " ".join(part for part in (TITLES.get(family, family), kind.replace("_", " ")) if part)
+    name = " ".join(part for part in (TITLES.get(family, family), KINDS.get(kind, kind.replace("_", " "))) if part)
     return name + {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
 
 

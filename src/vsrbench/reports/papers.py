@@ -10,7 +10,7 @@ from vsrbench.errors import ConfigError
 from vsrbench.evaluation.conformance import same_metric
 from vsrbench.metrics.catalog import METRICS
 from vsrbench.reports.entries import Entry, Group
-from vsrbench.reports.tables import Line, Table
+from vsrbench.reports.tables import INDENT, Line, Table
 
 PRINTED = {  # how papers call what the project's methods are
     "bicubic": "Bicubic", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
@@ -66,14 +66,15 @@ def table(paper: str, name: str, groups: Sequence[Group]) -> Table:
     columns = content["tables"][name]["columns"]
     printed = {row: published.row(paper, name, row) for row in published.rows(paper, name)}
     ours = list(_ours(paper, name, columns, list(printed), groups))
+    first = next(iter(printed.values()))
     lines, notes = [], list(content["tables"][name]["notes"] or [])
     for row, values in printed.items():
         lines.append(Line(row, (*(v.text for v in values.values()), ""), "quoted"))
         for mine in (m for m in ours if m.row == row):
             lines += _beside(mine, values)
-    first = next(iter(printed.values()))
     for mine in (m for m in ours if m.row is None):
         lines += _beside(mine, first)[:1]
+    notes += _why(ours, printed, first)
     if not ours:
         there = ", ".join(g.title for g in groups) or "nothing"
         notes.append(f"None of the runs is on this table's data ({', '.join(_sets(columns))}); given: {there}.")
@@ -135,10 +136,10 @@ def _beside(mine: Ours, values: dict[str, published.Value]) -> list[Line]:
         cells.append(number if isinstance(number, str) else f"{number:.{digits}f}")
         both = not isinstance(number, str) and there is not None
         differences.append(f"{float(number) - float(there or 0):+.{digits}f}" if both else "")
-    why = "; ".join(comparable(mine, values))
-    lines = [Line(f"  ours: {mine.entry.label}", (*cells, why))]
+    answers = ", ".join(f"{what} {answer}" for what, (answer, _) in comparable(mine, values).items())
+    lines = [Line(f"{INDENT}ours: {mine.entry.label}", (*cells, answers))]
     if any(differences):
-        lines.append(Line("  difference", (*differences, ""), "difference"))
+        lines.append(Line(f"{INDENT}difference", (*differences, ""), "difference"))
     return lines
 
 
@@ -153,28 +154,40 @@ def _in_their_units(mine: Ours, value: published.Value) -> float | str:
     return float(found) * value.factor / FACTORS.get(METRICS[own[0]].unit, 1.0)
 
 
-def comparable(mine: Ours, values: dict[str, published.Value]) -> list[str]:
-    """Whether protocol and weights are those of the paper, in two phrases."""
-    return [_protocol(mine, {v.protocol for v in values.values()}), _weights(mine.entry)]
+def _why(ours: Sequence[Ours], printed: dict[str, dict[str, published.Value]], first: dict[str, Any]) -> list[str]:
+    """Notes: the reasons behind the answers, each once with the methods that it is true of."""
+    reasons: dict[str, list[str]] = {}
+    for mine in ours:
+        found = comparable(mine, printed[mine.row] if mine.row else first)
+        told = "; ".join(f"{what}: {answer}, {why}" for what, (answer, why) in found.items())
+        reasons.setdefault(told, []).append(mine.entry.label)
+    return [f"Comparable? {', '.join(labels)}: {told}." for told, labels in reasons.items()]
 
 
-def _protocol(mine: Ours, printed: set[str]) -> str:
+def comparable(mine: Ours, values: dict[str, published.Value]) -> dict[str, tuple[str, str]]:
+    """Whether protocol and weights are those of the paper: an answer of a word each, and the reason."""
+    return {"protocol": _protocol(mine, {v.protocol for v in values.values()}), "weights": _weights(mine.entry)}
+
+
+def _protocol(mine: Ours, printed: set[str]) -> tuple[str, str]:
     identity, result = _identity(mine.group), mine.group.result
     partial = ", data partial" if result["partial"] else ""
     if identity not in printed:
-        return f"protocol: no, {result['protocol']['id']} here, {' and '.join(sorted(printed))} there{partial}"
+        return "no", f"{result['protocol']['id']} here, {' and '.join(sorted(printed))} there{partial}"
     if partial:
-        return f"protocol: {identity}{partial}: not the paper's frames"
+        return "partial", f"{identity} on a part of the paper's frames"
     verdicts = [e.result["protocol"]["conformance"] for e in mine.group.entries if e.method == "bicubic"]
-    return f"protocol: {identity}, {verdicts[0] if verdicts else 'not verified: no bicubic run given'}"
+    if not verdicts:
+        return "unverified", f"{identity}, but no bicubic run is given"
+    return ("yes", f"{identity}, bicubic as printed") if verdicts[0] == "verified" else (verdicts[0], str(identity))
 
 
-def _weights(entry: Entry) -> str:
+def _weights(entry: Entry) -> tuple[str, str]:
     if entry.method in ("bicubic", "gt"):
-        return "weights: none needed"
+        return "yes", "none needed"
     if entry.result["predictions"]:
-        return "weights: unknown, frames made elsewhere"
+        return "unknown", "frames made elsewhere"
     if entry.result["size"] != "paper":
-        return f"weights: no, size={entry.result['size']}"
+        return "no", f"size={entry.result['size']}"
     file = (entry.result["provenance"].get("weights") or {}).get("file")
-    return f"weights: {file or 'random'}, not known to be the paper's"
+    return ("unknown", f"{file} may or may not be the paper's") if file else ("no", "random")

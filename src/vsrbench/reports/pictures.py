@@ -29,6 +29,11 @@ def framed(image: np.ndarray, y: int, x: int, side: int, row: int) -> np.ndarray
     return marked
 
 
+def smaller(image: np.ndarray, widest: int) -> np.ndarray:
+    """A picture that is ``widest`` pixels wide at most: blocks of pixels averaged, so that no detail is skipped."""
+    return np.asarray(Image.fromarray(image).reduce(-(-image.shape[1] // widest)))
+
+
 def data_uri(image: np.ndarray, kind: str = "png") -> str:
     """The picture inside the page itself. kind: "png", or "jpeg" where exact pixels do not matter."""
     return f"data:image/{kind};base64,{base64.b64encode(encoded(image, kind)).decode()}"

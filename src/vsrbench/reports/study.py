@@ -115,11 +115,12 @@ def _table(rows: Sequence[dict[str, str]], key: dict[str, dict[str, str]]) -> Ta
     won = sum(n for (_, what), n in chosen.items() if what == methods[0])
     low, high = wilson(won, decided)
     voters = len({row["voter"] for row in rows})
+    people = f"{voters} voter{'s' * (voters > 1)}"
     said = (
         f"{methods[0]} was preferred in {won} of {decided} decided votes, 95 % interval {100 * low:.0f} to "
-        f"{100 * high:.0f} %. Votes of one person resemble each other: with {voters} voters it is too narrow."
+        f"{100 * high:.0f} %. Votes of one person resemble each other: with {people} it is too narrow."
     )
-    return Table(f"{len(rows)} votes of {voters} voters", ("clip", *methods, "same"), tuple(lines), (said,))
+    return Table(f"{len(rows)} votes of {people}", ("clip", *methods, "same"), tuple(lines), (said,))
 
 
 def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:

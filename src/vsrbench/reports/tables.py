@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from vsrbench.runs import write_atomic
 
 QUOTED = "†"
+INDENT = "  "  # before the label of a row that belongs to the one above
 WORDS = 36  # characters from which a cell is a sentence
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -80,16 +82,18 @@ def latex(table: Table) -> str:
     for line in table.lines:
         cells = [rf"\textbf{{{escape(c)}}}" if n in line.best else escape(c) for n, c in enumerate(line.cells)]
         if line.kind == "difference":
-            cells = [rf"\textit{{{c}}}" if c else "" for c in cells]
-        lines.append(" & ".join((escape(line.name), *cells)) + r" \\")
+            cells = [rf"\textit{{{escape(c)}}}" if c else "" for c in cells]
+        indent = r"\quad " if line.label.startswith(INDENT) else ""
+        lines.append(" & ".join((indent + escape(line.name.strip()), *cells)) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [r"\\[2pt] {\footnotesize " + escape(note) + "}" for note in table.remarks]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX takes it."""
-    return "".join(LATEX.get(character, character) for character in text)
+    """Text as LaTeX takes it; the sign of a number is a minus, not a hyphen."""
+    signed = re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return "".join(LATEX.get(character, character) for character in signed)
 
 
 def as_html(table: Table) -> str:

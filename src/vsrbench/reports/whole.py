@@ -17,7 +17,7 @@ from vsrbench.runs import write_atomic
 
 TRUTH = "ground truth"
 CLIPS = 4  # clips whose pictures are shown
-POSTER = 360  # pixels that a poster is wide at most
+SMALL = 400  # pixels that maps and posters are wide at most inside the page; files beside it hold them whole
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,8 @@ def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, An
             image = getattr(view, kind)
             if image is not None:
                 write_atomic(place / f"{kind}-{_file(view.label)}.png", pictures.encoded(image, "png"))
+    for label, image in scene.motion.maps if scene.motion is not None else ():
+        write_atomic(place / f"flow-{_file(label)}.png", pictures.encoded(image, "png"))
     return {
         "name": scene.clip,
         "frames": found.frames,
@@ -164,21 +166,19 @@ def _view(view: shots.View) -> dict[str, Any]:
         "crop": pictures.data_uri(view.crop),
         "profile": pictures.data_uri(view.profile),
         "strip": pictures.data_uri(view.strip),
-        "error": None if view.error is None else pictures.data_uri(view.error, "jpeg"),
+        "error": None if view.error is None else pictures.data_uri(pictures.smaller(view.error, SMALL), "jpeg"),
     }
 
 
 def _poster(found: shots.Shots, label: str) -> str:
-    """The middle frame, every second or third pixel: a poster need not be sharp."""
     whole = next(view.whole for view in found.views if view.label == label)
-    step = -(-whole.shape[1] // POSTER)
-    return pictures.data_uri(np.ascontiguousarray(whole[::step, ::step]), "jpeg")
+    return pictures.data_uri(pictures.smaller(whole, SMALL), "jpeg")
 
 
 def _motion(scene: Scene) -> dict[str, Any] | None:
     if scene.motion is None:
         return None
-    maps = [(label, pictures.data_uri(image)) for label, image in scene.motion.maps]
+    maps = [(label, pictures.data_uri(pictures.smaller(image, SMALL), "jpeg")) for label, image in scene.motion.maps]
     return {"source": scene.motion.source, "maps": maps}
 
 

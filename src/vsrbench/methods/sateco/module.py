@@ -28,7 +28,7 @@ class SATeCo(Method):
     upscaler, encoder, guidance, refiner, init: see ``Networks``. length, overlap, colour, result: see ``Sampling``.
     objective: weights of the terms of stage=unet (``diffusion.objective``), of stage=vae (``pixel``, ``features``).
     features: network of the perceptual term, see ``feature_loss``. bridge: in stage=unet x_t holds the latent of the
-    upscaled frame as far as the sampler's does, in stage=vae latents lie between the two (ours, for few steps).
+    upscaled frame as far as the sampler's does (ours, for few steps).
     latent_noise: standard deviation of noise on the latents of stage=vae (ours). timesteps: those below this share of
     all are drawn in stage=unet. checkpointing: of UNet and VAE in training.
 

@@ -81,15 +81,12 @@ def unet_losses(method: "SATeCo", clip: Clip, noise: NoiseSource) -> dict[str, T
 def vae_losses(method: "SATeCo", clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
     """Stage 3: latents of the ground truth, decoded under the guidance of X_u's features, against the ground truth.
 
-    The decoder then meets denoised latents, which are not quite these: see ``bridge`` and ``latent_noise``.
+    When upscaling the decoder meets denoised latents, which are not quite these: see ``latent_noise``.
     """
     hr, weights = _truth(clip), method.objective["vae"]
     with torch.no_grad():
-        lr_latent, features = _upscaled_latent(method, clip)
+        _, features = _upscaled_latent(method, clip)
         latent = _latents(method, hr)
-        if method.bridge:
-            share = torch.stack([noise.uniform((), "bridge", name) for name in clip.name]).to(hr)
-            latent = _between(latent, lr_latent, share)
         if method.latent_noise:
             latent = latent + method.latent_noise * frame_noise(noise, clip, tuple(latent.shape[2:]), "latent")
     decoded = decode(
