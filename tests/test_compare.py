@@ -7,7 +7,7 @@ import pytest
 
 from vsrbench import compare
 from vsrbench.config import compose, home
-from vsrbench.errors import RunError
+from vsrbench.errors import ConfigError, RunError
 from vsrbench.rehearsal import found
 
 ROWS = found("compare/*")
@@ -76,6 +76,15 @@ def test_a_budget_is_spent_and_its_outcome_judged(calls: list[tuple[str, Any]], 
     (_, training), (_, judged) = calls
     assert (training.verb, training.trainer.max_steps, training.ckpt_path) == ("train", 3, None)
     assert judged.ckpt_path == str(tmp_path)
+    assert training.runs.endswith("runs/budget_3") and judged.runs == "runs"
+
+
+def test_stages_that_build_on_each_other_share_the_budget(calls: list[tuple[str, Any]], tmp_path: Path) -> None:
+    compare.run(row("compare/sateco", "budget.steps=9"))
+    (_, training), (_, judged) = calls
+    assert (training.stage, training.trainer.max_steps, judged.ckpt_path) == ("all", 2, str(tmp_path))
+    with pytest.raises(ConfigError, match=r"budget\.steps=3 is less than one for each stage: upscaler, unet"):
+        compare.run(row("compare/sateco", "budget.steps=3"))
 
 
 @pytest.mark.parametrize("name", ["compare/bicubic", "compare/ldm"])

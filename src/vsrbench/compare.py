@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vsrbench import eval as evaluate
 from vsrbench import train
 from vsrbench.config import launch
-from vsrbench.errors import RunError
+from vsrbench.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -22,20 +22,36 @@ ROWS = "experiments=compare/*"
 def run(cfg: "DictConfig") -> Path | None:
     """Train within the budget, where there is one, and judge; returns the run folder of the evaluation.
 
-    Raises RunError where training ended before its budget did, and what ``train`` and ``eval`` raise.
+    Raises RunError where training ended before its budget did, and what ``training``, ``train`` and ``eval`` raise.
     """
     judged = cfg.copy()
     judged.verb = "eval"
     if cfg.budget.steps and cfg.budget.trained and cfg.supports.get("stages"):
-        training = cfg.copy()
-        training.verb, training.trainer.max_steps = "train", cfg.budget.steps
-        folder = train.run(training)
+        folder = train.run(training(cfg))
         if folder is None or not (folder / "result.json").is_file():
             raise RunError(f"{folder}: training ended before its {cfg.budget.steps} steps; the same command goes on")
         judged.ckpt_path = str(folder)
     from vsrbench.training.outcome import first_process
 
     return evaluate.run(judged) if first_process() else None
+
+
+def training(cfg: "DictConfig") -> "DictConfig":
+    """The training that spends the budget; stages that build on each other share it in equal parts (ours).
+
+    Each budget has its run folders in ``<runs>/budget_<steps>``. Raises ConfigError for a budget with less than a step per stage.
+    """
+    from vsrbench.training.stages import ALL, stages_of
+
+    spent, steps, stages = cfg.copy(), int(cfg.budget.steps), stages_of(cfg)
+    spent.verb = "train"
+    spent.runs = str(Path(cfg.runs) / f"budget_{steps}")  # a stage refuses to go on where the one before it has changed
+    if any(stage.needs for stage in stages.values()):
+        spent.stage, steps = ALL, steps // len(stages)
+    if steps < 1:
+        raise ConfigError(f"budget.steps={cfg.budget.steps} is less than one for each stage: {', '.join(stages)}")
+    spent.trainer.max_steps = steps
+    return spent
 
 
 def arguments(given: list[str]) -> list[str]:

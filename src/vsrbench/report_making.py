@@ -29,18 +29,23 @@ def make(asked: Asked, folders: Sequence[Path], output: Path, remarks: Sequence[
         def advance() -> None:
             bar.advance(task)
 
-        parts = []
+        parts, shown = [], set()
         for number, group in enumerate(found):
-            scenes = _scenes(asked, group, output, number, clips)
+            frames = frozenset(folder for entry in group.entries for folder in entry.folders)
+            scenes = [] if frames in shown else _scenes(asked, group, output, number, clips)
             bar.advance(task, len(scenes))
-            parts.append(whole.Part(group, scenes, _against(asked, group), _swept(asked, group)))
+            parts.append(whole.Part(group, scenes, _against(asked, group), _swept(asked, group), frames in shown))
+            shown.add(frames)
         return whole.write(output, _heading(asked, found), parts, tables, remarks, advance)
 
 
 def _heading(asked: Asked, found: Sequence[Group]) -> str:
-    methods = dict.fromkeys(entry.label for group in found for entry in group.methods)
-    sets = dict.fromkeys(str(group.result["data"]["set"]) for group in found)
-    return asked.settings.get("title", f"{len(methods)} methods on {' and '.join(sets)}")
+    labels = dict.fromkeys(entry.label for group in found for entry in group.methods)
+    methods = dict.fromkeys(label.partition(" (")[0] for label in labels)
+    sets = " and ".join(dict.fromkeys(str(group.result["data"]["set"]) for group in found))
+    names = " and ".join(methods) if 0 < len(methods) < 3 else f"{len(methods)} methods"
+    settings = f", {len(labels)} settings" if len(labels) > len(methods) else ""
+    return asked.settings.get("title", f"{names} on {sets}{settings}")
 
 
 def _tables(asked: Asked, found: Sequence[Group]) -> list[Table]:
@@ -66,7 +71,10 @@ def _swept(asked: Asked, group: Group) -> str | None:
 
 
 def _scenes(asked: Asked, group: Group, output: Path, number: int, clips: int) -> list[whole.Scene]:
-    """What is shown of a group; without ground truth (``truth=none``) nothing here needs torch."""
+    """What is shown of a group; without ground truth (``truth=none``) nothing here needs torch.
+
+    With ``truth=DIR`` the runs' data need not be there: motion is estimated.
+    """
     truth, judged = asked.settings.get("truth"), group.truth()
     names = list(group.clips)[:clips]
     if truth == "none":
@@ -74,8 +82,12 @@ def _scenes(asked: Asked, group: Group, output: Path, number: int, clips: int) -
     folder = Path(truth).expanduser() if truth else None
     if folder is not None and not all((folder / clip).is_dir() for clip in names):
         raise RunError(f"truth={truth} has no folder {next(c for c in names if not (folder / c).is_dir())}")
-    if folder is None and judged is not None:
-        folder = judged.frames("")
-    from vsrbench.report_material import scenes
+    from vsrbench.report_material import Material, scenes
 
-    return scenes(group, output, number, clips, folder, asked.flag("films", True))
+    material = None
+    if folder is None:
+        run = group.entries[0].folders[0]
+        material = Material(run, str(group.result["data"]["split"]), output / "truth" / str(number))
+        folder = judged.frames("") if judged is not None else material.truth(names)
+    films = output / "videos" / str(number) if asked.flag("films", True) else None
+    return scenes(group, names, folder, material, films)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vsrbench.errors import RunError
-from vsrbench.pictures import zoom
 from vsrbench.reports.entries import Group
 from vsrbench.reports.shots import flow_picture
 from vsrbench.reports.whole import TRUTH, Motion, Scene
@@ -43,9 +42,12 @@ class Material:
         return self.cache
 
     def exact_flow(self, clip: str, frame: int) -> np.ndarray | None:
-        """Motion from a frame to the next, (2,h,w) in LR pixels, where the data know it."""
-        found = self.sources[clip].read(frame, frame + 2).flow_forward
-        return None if found is None else np.asarray(found[0, 0])
+        """Motion from a frame to the next, (2,H,W) in HR pixels, where the data know it (on the LR grid)."""
+        source = self.sources[clip]
+        found = source.read(frame, frame + 2).flow_forward
+        if found is None:
+            return None
+        return np.asarray(found[0, 0]).repeat(source.scale, axis=1).repeat(source.scale, axis=2) * source.scale
 
 
 def estimated_flow(folder: Path, frame: int) -> np.ndarray:
@@ -75,40 +77,36 @@ def films(folders: Mapping[str, Path], output: Path) -> dict[str, Path]:
     return found
 
 
-def scenes(group: Group, output: Path, number: int, clips: int, truth: Path | None, films_too: bool) -> list[Scene]:
-    """The first clips of a group with all that can be shown of them.
+def scenes(
+    group: Group, clips: Sequence[str], truth: Path | None, material: Material | None, videos: Path | None
+) -> list[Scene]:
+    """Some clips of a group with all that can be shown of them.
 
-    output: folder of the report; what is made here lies below it. number: of the group. truth: folder of ground truth
-    frames; None takes them from the data that the first run names.
+    truth: folder of ground truth frames, if there is any. material: the data, for exact motion; None without them.
+    videos: where films go; None for none.
     """
-    first = group.entries[0]
-    split = str(group.result["data"]["split"])
-    material = Material(first.folders[0], split, output / "truth" / str(number))
-    names = list(group.clips)[:clips]
-    real = truth if truth is not None else material.truth(names)
     found = []
-    for n, clip in enumerate(names):
+    for n, clip in enumerate(clips):
         folders = {entry.label: entry.frames(clip) for entry in group.methods}
-        if real is not None:
-            folders[TRUTH] = real / clip
-        motion = _motion(material, group, clip, folders)
-        played = films(folders, output / "videos" / f"{number}-{n}") if films_too else {}
-        found.append(Scene(clip, None if real is None else real / clip, motion, played))
+        if truth is not None:
+            folders[TRUTH] = truth / clip
+        motion = _motion(material, group.clips[clip], clip, folders)
+        played = films(folders, videos / str(n)) if videos is not None else {}
+        found.append(Scene(clip, None if truth is None else truth / clip, motion, played))
     return found
 
 
-def _motion(material: Material, group: Group, clip: str, folders: Mapping[str, Path]) -> Motion | None:
+def _motion(material: Material | None, count: int, clip: str, folders: Mapping[str, Path]) -> Motion | None:
     """Flow of the middle pair of frames: exact where the data know it, and DIS on every method's own frames."""
-    frame = min(group.clips[clip] // 2, group.clips[clip] - 2)
+    frame = min(count // 2, count - 2)
     if frame < 0:
         return None
-    exact = material.exact_flow(clip, frame)
+    exact = None if material is None else material.exact_flow(clip, frame)
     flows = {label: estimated_flow(folder, frame) for label, folder in folders.items()}
-    scale = material.sources[clip].scale
-    guide = flows.get(TRUTH, next(iter(flows.values()))) if exact is None else exact * scale
+    guide = flows.get(TRUTH, next(iter(flows.values()))) if exact is None else exact
     longest = float(np.quantile(np.hypot(*guide), 0.99))
     maps = [(f"{label}, DIS", flow_picture(flow, longest)) for label, flow in flows.items()]
     if exact is not None:
-        maps.insert(0, ("exact", zoom(flow_picture(exact * scale, longest), scale)))
+        maps.insert(0, ("exact", flow_picture(exact, longest)))
     told = "exact flow of the data, and DIS on the frames" if exact is not None else "DIS on the frames"
     return Motion(f"{told}, frame {frame + 1} to {frame + 2}; full colour is {longest:.1f} pixels", maps)

@@ -1,6 +1,5 @@
 """SATeCo's four stages: what each trains on what, what stays as it was, and what comes out in the end."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -264,14 +263,13 @@ def test_what_the_result_is_made_of_can_be_asked_for(frames: int) -> None:
     """X_u and X_d of Fig. 2: with one window as they are, blended with more; Eq. 5 without its network joins them."""
     sample, found = clip(frames), {}
     for result in ("upscaled", "decoded", "refined"):
-        made = awake(method(f"method.result={result}", "method.refiner.w=0.25"))
-        made.networks.refiner.load_state_dict(method().networks.refiner.state_dict())
-        found[result] = restore(replace(made.run, batch=2), sample, Noise(0))
+        made = method(f"method.result={result}", "method.refiner.w=0.25")
+        found[result] = restore(made.run, sample, Noise(0))
     joined = 0.25 * found["upscaled"] + 0.75 * found["decoded"]
-    inside = (found["decoded"] > 0) & (found["decoded"] < 1)  # nothing was clamped there
-    assert inside.any() and torch.allclose(found["refined"][inside], joined[inside], atol=1e-5)
+    inside = torch.stack([(part > 0) & (part < 1) for part in found.values()]).all(dim=0)  # nothing was clamped there
+    assert inside.float().mean() > 0.3 and torch.allclose(found["refined"][inside], joined[inside], atol=1e-5)
     if frames == 2:
-        assert torch.equal(found["upscaled"], made.networks.upscaler(sample.lr).clamp(0, 1))
+        assert torch.allclose(found["upscaled"], made.networks.upscaler(sample.lr).clamp(0, 1), atol=1e-6)
 
 
 def test_a_chunk_equals_the_whole() -> None:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from vsrbench.errors import RunError
-from vsrbench.reports.entries import groups
+from vsrbench.reports.entries import differing, groups
 
 VALUES = {"psnr_y": 26.0, "consistency": 0.5}
 
@@ -78,6 +78,16 @@ def test_other_settings_of_a_method_are_told_apart(make_run) -> None:
         for steps in (4, 8)
     ]
     assert [e.label for e in groups(made)[0].entries] == ["DGAF-VSR (sampler.steps=4)", "DGAF-VSR (sampler.steps=8)"]
+
+
+def test_a_setting_that_the_configuration_repeats_counts_once(make_run) -> None:
+    made = [
+        make_run(f"n{n}", VALUES, settings={"sampler": {"steps": n}, "method": {"sampler": {"steps": n}}}, method="ldm")
+        for n in (4, 8)
+    ]
+    entries = groups(made)[0].entries
+    assert differing(entries) == ["sampler.steps"]
+    assert entries[0].label == "prior alone (sampler.steps=4)"
 
 
 def test_a_reason_is_no_number(make_run) -> None:

@@ -64,6 +64,12 @@ def test_intervals_hold_the_mean_and_seeds_their_spread(make_run) -> None:
     assert cells[0] == "27.00 [27.00, 27.00] ± 1.41 over 2 seeds"
 
 
+def test_means_of_clips_are_named_where_the_protocol_takes_those_of_frames(make_run) -> None:
+    made = make_run("bicubic", VALUES, protocol={"switches": {"scale": 4, "averaging": "frames"}})
+    assert "means of clip means" in measured.intervals(groups([made])[0]).notes[-1]
+    assert "means of clip" not in " ".join(measured.intervals(groups([make_run("ldm", VALUES)])[0]).notes)
+
+
 def test_all_values_at_full_precision(make_run) -> None:
     group = groups([make_run("bicubic", {"psnr_y": {"coffee": 26.123456789, "rocket": 25.0}})])
     rows = list(csv.DictReader(io.StringIO(measured.long_csv(group))))

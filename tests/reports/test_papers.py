@@ -1,5 +1,6 @@
 import pytest
 
+from report_fakes import change
 from vsrbench import published
 from vsrbench.errors import ConfigError
 from vsrbench.reports.entries import groups
@@ -93,6 +94,55 @@ def test_runs_on_other_data_stay_out(make_run) -> None:
     made = table("dgaf_vsr", "table1_reds4", groups([on_vid4(make_run, "bicubic", VALUES)]))
     assert not any("ours" in line.label for line in made.lines)
     assert any("None of the runs is on this table's data (REDS4)" in note for note in made.notes)
+
+
+def test_ours_fills_the_columns_of_its_own_data_alone(make_run) -> None:
+    run = make_run("bicubic", {"psnr_rgb": 26.0, "psnr_y": 27.0}, data={"set": "reds"})
+    made = table("stablevsr", "table1", groups([run]))
+    assert sum("PSNR" in column for column in made.columns) == 2
+    lines = {line.label.strip(): line.cells for line in made.lines}
+    vimeo, reds = (n - 1 for n, column in enumerate(made.columns) if "PSNR" in column)
+    assert lines["ours: bicubic"][vimeo] == "" and float(lines["ours: bicubic"][reds]) == 26.0
+    assert lines["difference"][vimeo] == "" and lines["difference"][reds] != ""
+
+
+@pytest.mark.parametrize(("name", "answered"), [("bicubic", "BI"), ("blur_down", "BD")])
+def test_ours_answers_columns_of_its_own_degradation(make_run, name: str, answered: str) -> None:
+    switches = {"scale": 4, "degradation": {"name": name}}
+    made = table(
+        "videogigagan",
+        "table2",
+        groups([make_run("bicubic", VALUES, data={"set": "vid4"}, protocol={"switches": switches})]),
+    )
+    ours = next(line.cells for line in made.lines if line.label.strip().startswith("ours:"))
+    assert {c for c, cell in zip(made.columns[1:-1], ours[:-1], strict=True) if cell} == {
+        f"Vid4 {answered} {metric}" for metric in ("LPIPS ↓", "PSNR ↑", "SSIM ↑")
+    }
+
+
+def test_another_scale_stays_out(make_run) -> None:
+    made = table("dgaf_vsr", "s_table3_x8", groups([make_run("bicubic", VALUES, data={"set": "reds"})]))
+    assert not any(line.label.strip().startswith("ours:") for line in made.lines)
+
+
+def test_two_protocols_of_one_method_are_told_apart(make_run) -> None:
+    runs = [on_vid4(make_run, "bicubic", VALUES, None), on_vid4(make_run, "ldm", VALUES, None)]
+    change(runs[0], protocol={"id": "vsrbench", "hash": "f" * 16})
+    lines = table("sateco", "table1_vid4", groups(runs)).lines
+    ours = {line.label.strip() for line in lines if line.label.strip().startswith("ours:")}
+    assert ours == {"ours: bicubic (vid4, vsrbench)", "ours: prior alone (vid4, dgaf)"}
+
+
+def test_columns_of_settings_bring_no_other_data_in(make_run) -> None:
+    made = table("dgaf_vsr", "table3", groups([make_run("dgaf", VALUES)]))
+    assert any("data (REDS4)" in note for note in made.notes)
+
+
+def test_columns_of_one_metric_are_told_apart() -> None:
+    for paper, content in published.load()["papers"].items():
+        for name in content["tables"]:
+            heads = table(paper, name, []).columns
+            assert len(set(heads)) == len(heads), f"{paper}.{name}: {heads}"
 
 
 def test_units_of_ours_and_theirs(make_run) -> None:

@@ -62,3 +62,5 @@ def test_a_swept_setting_is_found_and_drawn(make_run) -> None:
     line = planes.over_setting(group, "sampler.steps").figure.axes[0].lines[0]
     assert list(line.get_xdata()) == [2, 4, 8] and list(line.get_ydata()) == [28.0, 30.0, 34.0]
     assert planes.swept(two(make_run)) is None
+    names = [text.get_text() for text in planes.plane(group, "p", "psnr_y", "ssim_y").figure.axes[0].texts]
+    assert names == ["sampler.steps=2", "sampler.steps=4", "sampler.steps=8"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import Tree, measured, screenshot
+from browser import Tree, call, measured, screenshot
 from report_fakes import write_run, write_truth
 from vsrbench.reports.entries import Group, groups
 from vsrbench.reports.papers import table
@@ -85,3 +85,20 @@ def test_the_browser_draws_it(page: Path, tmp_path: Path) -> None:
     shot = np.asarray(Image.open(tmp_path / "shot.png").convert("RGB"))
     assert shot.shape == (1200, 1000, 3) and len(np.unique(shot.reshape(-1, 3), axis=0)) > 100
     assert TRUTH in page.read_text()
+
+
+SLIDE = """<script>addEventListener("load", () => {
+  const slider = document.querySelector(".slider"), left = slider.querySelector("[data-side=over]");
+  slider.querySelector("input").value = 20;
+  left.selectedIndex = 2;
+  left.dispatchEvent(new Event("input", { bubbles: true }));
+  const shown = [...slider.querySelectorAll(".stack img")].map(picture => picture.className);
+  document.title = `${slider.style.getPropertyValue("--at")} ${shown}`;
+});</script></body>"""
+
+
+def test_the_slider_shows_what_is_chosen(page: Path, tmp_path: Path) -> None:
+    moved = page.with_name("moved.html")
+    moved.write_text(page.read_text().replace("</body>", SLIDE))
+    told = call(["--virtual-time-budget=4000", "--dump-dom", moved.as_uri()], tmp_path)
+    assert "<title>20% away,away,over,away,under</title>" in told

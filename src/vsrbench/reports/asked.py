@@ -19,7 +19,7 @@ truth=DIR (frames of ground truth; truth=none goes without; else the data that t
 SETTINGS = {  # what each task takes
     "report": ("output", "title", "table", "against", "x", "clips", "films", "truth"),
     "compare": (),
-    "claims": ("paper", "output"),
+    "claims": ("paper",),
     "sweep": ("sweep", "output", "films", "clips", "truth"),
     "study": ("output", "clips", "seed"),
     "votes": (),

@@ -152,7 +152,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _training(checkpoint: str | None) -> Path | None:
-    """config.yaml of the run that a checkpoint (its folder, or a file in its ``checkpoints``) comes from, if it is there."""
+    """config.yaml of the run that a checkpoint (its folder or a file in its ``checkpoints``) comes from, if there.
+
+    Relative paths are found from the folder in which the evaluation was started.
+    """
     if not checkpoint:
         return None
     place = Path(checkpoint).expanduser()
@@ -199,11 +202,23 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
 
 def _difference(entry: Entry, alike: Sequence[Entry]) -> str:
     """At most two settings in which entries of one name differ; the run folder where there are more."""
-    keys = {key for other in alike for key in other.settings if key.split(".")[-1] != "seed"}
-    differing = [k for k in sorted(keys) if len({str(other.settings.get(k)) for other in alike}) > 1]
-    if not 0 < len(differing) <= 2:
+    keys = differing(alike)
+    if not 0 < len(keys) <= 2:
         return entry.folders[0].name
-    return ", ".join(f"{key}={entry.settings.get(key)}" for key in differing)
+    return ", ".join(f"{key}={entry.settings.get(key)}" for key in keys)
+
+
+def differing(entries: Sequence[Entry]) -> list[str]:
+    """Settings in which entries differ, seeds apart. A part of the configuration that repeats another (such as
+    ``method.sampler.steps``, which is ``sampler.steps``) counts once, by its shorter name."""
+    keys = {key for entry in entries for key in entry.settings if key.split(".")[-1] != "seed"}
+    values = {key: tuple(str(entry.settings.get(key)) for entry in entries) for key in sorted(keys, key=len)}
+    found: list[str] = []
+    for key in values:
+        copied = any(key.endswith(f".{other}") and values[key] == values[other] for other in found)
+        if len(set(values[key])) > 1 and not copied:
+            found.append(key)
+    return sorted(found)
 
 
 def _ordered(entries: Sequence[Entry]) -> list[Entry]:

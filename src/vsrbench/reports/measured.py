@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from vsrbench.errors import RunError
-from vsrbench.evaluation.values import Value
+from vsrbench.evaluation.values import NOT_APPLICABLE, Value
 from vsrbench.metrics.catalog import METRICS
 from vsrbench.reports import statistics
 from vsrbench.reports.entries import Entry, Group
@@ -109,11 +109,16 @@ def _remarks(group: Group) -> list[str]:
     data = group.result["data"]
     if group.result["partial"]:
         lines.append(f"Partial data: {len(data['absent'])} clips absent, {len(data['short'])} cut short.")
-    devices = sorted({str(e.result["cost"].get("device")) for e in group.methods})
+    devices = sorted({str(e.cost("device")) for e in group.methods} - {NOT_APPLICABLE})
     if len(devices) > 1:
         lines.append(f"Costs were taken on different devices ({', '.join(devices)}): do not compare them.")
+    elif devices:
+        lines.append(f"Seconds and memory were taken on {devices[0]}, with whatever else ran there.")
     if group.truth():
-        lines.append("The ground truth is no competitor: it shows what the metrics give where nothing is wrong.")
+        lines.append(
+            "The ground truth is no competitor: it shows what the metrics give where nothing is wrong. The PSNR of "
+            "equal frames is infinite, which no mean takes."
+        )
     lacking = [m for m in group.metrics() if not any(isinstance(e.value(m), int | float) for e in group.entries)]
     if lacking:
         lines.append(f"Without any number: {', '.join(lacking)}.")
@@ -147,6 +152,8 @@ def intervals(group: Group) -> Table:
         notes += (
             f"With {len(group.clips)} clips an interval is a rough guess: few clips cannot show how clips differ.",
         )
+    if group.result["protocol"]["switches"].get("averaging") == "frames":
+        notes += ("These are means of clip means; the protocol averages over all frames, as the table above does.",)
     return Table("How sure the means are", ("method", *map(title, metrics)), tuple(lines), notes)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vsrbench import published
@@ -16,16 +16,22 @@ PRINTED = {  # how papers call what the project's methods are
     "bicubic": "Bicubic", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
     "videogigagan": "VideoGigaGAN", "gt": "Ground truth", "adapter": "Ours",
 }  # fmt: skip
+NO_DATA = ("none", "per row")  # of columns: settings and costs, or data that each row names
+DEGRADATIONS = {"bicubic": "BI", "blur_down": "BD"}
 FACTORS = {"1e-3": 1e3, "1e-2": 1e2, "0.1 pixels": 10.0}  # what units of ours are multiplied by already
 
 
 @dataclass(frozen=True)
 class Ours:
-    """A measured row of a paper's table. row: the printed one that it answers; None where the paper has none."""
+    """A measured row of a paper's table. row: the printed one that it answers; None where the paper has none.
+
+    columns: ids of the columns that are on its data.
+    """
 
     entry: Entry
     group: Group
     row: str | None
+    columns: frozenset[str]
 
 
 def find(reference: str) -> list[tuple[str, str]]:
@@ -77,36 +83,64 @@ def table(paper: str, name: str, groups: Sequence[Group]) -> Table:
     notes += _why(ours, printed, first)
     if not ours:
         there = ", ".join(g.title for g in groups) or "nothing"
-        notes.append(f"None of the runs is on this table's data ({', '.join(_sets(columns))}); given: {there}.")
-    heads = [_head(c) for c in columns]
+        sets = ", ".join(_sets(columns)) or "of several kinds"
+        notes.append(f"None of the runs is on this table's data ({sets}); given: {there}.")
+    heads = [_head(c, columns) for c in columns]
     title = f"{content['title']}: {content['tables'][name]['caption']} ({paper}.{name})"
     return Table(title, ("", *heads, "comparable?"), tuple(lines), tuple(notes))
 
 
-def _head(column: dict[str, Any]) -> str:
+def _head(column: dict[str, Any], columns: Sequence[dict[str, Any]]) -> str:
+    """Metric, factor and direction; data and degradation where the table has several."""
     factor = "" if column["factor"] == 1 else f" ×{column['factor']:g}"
-    return f"{column['metric']}{factor}{ {'up': ' ↑', 'down': ' ↓'}.get(column['dir'], '') }"
+    alike = [c for c in columns if c["metric"] == column["metric"]]
+    place = "".join(
+        f"{column[key]} " for key in ("dataset", "deg") if len({c[key] for c in alike}) > 1 and column[key] != "none"
+    )
+    return f"{place}{column['metric']}{factor}{ {'up': ' ↑', 'down': ' ↓'}.get(column['dir'], '') }"
 
 
 def _sets(columns: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(c["dataset"]) for c in columns))
+    return list(dict.fromkeys(str(c["dataset"]) for c in columns if c["dataset"] not in NO_DATA))
 
 
 def _ours(
     paper: str, table: str, columns: Sequence[dict[str, Any]], rows: Sequence[str], groups: Sequence[Group]
 ) -> Iterator[Ours]:
     """Entries on the table's data; of a method that was judged several times those under the table's own protocol."""
-    matching = [g for g in groups if any(_same_data(g, c["dataset"]) for c in columns)]
-    protocols = {c.get("p") or published.load()["papers"][paper]["tables"][table]["protocol"] for c in columns}
-    own = [g for g in matching if _identity(g) in protocols] or matching
-    for group in own:
+    default = published.load()["papers"][paper]["tables"][table]["protocol"]
+    answers = [(group, _answered(group, columns, default)) for group in groups]
+    matching = [(group, ids) for group, ids in answers if ids]
+    protocols = {c.get("p") or default for c in columns}
+    own = [(group, ids) for group, ids in matching if _identity(group) in protocols] or matching
+    for group, ids in own:
+        told = f" ({group.result['data']['set']}, {group.result['protocol']['id']})" if len(own) > 1 else ""
         for entry in group.entries:
-            yield Ours(entry, group, _row(entry, paper, table, rows))
+            yield Ours(replace(entry, label=entry.label + told), group, _row(entry, paper, table, rows), ids)
+
+
+def _answered(group: Group, columns: Sequence[dict[str, Any]], default: str | None) -> frozenset[str]:
+    """Ids of the columns on the group's data; those of its own protocol alone where there are such (BI and BD)."""
+    there = [c for c in columns if _same_data(group, str(c["dataset"])) and _same_task(group, c.get("p") or default)]
+    own = [c for c in there if (c.get("p") or default) == _identity(group)]
+    if not there and not _sets(columns):
+        there = list(columns)
+    return frozenset(c["id"] for c in own or there)
 
 
 def _same_data(group: Group, dataset: str) -> bool:
     plain = re.sub(r"[^a-z0-9]", "", dataset.lower())
-    return dataset in ("per row", "none") or plain.startswith(str(group.result["data"]["set"]).lower())
+    return plain.startswith(str(group.result["data"]["set"]).lower())
+
+
+def _same_task(group: Group, protocol: str | None) -> bool:
+    """Whether scale and degradation are those of a published protocol, as far as both state them."""
+    if protocol is None:
+        return True
+    there, here = published.load()["protocols"][protocol], group.result["protocol"]["switches"]
+    made = DEGRADATIONS.get(str((here.get("degradation") or {}).get("name")))
+    other = made is not None and there["degradation"] in set(DEGRADATIONS.values()) - {made}
+    return here.get("scale") in (there["scale"], None) and not other
 
 
 def _identity(group: Group) -> str | None:
@@ -126,7 +160,7 @@ def _row(entry: Entry, paper: str, table: str, rows: Sequence[str]) -> str | Non
 
 def _beside(mine: Ours, values: dict[str, published.Value]) -> list[Line]:
     """Our values in the paper's units, and ours minus theirs."""
-    numbers = [_in_their_units(mine, value) for value in values.values()]
+    numbers = [_in_their_units(mine, value) if c in mine.columns else "" for c, value in values.items()]
     cells, differences = [], []
     for number, value in zip(numbers, values.values(), strict=True):
         digits = value.digits or 0
@@ -166,7 +200,8 @@ def _why(ours: Sequence[Ours], printed: dict[str, dict[str, published.Value]], f
 
 def comparable(mine: Ours, values: dict[str, published.Value]) -> dict[str, tuple[str, str]]:
     """Whether protocol and weights are those of the paper: an answer of a word each, and the reason."""
-    return {"protocol": _protocol(mine, {v.protocol for v in values.values()}), "weights": _weights(mine.entry)}
+    printed = {value.protocol for column, value in values.items() if column in mine.columns}
+    return {"protocol": _protocol(mine, printed), "weights": _weights(mine.entry)}
 
 
 def _protocol(mine: Ours, printed: set[str]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vsrbench.reports import labels, statistics
-from vsrbench.reports.entries import Entry, Group
+from vsrbench.reports.entries import NAMES, Entry, Group, differing
 from vsrbench.reports.figures import panels
 from vsrbench.reports.measured import title
 
@@ -73,13 +73,14 @@ def plane(group: Group, name: str, x: str, y: str, remark: str = "") -> Chart:
     """One point per method; axes say which way is better. The ground truth appears where it has both values."""
     figure, grid = panels(1, 1, SIZE)
     axes = grid[0][0]
-    placed = []
+    placed, short = [], _short(group)
     for n, entry in enumerate(group.entries):
         at = _number(entry, x), _number(entry, y)
         if at[0] is None or at[1] is None or (x == "seconds_per_frame" and entry.method == "gt"):
             continue
         axes.scatter(at[0], at[1], color=colour(n), marker=MARKERS[n % len(MARKERS)], s=42, zorder=3)
-        placed.append((float(at[0]), float(at[1]), entry.label))
+        placed.append((float(at[0]), float(at[1]), short[entry.label]))
+    axes.locator_params(nbins=6)
     if x == "seconds_per_frame":
         _seconds(axes)
     axes.margins(0.16)
@@ -110,7 +111,7 @@ def _label(figure: "Figure", axes: "Axes", placed: Sequence[tuple[float, float, 
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the panel is where it stays: names must not move it
     points = [tuple(axes.transData.transform((x, y))) for x, y, _ in placed]
-    made = [axes.text(x, y, _short(text), fontsize=8.5, color=INK, zorder=4, va="center") for x, y, text in placed]
+    made = [axes.text(x, y, text, fontsize=8.5, color=INK, zorder=4, va="center") for x, y, text in placed]
     extents = [text.get_window_extent() for text in made]
     boxes = labels.places(points, [(e.width, e.height + 2) for e in extents], axes.get_window_extent().extents)
     for (px, py), text, (left, bottom, right, top) in zip(points, made, boxes, strict=True):
@@ -122,9 +123,13 @@ def _label(figure: "Figure", axes: "Axes", placed: Sequence[tuple[float, float, 
             axes.plot(*ends.T, color=INK, alpha=0.4, linewidth=0.6, zorder=2, scalex=False, scaley=False)
 
 
-def _short(name: str) -> str:
-    """A name as charts have room for; tables give it whole."""
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+def _short(group: Group) -> dict[str, str]:
+    """Labels as charts have room for; tables give them whole. Runs of one method are called by what they differ in."""
+    names = {entry.label: entry.label for entry in group.entries}
+    parts = [label.rstrip(")").partition(" (") for label in names]
+    if len(parts) > 1 and all(part[1] for part in parts) and len({part[0] for part in parts}) == 1:
+        names = {label: part[2] for label, part in zip(names, parts, strict=True)}
+    return {label: name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for label, name in names.items()}
 
 
 def curves(group: Group) -> list[Chart]:
@@ -137,28 +142,30 @@ def curves(group: Group) -> list[Chart]:
         figure, grid = panels(len(metrics), 1, (SIZE[0], 2.2))
         for axes, metric in zip((row[0] for row in grid), metrics, strict=True):
             _over_frames(axes, group, metric, clip)
-        _legend(grid[0][0])
+        _legend([row[0] for row in grid])
         grid[-1][0].set_xlabel(f"frame of {clip}")
         found.append(Chart(f"frames-{clip.replace('/', '_')}", f"{clip}: values frame by frame.", figure))
     return found
 
 
 def _over_frames(axes: "Axes", group: Group, metric: str, clip: str) -> None:
+    short = _short(group)
     for n, entry in enumerate(group.entries):
         values = statistics.frames_of(entry.result, metric).get(clip, []) if metric in entry.result["metrics"] else []
         if len(values) > 1:
-            axes.plot(range(1, len(values) + 1), values, color=colour(n), label=_short(entry.label), linewidth=1.4)
+            axes.plot(range(1, len(values) + 1), values, color=colour(n), label=short[entry.label], linewidth=1.4)
     axes.set_ylabel(title(metric))
     axes.locator_params(axis="x", integer=True)
     _dress(axes)
 
 
-def _legend(axes: "Axes") -> None:
-    handles, names = axes.get_legend_handles_labels()
-    if names:
-        made = axes.legend(
-            handles, names, fontsize=7.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
-            handlelength=1.3, columnspacing=1.0,
+def _legend(panels: "Sequence[Axes]") -> None:
+    """One legend for all panels, above the first: an entry may have numbers in only one of them."""
+    lines = {name: line for axes in panels for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if lines:
+        made = panels[0].legend(
+            list(lines.values()), list(lines), fontsize=7.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+            frameon=False, handlelength=1.3, columnspacing=1.0,
         )  # fmt: skip
         for text in made.get_texts():
             text.set_color(INK)
@@ -170,18 +177,20 @@ def over_setting(group: Group, key: str) -> Chart:
     Runs that state no number for the setting are left out.
     """
     metrics = [m for m in (*DISTORTION[:1], _first(group, PERCEPTUAL) or "ssim_y", _first(group, CONSISTENT)) if m]
-    figure, grid = panels(1, len(metrics), (3.2, 2.9))
-    for axes, metric in zip(grid[0], metrics, strict=True):
+    figure, rows = panels(len(metrics), 1, (SIZE[0], 2.0))
+    column = [row[0] for row in rows]
+    for axes, metric in zip(column, metrics, strict=True):
         for n, method in enumerate(dict.fromkeys(e.method for e in group.methods)):
             members = [e for e in group.methods if e.method == method]
             points = sorted((float(e.settings[key]), _number(e, metric)) for e in members if numeric(e, key))
             if points:
                 xs, ys = zip(*points, strict=True)
-                axes.plot(xs, ys, marker="o", markersize=4, color=colour(n), label=method)
-        axes.set_xlabel(key)
+                axes.plot(xs, ys, marker="o", markersize=4, color=colour(n), label=NAMES.get(method, method))
+        axes.locator_params(axis="y", nbins=5)
         axes.set_ylabel(title(metric))
         _dress(axes)
-    _legend(grid[0][0])
+    column[-1].set_xlabel(key)
+    _legend(column)
     return Chart(f"over-{key}", f"Metrics against {key}.", figure)
 
 
@@ -195,10 +204,9 @@ def swept(group: Group) -> str | None:
     """The one numeric setting in which runs of a method differ, if there is one with three values or more."""
     for method in dict.fromkeys(e.method for e in group.methods):
         members = [e for e in group.methods if e.method == method]
-        keys = {k for e in members for k in e.settings}
-        differing = [k for k in sorted(keys) if len({str(e.settings.get(k)) for e in members}) > 2]
-        if len(differing) == 1 and all(numeric(e, differing[0]) for e in members):
-            return differing[0]
+        keys = [k for k in differing(members) if len({str(e.settings.get(k)) for e in members}) > 2]
+        if len(keys) == 1 and all(numeric(e, keys[0]) for e in members):
+            return keys[0]
     return None
 
 

@@ -120,7 +120,9 @@ def _table(rows: Sequence[dict[str, str]], key: dict[str, dict[str, str]]) -> Ta
         f"{methods[0]} was preferred in {won} of {decided} decided votes, 95 % interval {100 * low:.0f} to "
         f"{100 * high:.0f} %. Votes of one person resemble each other: with {people} it is too narrow."
     )
-    return Table(f"{len(rows)} votes of {people}", ("clip", *methods, "same"), tuple(lines), (said,))
+    return Table(
+        f"{len(rows)} vote{'s' * (len(rows) > 1)} of {people}", ("clip", *methods, "same"), tuple(lines), (said,)
+    )
 
 
 def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:

@@ -40,12 +40,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Part:
-    """A group and what is shown of it. against: label of the entry that the others are tested against."""
+    """A group and what is shown of it. against: label of the entry that the others are tested against; again: its
+    frames are those of a part before, judged under another protocol."""
 
     group: Group
     scenes: Sequence[Scene] = ()
     against: str | None = None
     swept: str | None = None
+    again: bool = False
 
 
 def write(
@@ -109,6 +111,7 @@ def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) ->
         "charts": _drawn(charts, number),
         "curves": _drawn(curves, number),
         "clips": clips,
+        "again": part.again,
         "left_out": len(group.clips) - len(clips),
         "notes": sorted({note for entry in group.methods for note in notes(entry.result)}),
         "conformance": _conformance(group),
@@ -124,9 +127,8 @@ def _conformance(group: Group) -> str:
     judged = [e for e in group.entries if e.method in ("bicubic", "gt") and "comparison" in e.result["protocol"]]
     verdicts = {e.label: e.result["protocol"]["comparison"] for e in judged}
     told = "; ".join(f"{label}: {found['verdict']} ({found['why']})" for label, found in verdicts.items())
-    return (
-        f"Protocol {protocol['id']}, hash {protocol['hash']}. Conformance by {told or 'nothing: no bicubic run given'}."
-    )
+    told = f"by {told}" if told else "unknown: no bicubic run given"
+    return f"Protocol {protocol['id']}, hash {protocol['hash']}. Conformance {told}."
 
 
 def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, Any]:
@@ -187,11 +189,11 @@ def _file(label: str) -> str:
 
 
 def _provenance(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """What each run was made with: label, folder, command, commit, device, seed."""
-    rows = []
+    """What each run was made with, once: label, folder, command, commit, device, seed."""
+    rows: dict[Path, dict[str, Any]] = {}
     for part in parts:
         for entry in part.group.entries:
             for folder, result in zip(entry.folders, entry.results, strict=True):
-                made = result["provenance"]
-                rows.append({"label": entry.label, "title": part.group.title, "folder": folder.name, "made": made})
-    return rows
+                shown = {"label": entry.label, "data": result["data"]["set"], "folder": folder.name}
+                rows.setdefault(folder, shown | {"made": result["provenance"]})
+    return list(rows.values())
