@@ -39,7 +39,8 @@ def run(cfg: "DictConfig") -> Path | None:
 def training(cfg: "DictConfig") -> "DictConfig":
     """The training that spends the budget; stages that build on each other share it in equal parts (ours).
 
-    Each budget has its run folders in ``<runs>/budget_<steps>``. Raises ConfigError for a budget with less than a step per stage.
+    Each budget has its run folders in ``<runs>/budget_<steps>``. Raises ConfigError for a budget with less than a step
+    per stage.
     """
     from vsrbench.training.stages import ALL, stages_of
 

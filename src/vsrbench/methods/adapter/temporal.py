@@ -168,3 +168,20 @@ def zero(layer: Any) -> None:
     """Weights and bias to zero."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
+
+
+class Inflated(nn.Module):
+    """An image network with temporal parts beside it; together they have a published checkpoint's keys."""
+
+    image: Any
+    video: nn.Module
+
+    def published_state(self) -> dict[str, Tensor]:
+        """The state dict under the published checkpoint's names."""
+        return {**self.image.state_dict(), **self.video.state_dict()}
+
+    def load_published_state(self, values: dict[str, Tensor]) -> None:
+        """Load what ``published_state`` has the keys of."""
+        own = self.video.state_dict()
+        self.video.load_state_dict({key: value for key, value in values.items() if key in own}, assign=True)
+        self.image.load_state_dict({key: value for key, value in values.items() if key not in own}, assign=True)

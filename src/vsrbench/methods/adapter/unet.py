@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vsrbench.diffusion.guided import embedding
 from vsrbench.methods.adapter.temporal import (
+    Inflated,
     Rotary,
     StageModule,
     TemporalAttention,
@@ -24,7 +25,7 @@ from vsrbench.methods.adapter.temporal import (
 )
 
 
-class VideoUNet(nn.Module):
+class VideoUNet(Inflated):
     """An image upscaler's U-Net with temporal parts in and behind its stages.
 
     image: diffusers' UNet2DConditionModel, 7 input channels (latent and LR frame). The temporal parts live in ``video``
@@ -69,16 +70,6 @@ class VideoUNet(nn.Module):
         emb = embedding(self.image, x[:, 0], t, labels)
         walk = _Walk(self, x.shape[1], emb, tokens, checkpointing and torch.is_grad_enabled())
         return walk(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-    def published_state(self) -> dict[str, Tensor]:
-        """The state dict under the published checkpoint's names."""
-        return {**self.image.state_dict(), **self.video.state_dict()}
-
-    def load_published_state(self, values: dict[str, Tensor]) -> None:
-        """Load what ``published_state`` has the keys of."""
-        own = self.video.state_dict()
-        self.video.load_state_dict({key: value for key, value in values.items() if key in own}, assign=True)
-        self.image.load_state_dict({key: value for key, value in values.items() if key not in own}, assign=True)
 
 
 def place(root: nn.Module, path: str, module: nn.Module) -> None:

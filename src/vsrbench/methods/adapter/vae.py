@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vsrbench.diffusion.prior import to_network
 from vsrbench.errors import ConfigError
-from vsrbench.methods.adapter.temporal import clip_norm, fold, over_time, resnet, unfold, zero
+from vsrbench.methods.adapter.temporal import Inflated, clip_norm, fold, over_time, resnet, unfold, zero
 from vsrbench.methods.adapter.unet import place
 
 
@@ -48,7 +48,7 @@ def _resnet_block() -> Any:
     return ResnetBlock2D
 
 
-class ClipVAE(nn.Module):
+class ClipVAE(Inflated):
     """``image`` is a diffusers AutoencoderKL; the encoder always runs frame by frame.
 
     sft: the decoder reads the clean LR frames, which have the latent's size: they are merged into its first feature by
@@ -166,13 +166,3 @@ class ClipVAE(nn.Module):
         for block in tree.condition_fuse.shared.children():
             shared = resnet(block, shared, None, frames, self.whole_clip)
         return hidden + hidden * tree.condition_fuse.scale(shared) + tree.condition_fuse.shift(shared)
-
-    def published_state(self) -> dict[str, Tensor]:
-        """The state dict under the published checkpoint's names."""
-        return {**self.image.state_dict(), **self.video.state_dict()}
-
-    def load_published_state(self, values: dict[str, Tensor]) -> None:
-        """Load what ``published_state`` has the keys of."""
-        own = self.video.state_dict()
-        self.video.load_state_dict({key: value for key, value in values.items() if key in own}, assign=True)
-        self.image.load_state_dict({key: value for key, value in values.items() if key not in own}, assign=True)
