@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from vsrbench import eval as entry
-from vsrbench.config import compose
+from vsrbench.config import build, compose
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.eval_ranks import Others, Piece, own_device, pieces
+from vsrbench.eval_ranks import Others, Piece, facts_of, own_device, pieces
 
 CLIPS = {"GT/a": 3, "GT/b": 5, "GT/c": 4, "GT/d": 2}
 
@@ -78,3 +78,11 @@ def test_every_rank_gets_a_gpu_of_its_own_where_there_are_any() -> None:
 def test_no_process_at_all_is_refused(evaluated: Any) -> None:
     with pytest.raises(ConfigError, match=r"inference\.devices=0"):
         evaluated("run", "method=bicubic", "inference.devices=0")
+
+
+def test_the_cost_counts_what_upscaling_needs() -> None:
+    cfg = compose(["method=videogigagan", "size=tiny"], verb="bench")
+    method = build(cfg.method)
+    parameters, _, _ = facts_of(method, cfg)
+    assert parameters == sum(p.numel() for p in method.generator.parameters())
+    assert parameters < sum(p.numel() for p in method.parameters())

@@ -72,9 +72,10 @@ def make_frames(
 
 
 def facts_of(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]:
-    """Parameters of all networks, the sampler's steps, and the device."""
+    """Parameters of all networks that upscaling needs, the sampler's steps, and the device."""
     steps = None if cfg.sampler is None else int(cfg.sampler.steps)
-    return sum(p.numel() for p in method.parameters()), steps, str(method.device)
+    aside = method.never_upscaling()
+    return sum(p.numel() for p in method.parameters() if id(p) not in aside), steps, str(method.device)
 
 
 def make_by_ranks(

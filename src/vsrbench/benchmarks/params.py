@@ -47,7 +47,7 @@ def measure(cfg: "DictConfig") -> Report:
 def counts(method: "Method") -> Counts:
     """Every line of the table; each parameter is counted once, in the line that names it."""
     parts = method.parts()
-    aside = {id(p) for name in method.training_only for p in parts[name].parameters()}
+    aside = method.never_upscaling()
     trained = {s: {id(p) for n in stage.trainable for p in parts[n].parameters()} for s, stage in method.stages.items()}
     lines = {}
     for name, modules in method.counted().items():

@@ -61,6 +61,8 @@ def launch(
     ended = [now[job.number] for job in jobs]
     if not waits:
         progress.show(sweep)
+        if sweep.verb in ("eval", "compare"):
+            print(f"as a page: vsrbench report sweep={sweep.folder}")
         print(sweep.folder)
         if any(job.state == "failed" for job in ended):
             raise SystemExit(1)

@@ -105,6 +105,11 @@ class Method(pl.LightningModule):
         """The method's networks by name, for parameter tables, freezing and cost."""
         raise NotImplementedError
 
+    def never_upscaling(self) -> set[int]:
+        """The ``id`` of each parameter of a ``training_only`` part."""
+        parts = self.parts() if self.training_only else {}
+        return {id(p) for name in self.training_only for p in parts[name].parameters()}
+
     def counted(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table: what each counts. By default one line per part."""
         return {name: [part] for name, part in self.parts().items()}
