@@ -24,6 +24,8 @@ def run(cfg: "DictConfig") -> None:
         raise ConfigError(f"method={cfg.method.name} has no released code whose recordings could be replayed")
     if cfg.variant != "released":
         raise ConfigError(f"verify replays released code, variant={cfg.variant} follows the text: add variant=released")
+    if cfg.method.get("trajectory"):
+        raise ConfigError("method.trajectory=true is ours: released code does not train so, leave it out of verify")
     if not cfg.reference:
         raise ConfigError("verify needs reference=DIR, the folder of a recording (tests/golden in the repository)")
     from vsrbench.diffusion.recordings import Recording
