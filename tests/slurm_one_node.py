@@ -88,9 +88,9 @@ class OneNode:
             program = [shutil.which(name, path=PATH) or name, *command[1:]]
             self.daemons[name] = subprocess.Popen(program, env=clean, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         if not eventually(lambda: self.daemons[name].poll() is not None or up(), 30):
-            raise RuntimeError(f"{name} does not come up: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"{name} does not come up: {self.log(name)}")
         if self.daemons[name].poll() is not None:
-            raise RuntimeError(f"{name} ended at once: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"{name} ended at once: {self.log(name)}")
 
     def _says(self, *command: str) -> bool:
         return subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode == 0
@@ -98,6 +98,10 @@ class OneNode:
     def run(self, *command: str) -> str:
         """Output of a SLURM command; raises where it fails."""
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
+
+    def log(self, daemon: str) -> str:
+        """The last lines of what a daemon has said."""
+        return (self.folder / f"{daemon}.log").read_text()[-4000:]
 
     def stop(self) -> None:
         """Cancel what is left, end the daemons."""

@@ -118,6 +118,20 @@ def test_what_the_queue_says_decides_about_jobs_of_slurm(sweep: Sweep, monkeypat
     assert [j.active for j in sweep.jobs()] == [True] * 3, "without squeue nothing is submitted twice"
 
 
+def test_a_job_that_ends_while_slurm_answers_has_finished(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep.note(0, state="running", slurm="7_0")
+    sweep.note(1, state="pending", slurm="7_1", note="time limit: queued again")
+
+    def queue() -> dict[str, str]:
+        sweep.note(0, state="finished")
+        return {}
+
+    monkeypatch.setattr(manifest, "queue", queue)
+    ended, lost, _ = sweep.jobs()
+    assert (ended.state, ended.failure) == ("finished", [])
+    assert lost.note == "time limit: queued again, left the queue before it ended"
+
+
 def test_slurm_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     squeue = tmp_path / "squeue"
     squeue.write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2; exit 1\n")

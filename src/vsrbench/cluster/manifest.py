@@ -132,16 +132,19 @@ class Sweep:
         state = json.loads(path.read_text()) if path.is_file() else {}
         return Job(**{key: getattr(job, key) for key in PLAN} | state)
 
+    def _recorded(self) -> list[Job]:
+        return [self.recorded(job.number) for job in self.plan]
+
     def jobs(self) -> list[Job]:
         """All jobs as they are now.
 
         Running according to its file although nothing runs it: failed where SLURM lost it, else pending again. So is
         a finished one whose run folder is gone.
         """
-        jobs = [self.recorded(job.number) for job in self.plan]
-        unfinished = [j for j in jobs if j.state in ("pending", "running")]
+        unfinished = [j for j in self._recorded() if j.state in ("pending", "running")]
         queued = queue() if any(j.slurm for j in unfinished) else None
         busy = self.busy() if any(not j.slurm for j in unfinished) else False
+        jobs = self._recorded()  # only now: who has left the queue has noted its end before
         for job in jobs:
             if job.state in ("pending", "running"):
                 self._settle(job, (queued is None or job.slurm in queued) if job.slurm else busy)
@@ -160,7 +163,7 @@ class Sweep:
         elif job.state == "running":
             job.state, job.failure = "failed", self._slurm_lines(job.slurm)
         else:
-            job.note = job.note or "left the queue before it ended"
+            job.note = ", ".join(part for part in (job.note, "left the queue before it ended") if part)
 
     def _slurm_lines(self, slurm: str) -> list[str]:
         said = [line for log in (self.folder / "slurm").glob(f"{slurm}_*_log.*") for line in tail(log)]
