@@ -52,9 +52,18 @@ def test_windows_cover_every_frame_and_end_with_the_clip(frames: int, length: in
     assert frames <= length or starts[-1] == frames - length
 
 
-def test_a_stride_that_leaves_frames_out_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"method\.stride=9: use 1 to method\.window=8"):
-        windows(20, 8, 9)
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["method.stride=9"], r"method\.stride=9 leaves frames out: use 1 to 4"),
+        (["method.stride=0"], r"method\.stride=0 leaves frames out"),
+        (["method.window=0"], r"method\.window=0: use 1 frame or more"),
+        (["method.window=9"], r"method\.window=9 is longer than method\.adapter\.frames=4"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused_before_any_work(settings: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        method(*settings)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 6])

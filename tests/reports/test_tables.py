@@ -1,6 +1,8 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -49,6 +51,29 @@ def test_latex_is_balanced_and_escaped() -> None:
     assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     assert [line.replace(r"\&", "").count("&") for line in body.splitlines() if line.endswith(r"\\")] == [2, 2, 2]
+    assert r"& \textit{$-$2.60} &" in body, "escaped once"
+    assert text.replace(r"\{", "").count("{") == text.replace(r"\}", "").count("}")
+
+
+def test_sentences_wrap_in_latex() -> None:
+    assert r"\begin{tabular}{lrr}" in latex(TABLE)
+    sentence = Line("ours", ("1.00", "far too few clips for any claim at all"))
+    assert r"\begin{tabular}{lrp{0.4\linewidth}}" in latex(Table("t", TABLE.columns, (sentence,)))
+
+
+def test_latex_compiles(tmp_path: Path) -> None:
+    packages = ["kpsewhich", "booktabs.sty", "graphicx.sty"]
+    if shutil.which("pdflatex") is None or subprocess.run(packages, capture_output=True).returncode:
+        pytest.skip("no pdflatex with booktabs and graphicx (Debian: texlive-latex-recommended)")
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}%s\end{document}"
+    (tmp_path / "t.tex").write_text(document % latex(TABLE))
+    told = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0 and "Overfull" not in told.stdout, told.stdout
 
 
 @pytest.mark.parametrize("character", list("&%$#_{}"))

@@ -18,6 +18,7 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$",
     "−": "$-$", "–": "--", "†": r"\textsuperscript{\dag}", "±": r"$\pm$", "≤": r"$\leq$",
 }  # fmt: skip
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 ENDINGS = {"markdown": ".md", "latex": ".tex", "html": ".html", "csv": ".csv"}
 
 
@@ -75,19 +76,29 @@ def _pipes(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A ``table`` environment; needs ``\\usepackage{booktabs}``."""
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)}}}"]
-    lines += [rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}", r"\toprule"]
+    """A ``table`` environment, made smaller where the page is narrower; needs the packages booktabs and graphicx."""
+    columns = "".join(_column(table, n) for n in range(len(table.columns) - 1))
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)}}}", FITTED]
+    lines += [rf"\begin{{tabular}}{{l{columns}}}", r"\toprule"]
     lines += [" & ".join(map(escape, table.columns)) + r" \\", r"\midrule"]
     for line in table.lines:
-        cells = [rf"\textbf{{{escape(c)}}}" if n in line.best else escape(c) for n, c in enumerate(line.cells)]
-        if line.kind == "difference":
-            cells = [rf"\textit{{{escape(c)}}}" if c else "" for c in cells]
+        cells = [_latex_cell(c, n in line.best, line.kind == "difference") for n, c in enumerate(line.cells)]
         indent = r"\quad " if line.label.startswith(INDENT) else ""
         lines.append(" & ".join((indent + escape(line.name.strip()), *cells)) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     lines += [r"\\[2pt] {\footnotesize " + escape(note) + "}" for note in table.remarks]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _column(table: Table, number: int) -> str:
+    """Numbers to the right, sentences in a column that wraps."""
+    sentence = any(len(line.cells[number]) > WORDS for line in table.lines)
+    return r"p{0.4\linewidth}" if sentence else "r"
+
+
+def _latex_cell(text: str, best: bool, difference: bool) -> str:
+    style = r"\textbf" if best else r"\textit" if difference else ""
+    return f"{style}{{{escape(text)}}}" if style and text else escape(text)
 
 
 def escape(text: str) -> str:

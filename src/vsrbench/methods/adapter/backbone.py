@@ -90,6 +90,11 @@ class Backbone(nn.Module):
         return clean if eps is None else self.schedule.add_noise(clean, eps, level)
 
     # what the shared loss terms ask of a prior
+    @property
+    def factor(self) -> int:
+        """HR pixels per latent pixel."""
+        return self.vae.factor
+
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (N,4,h,w) to RGB (N,3,H,W) by the image decoder alone."""
         return self.vae.decode_frames(latent)

@@ -15,7 +15,7 @@ from vsrbench.methods.adapter.backbone import Backbone
 from vsrbench.methods.adapter.colour import PostProcessing
 from vsrbench.methods.adapter.descriptions import Descriptions
 from vsrbench.methods.adapter.networks import Adapter
-from vsrbench.methods.adapter.sampling import Sampling, finish, sample, sampler_for
+from vsrbench.methods.adapter.sampling import Sampling, finish, sample, sampler_for, windows
 from vsrbench.methods.adapter.stopping import EarlyStopping
 from vsrbench.methods.adapter.vit import load_vit
 from vsrbench.methods.base import Method, Stage, Work
@@ -82,6 +82,7 @@ class AdapterVSR(Method):
         self.vit = load_vit(**(vit or {})).requires_grad_(False)
         plan = {"tokens": self.vit.tokens, "width": self.vit.width, "text": prior.text, **(adapter or {})}
         self.adapter = Adapter(**plan)
+        windows(window, window, stride)  # now, not at the first validation
         if window > self.adapter.frames:
             raise ConfigError(f"method.window={window} is longer than method.adapter.frames={self.adapter.frames}")
         self.condition, self.start, self.renorm = condition, start, renorm

@@ -24,8 +24,10 @@ def windows(frames: int, length: int, stride: int) -> list[int]:
 
     Raises ConfigError for a stride that leaves frames out.
     """
+    if length < 1:
+        raise ConfigError(f"method.window={length}: use 1 frame or more")
     if not 1 <= stride <= length:
-        raise ConfigError(f"method.stride={stride}: use 1 to method.window={length}")
+        raise ConfigError(f"method.stride={stride} leaves frames out: use 1 to {length}, which is method.window")
     if frames <= length:
         return [0]
     starts = list(range(0, frames - length, stride))
