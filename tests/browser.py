@@ -62,7 +62,7 @@ def chromium() -> str:
 
 def call(arguments: list[str], folder: Path) -> str:
     command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    told = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=120)
+    told = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True, timeout=600)
     return told.stdout
 
 

@@ -68,5 +68,5 @@ def test_waiting_ends_when_the_last_job_does(sweep: Sweep, monkeypatch: pytest.M
     assert waiter.is_alive()
     sweep.note(3, state="finished")
     queued.clear()
-    waiter.join(5)
+    waiter.join(60)
     assert not waiter.is_alive()

@@ -451,7 +451,7 @@ def test_two_processes_under_plain_ddp_equal_one(tmp_path: Path) -> None:
     line = [a for a in arguments(tmp_path, "two", *settings, "trainer.max_steps=3") if "accelerator" not in a]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vsrbench.train", *line, "trainer=ddp_sim"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     ours, theirs = content(one), content(tmp_path / "two")
     assert theirs["global_step"] == 3

@@ -158,8 +158,8 @@ def test_a_killed_rank_ends_the_other_and_the_same_command_goes_on(tmp_path: Pat
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         (child,) = (int(number) for number in children if b"LOCAL_RANK=1" in environ(int(number)))
         os.kill((parent.pid, child)[victim], signal.SIGKILL)
-        assert parent.wait(timeout=120) != 0
-        deadline = time.monotonic() + 60
+        assert parent.wait(timeout=600) != 0
+        deadline = time.monotonic() + 300
         while alive(child) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not alive(child), "the other rank lives on"

@@ -117,7 +117,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent / 'src'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "vsrbench.train", *tiny_arguments(tmp_path, "two"), *settings]
     done = subprocess.run(
-        [*command, "trainer=ddp_sim"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [*command, "trainer=ddp_sim"], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("effective batch 4 = 2 x 2 device(s) x 1 accumulated") == 1
