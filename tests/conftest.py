@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 import vsrbench  # noqa: F401  (before anything imports torchvision)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+settings.register_profile("vsrbench", deadline=None, derandomize=True)  # the same examples on every machine
+settings.load_profile("vsrbench")
 
 
 @pytest.fixture(scope="session")

@@ -96,18 +96,6 @@ def test_composing_inside_a_running_hydra_command() -> None:
 # --- early checks --------------------------------------------------------------------------------
 
 
-def test_unknown_key_and_option() -> None:
-    from hydra.errors import ConfigCompositionException, MissingConfigException
-
-    with pytest.raises(ConfigCompositionException, match="no_such_key"):
-        compose(["no_such_key=1"])
-    with pytest.raises(ConfigCompositionException, match=r"trainer\.max_step"):
-        compose(["trainer.max_step=5"])
-    for option in ("method=no_such", "size=no_such", "data=no_such"):
-        with pytest.raises(MissingConfigException, match="no_such"):
-            compose([option])
-
-
 def test_unsupported_variant_scale_size_and_stage() -> None:
     assert refused("method=ldm", "variant=released") == "method=ldm has no variant=released: use one of paper"
     assert refused("scale=3") == "method=dgaf has no scale=3: use one of 4, 8, 16"
@@ -165,7 +153,7 @@ def test_odd_file_names_reach_the_command_unchanged(path: str) -> None:
     assert (cfg.input, cfg.output) == (path, "out put.mp4")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
 def test_any_printable_name_is_quoted_so_that_hydra_reads_it_back(path: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -250,10 +238,6 @@ def test_errors_of_the_command_line_are_one_line(tmp_path: Path) -> None:
         assert told.returncode == 2
         assert told.stderr.startswith("error: ")
         assert len(told.stderr.splitlines()) == 1
-    told = command("vsrbench.train", "trainer.max_step=3", cwd=tmp_path)
-    assert told.returncode != 0
-    assert "max_step" in told.stderr
-    assert "Traceback" not in told.stderr
 
 
 def test_help_names_every_command_that_exists(tmp_path: Path) -> None:

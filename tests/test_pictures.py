@@ -10,7 +10,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(height=st.integers(8, 24), width=st.integers(8, 24), side=st.integers(2, 30), seed=st.integers(0, 99))
 def test_the_busiest_square_is_the_one_that_a_search_finds(height: int, width: int, side: int, seed: int) -> None:
     frame = noise(height, width, seed)

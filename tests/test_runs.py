@@ -62,7 +62,7 @@ def test_the_name_is_readable_and_the_same_everywhere() -> None:
     assert other.stdout.strip() == name
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(st.text("abc", min_size=1), st.one_of(st.integers(), st.text("xy"), st.lists(st.integers()))))
 def test_the_order_of_settings_does_not_matter(content: dict) -> None:
     turned = dict(reversed(content.items()))

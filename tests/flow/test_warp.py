@@ -25,7 +25,7 @@ def ramp(height: int, width: int) -> Tensor:
     return (0.3 * x - 0.7 * y + 2)[None, None]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(pixels, pixels)
 def test_zero_flow_is_the_identity(height: int, width: int) -> None:
     image = noise(2, 3, height, width)
@@ -46,7 +46,7 @@ def test_whole_pixels_shift(x: int, y: int) -> None:
     assert torch.allclose(moved, expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(shifts, shifts, st.integers(5, 17), st.integers(5, 17))
 def test_affine_images_move_exactly_inside(x: float, y: float, height: int, width: int) -> None:
     image, flow = ramp(height, width), constant(x, y, height, width).double()
@@ -54,7 +54,7 @@ def test_affine_images_move_exactly_inside(x: float, y: float, height: int, widt
     assert torch.allclose(warp(image, flow)[known], (image + 0.3 * x - 0.7 * y)[known], atol=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(shifts, shifts, st.integers(3, 17), st.integers(3, 17))
 def test_released_alignment_reads_where_the_released_codes_do(x: float, y: float, height: int, width: int) -> None:
     """Position p is read at p*W/(W-1) - 0.5: an exact warp by the flow that leads there gives the same."""
@@ -92,7 +92,7 @@ def test_half_precision_keeps_its_positions() -> None:
     assert torch.equal(low[..., :597], image.bfloat16()[..., 3:])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 30), st.integers(1, 30))
 def test_resized_flow_means_the_same_motion(height: int, width: int, new_height: int, new_width: int) -> None:
     flow = constant(0.5, -2, height, width)

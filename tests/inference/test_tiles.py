@@ -17,7 +17,7 @@ def clip(lr: torch.Tensor) -> Clip:
     return Clip(lr[None], None, ["a"], torch.arange(len(lr))[None], 4)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(size=SIZES, overlap=st.integers(0, 24), extra=st.integers(1, 80))
 def test_tiles_cover_every_pixel_with_at_least_the_overlap(size: int, overlap: int, extra: int) -> None:
     spans = placed(size, overlap + extra, overlap)
@@ -28,7 +28,7 @@ def test_tiles_cover_every_pixel_with_at_least_the_overlap(size: int, overlap: i
         assert stop - start >= overlap
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(size=SIZES, overlap=st.integers(0, 24), extra=st.integers(1, 80), scale=st.sampled_from([1, 2, 4]))
 def test_weights_sum_to_one_everywhere(size: int, overlap: int, extra: int, scale: int) -> None:
     spans = placed(size, overlap + extra, overlap)

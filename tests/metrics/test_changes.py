@@ -24,7 +24,7 @@ def test_tof_of_a_known_difference():
     assert tof_stablevsr(a, b).tolist() == pytest.approx([35, 35])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-5, 5), st.floats(-5, 5))
 def test_tof_ignores_motion_that_both_share(dx, dy):
     generator = torch.Generator().manual_seed(0)

@@ -26,17 +26,17 @@ class TestColour:
         tint = torch.tensor([3.0, 0.0, -4.0]).view(3, 1, 1) * LEVEL
         assert colour_shift(cast(lr + 0.1 + tint, lr + 0.1)).tolist() == pytest.approx([5, 5, 5], abs=1e-3)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(vectors, vectors)
     def test_drift_is_the_whole_change_of_an_even_ramp_whatever_the_start(self, start, end):
         assert colour_drift(start + ramp(end)) == pytest.approx(end.norm().item(), abs=1e-9)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(vectors)
     def test_a_constant_cast_does_not_drift(self, value):
         assert colour_drift(value.expand(7, 3)) == pytest.approx(0, abs=1e-9)
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.integers(0, 10**6))
     def test_drift_is_the_same_backwards(self, seed):
         casts = torch.randn(8, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -68,7 +68,7 @@ class TestSeams:
         assert (error_change(noisy(truth), truth) > 3 * error_change(moving(1, shift=1), truth)).all()
 
     @pytest.mark.parametrize("chunk", [4, None])
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.floats(0.5, 20), st.floats(0, 5))
     def test_finds_the_jump_that_was_put_between_chunks(self, chunk, jump, elsewhere):
         """Frames 0..3, 4..7, 8..11: the pairs 3 and 7 are seams."""
@@ -81,7 +81,7 @@ class TestSeams:
         changes[5] += 9
         assert chunk_seam(changes, 4) == 0 and chunk_seam(changes) == 9
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(st.integers(1, 12))
     def test_even_changes_show_no_seam(self, chunk):
         assert chunk_seam(torch.full((11,), 2.5, dtype=torch.float64), chunk) == 0

@@ -52,7 +52,7 @@ def test_counts_per_kind():
     assert {name: len(found) for name, found in values.items()} == {n: counts[METRICS[n].kind] for n in values}
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.sets(st.integers(1, 5)))
 def test_values_do_not_depend_on_how_frames_are_batched(cuts):
     data = moving_clip(exact=True)

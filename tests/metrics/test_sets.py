@@ -15,7 +15,7 @@ def samples(count: int, seed: int, width: int = 6) -> torch.Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 40), st.integers(2, 40))
 def test_is_zero_for_a_set_and_itself_and_symmetric(n, m):
     a, b = samples(n, 0), samples(m, 1)

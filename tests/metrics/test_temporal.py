@@ -135,7 +135,7 @@ class TestWarpingError:
         assert warping_error(frames, flow, visible).item() == pytest.approx(0, abs=1e-9)
         assert warping_error(frames, flow, everything(flow)).item() > 1
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.floats(0.1, 1), st.floats(0, 0.3))
     def test_grows_with_the_square_of_the_contrast_whatever_the_brightness(self, contrast, brightness):
         frames = moving().double()
@@ -144,7 +144,7 @@ class TestWarpingError:
         changed = warping_error(contrast * frames + brightness, flow, everything(flow))
         assert torch.allclose(changed, contrast**2 * whole, rtol=1e-9)
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.sampled_from([(-1,), (-2,), (-1, -2)]))
     def test_a_mirrored_clip_under_mirrored_flow_has_the_same_error(self, dims):
         frames, flow = noisy(moving()).double(), constant_flow(2, 0, 2, 64, 96).double()

@@ -44,7 +44,7 @@ def test_follows_the_definition(scale: float, antialias: bool) -> None:
     torch.testing.assert_close(rows, columns, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 70), st.integers(1, 70), st.sampled_from([2, 3, 4, 8, 16]))
 def test_sizes_are_rounded_up(height: int, width: int, factor: int) -> None:
     frames = torch.zeros(2, 3, height, width)
