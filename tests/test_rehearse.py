@@ -109,7 +109,9 @@ def test_a_file_without_a_command_is_refused() -> None:
         rehearsal.command_of(compose(["method=dgaf"]))
 
 
-@pytest.mark.parametrize("name", ["dgaf/t1_reds4_edvr", "dgaf/t3_case1", "dgaf/st3_x8_dgaf", "dgaf/st6_fm"])
+@pytest.mark.parametrize(
+    "name", ["dgaf/t1_reds4_edvr", "dgaf/t3_case1", "dgaf/st3_x8_dgaf", "dgaf/st6_fm", "mini/videogigagan"]
+)
 def test_files_run(name: str) -> None:
     assert rehearsal.rehearse(name, rehearse.RUN).state == "ok"
 

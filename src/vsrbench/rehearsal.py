@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vsrbench.config import compose, home
 from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.published import QuotedOnlyError
+from vsrbench.training.stages import ALL, stages_of, with_stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -85,12 +86,31 @@ def run(cfg: "DictConfig", command: str, overrides: list[str], verbs: Verbs) -> 
     if cfg.flow is not None and "random" in cfg.flow:
         overrides = [*overrides, "flow.random=true"]
         stand_ins.append("flow network: random weights stand in")
+    if cfg.method.get("front") and cfg.method.front.get("weights"):
+        overrides = [*overrides, "method.front.weights=null"]  # they are of another size
+        stand_ins.append("flow and propagation: random weights stand in")
     if "predictions" in cfg.needs:
         made = verbs["eval"](compose([*overrides, "method=bicubic", "command=null"], verb="eval"))
         overrides = [*overrides, f"predictions={Path(made) / 'frames'}"]
         stand_ins.append("foreign frames: bicubic stands in")
-    verbs[command](compose(overrides, verb=command))
+    ready = compose(overrides, verb=command)
+    for stage in _stages_before(ready) if command == "train" else []:
+        verbs["train"](with_stage(ready, stage))
+        stand_ins.append(f"stage={stage}: two steps stand in")
+    verbs[command](ready)
     return "; ".join(stand_ins)
+
+
+def _stages_before(cfg: "DictConfig") -> list[str]:
+    """Stages whose runs the configured one starts from, in order; ``stage=all`` trains them by itself."""
+    if cfg.stage in ("default", ALL):
+        return []
+    needed, stages = [], stages_of(cfg)
+    stage = stages[cfg.stage]
+    while stage.needs:
+        needed.insert(0, stage.needs[-1])
+        stage = stages[needed[0]]
+    return needed
 
 
 def command_of(cfg: "DictConfig") -> str:
