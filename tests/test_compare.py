@@ -1,11 +1,13 @@
 """The head-to-head: who is in it, that all stand on equal terms, and what a training budget does."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vsrbench import compare
+from vsrbench.cluster.manifest import Job, Sweep
 from vsrbench.config import compose, home
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.rehearsal import found
@@ -100,3 +102,77 @@ def test_a_training_that_was_cut_short_is_not_judged(
     with pytest.raises(RunError, match="training ended before its 3 steps"):
         compare.run(row("compare/dgaf", "budget.steps=3"))
     assert calls == []
+
+
+class Ended:
+    """A sweep that has ended as told, launched without doing anything; ``pages``: what was written about it."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.pages = folder, list[tuple[list[str], list[str]]]()
+        self.code: int | None = None
+        monkeypatch.setattr(compare, "launch", self._launch)
+        monkeypatch.setattr("vsrbench.report_making.make", self._make)
+
+    def job(self, number: int, **state: Any) -> None:
+        sweep = Sweep(self.folder, verb="compare")
+        sweep.enter(Job(number, [f"experiments=compare/{number}"], [], str(number), str(self.folder)))
+        sweep.save()
+        sweep.note(number, **state)
+
+    def _launch(self, run: Any, verb: str) -> None:
+        sys.argv[1:] = [f"sweep={self.folder.name}", f"runs='{self.folder.parent.parent}'", *sys.argv[1:]]
+        if self.code is not None:
+            raise SystemExit(self.code)
+
+    def _make(self, asked: Any, folders: Any, output: Path, remarks: Any) -> Path:
+        self.pages.append(([folder.name for folder in folders], list(remarks)))
+        return output / "index.html"
+
+
+@pytest.fixture
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ended:
+    monkeypatch.setattr("sys.argv", ["compare"])
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    return Ended(tmp_path / "it is = here" / "sweeps" / "s", monkeypatch)
+
+
+def test_the_page_ends_the_command(ended: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended.job(0, state="finished", run=str(tmp_path / "a"))
+    ended.job(1, state="finished", run=str(tmp_path / "b"))
+    compare.main()
+    assert ended.pages == [(["a", "b"], [])]
+    assert capsys.readouterr().out.splitlines()[-1] == str(ended.folder / "report" / "index.html")
+
+
+def test_a_failed_job_is_named_on_the_page_of_the_others_and_in_the_exit_code(ended: Ended, tmp_path: Path) -> None:
+    ended.job(0, state="finished", run=str(tmp_path / "a"))
+    ended.job(1, state="failed", failure=["error: no weights"])
+    ended.code = 1
+    with pytest.raises(SystemExit) as left:
+        compare.main()
+    assert left.value.code == 1
+    [(runs, [remark])] = ended.pages
+    assert runs == ["a"] and "no weights" in remark
+
+
+@pytest.mark.parametrize("why", ["queued", "all failed", "stopped", "one row", "never begun"])
+def test_without_an_ended_sweep_there_is_no_page(
+    ended: Ended, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why == "all failed":
+        ended.job(0, state="failed", failure=["error"])
+    elif why != "never begun":
+        ended.job(0, state="finished", run=str(tmp_path / "a"))
+    if why == "queued":
+        ended.job(1, state="pending")
+    if why == "one row":
+        monkeypatch.setattr("sys.argv", ["compare", "experiments=compare/dgaf"])
+    ended.code = {"all failed": 1, "stopped": 143, "never begun": 1}.get(why)
+    if ended.code:
+        with pytest.raises(SystemExit) as left:
+            compare.main()
+        assert left.value.code == ended.code
+    else:
+        compare.main()
+    assert ended.pages == []

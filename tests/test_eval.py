@@ -1,6 +1,7 @@
 """``eval`` from the configuration to result.json, on clips in memory that obey the data's contract."""
 
 import json
+import shutil
 from collections.abc import Sequence
 
 import pytest
@@ -10,6 +11,7 @@ from vsrbench import eval as entry
 from vsrbench.config import compose
 from vsrbench.data.sources import Source, Window
 from vsrbench.errors import ConfigError, DataError, RunError
+from vsrbench.evaluation import output, results
 from vsrbench.evaluation.frames import encode
 from vsrbench.metrics import scorer
 from vsrbench.metrics.frame import psnr, quantise
@@ -142,8 +144,101 @@ def test_data_cut_short_make_the_result_partial(data, configured, tmp_path, caps
 
 def test_other_settings_in_the_same_folder_are_refused(data, configured):
     entry.run(configured())
-    with pytest.raises(RunError, match=r"protocol\.crop"):
-        entry.run(configured("protocol.crop=4"))
+    with pytest.raises(RunError, match=r"method\.kernel: 'matlab' there, 'cv2' now"):
+        entry.run(configured("method.kernel=cv2"))
+
+
+@pytest.fixture
+def made(monkeypatch) -> list[str]:
+    """Names of the clips that were upscaled."""
+    names: list[str] = []
+    write = output.write_clip
+
+    def counted(run, source, frames, progress):
+        names.append(source.name)
+        return write(run, source, frames, progress)
+
+    monkeypatch.setattr(output, "write_clip", counted)
+    return names
+
+
+def identities(folder) -> dict[str, str]:
+    found = {path.name: json.loads(path.read_text()) for path in folder.glob("result*.json")}
+    return {name: result["protocol"]["hash"] for name, result in found.items()}
+
+
+def test_the_same_folder_is_judged_under_another_protocol_without_making_frames_again(
+    data, configured, made, tmp_path, capsys
+):
+    run = tmp_path / "runs/x"
+    entry.run(configured())
+    first = identities(run)["result.json"]
+    entry.run(configured("protocol=stablevsr", "protocol.metrics=[psnr_rgb]"))
+    assert made == ["slow", "fast"]
+    now = identities(run)
+    assert now["result_vsrbench.json"] == first and read_result(tmp_path)["protocol"]["id"] == "stablevsr"
+    entry.run(configured("protocol.crop=4"))  # other switches of a protocol that is there already
+    now = identities(run)
+    assert now.keys() == {"result.json", f"result_vsrbench_{first}.json", "result_stablevsr.json"}
+    capsys.readouterr()
+    entry.run(configured())
+    assert "evaluated before" in capsys.readouterr().out and identities(run)["result.json"] == first
+    assert made == ["slow", "fast"] and len(identities(run)) == 3
+
+
+def test_more_metrics_later_keep_what_the_frames_cost(data, configured, made, tmp_path):
+    entry.run(configured("protocol.metrics=[psnr_y]"))
+    cost = read_result(tmp_path)["cost"]
+    entry.run(configured("protocol.metrics=[psnr_y,ssim_y]"))
+    assert read_result(tmp_path)["cost"] == cost and set(read_result(tmp_path)["metrics"]) == {"psnr_y", "ssim_y"}
+    assert made == ["slow", "fast"]
+
+
+@pytest.fixture
+def committed(monkeypatch):
+    """committed("1"): the code of a commit, without changes."""
+
+    def at(commit: str) -> None:
+        monkeypatch.setattr(results, "provenance", lambda seed: {"vsrbench": "1", "commit": commit, "seed": seed})
+
+    at("1")
+    return at
+
+
+def test_another_run_folder_takes_the_frames_of_one_that_differs_in_judging_alone(
+    data, configured, committed, made, tmp_path, capsys
+):
+    entry.run(configured("name=a"))
+    entry.run(configured("name=b", "protocol.crop=4"))
+    one, other = (json.loads((tmp_path / f"runs/{name}/result.json").read_text()) for name in "ab")
+    assert made == ["slow", "fast"] and other["cost"] == one["cost"] and other["method"] == "bicubic"
+    assert other["metrics"]["psnr_y"]["mean"] != one["metrics"]["psnr_y"]["mean"]
+    assert f"frames of 2 clips are those of {tmp_path}/runs/a" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "runs/a")
+    assert len([*(tmp_path / "runs/b/frames").rglob("*.png")]) == 6, "linked, not pointed to"
+    entry.run(configured("name=b", "protocol.crop=4", "force=true"))
+    assert made == ["slow", "fast"] * 2
+
+
+@pytest.mark.parametrize("other", ["method.kernel=cv2", "commit", "changes", "input", "force=true"])
+def test_frames_of_other_settings_code_or_input_are_not_taken(data, configured, committed, made, other, capsys):
+    entry.run(configured("name=a"))
+    if other == "input":
+        data.sources = [Ramp("slow", 2), Ramp("fast", 4)]
+    if other in ("commit", "changes"):
+        committed({"commit": "2", "changes": "1+changes"}[other])
+    entry.run(configured("name=b", *([other] if "=" in other else [])))
+    assert made == ["slow", "fast"] * 2
+    assert ("judges those" in capsys.readouterr().out) == (other in ("commit", "changes"))
+
+
+def test_data_that_moved_are_the_same_data(data, configured, made, tmp_path, capsys):
+    entry.run(configured("data=vid4", "data.root=here"))
+    entry.run(configured("data=vid4", "data.root=there"))
+    assert "evaluated before" in capsys.readouterr().out and made == ["slow", "fast"]
+    data.sources = [Ramp("slow", 2), Ramp("fast", 4)]
+    with pytest.raises(RunError, match=r"data\.root: 'there' there, 'elsewhere' now"):
+        entry.run(configured("data=vid4", "data.root=elsewhere"))
 
 
 def test_frames_are_made_once_and_judged_under_several_protocols(data, configured, tmp_path, capsys):

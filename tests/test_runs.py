@@ -1,5 +1,8 @@
+import errno
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,24 +31,75 @@ def opened(tmp_path: Path) -> Callable[..., Run]:
 
 # --- names ---------------------------------------------------------------------------------------
 
+# What must not change the name of a run of a verb.
 LONGER = [
     "trainer.max_steps=99", "trainer.devices=2", "trainer.num_nodes=3", "trainer=ddp_sim", "trainer.log_every=1",
     "trainer.max_time=00:01:00:00", "data.workers=7", "train.batch=2", "inference.device=cpu", "checkpoint.every=5",
-    "validation.every=3", "logger=wandb", "tags=[x]", "force=true", "runs=elsewhere",
+    "validation.every=3", "logger=wandb", "tags=[x]", "force=true", "runs=elsewhere", "inference.batch=1",
+    "untrained=true", "sweep=s", "launcher=slurm", "analysis.bins=9", "bench.height=9", "video.crf=9", "input=x",
+    "output=x", "task=flops", "dtype=float32", "layout=project", "tolerance=1", "replay=x", "reference=x",
+    "command=train", "+needs.prior=x", "dashboard=comparison", "optimise.metrics=[val/ssim_y]",
+    "budget.steps=5", "supports.untrained=[]",
 ]  # fmt: skip
+ROW = "published={paper: dgaf_vsr, table: table3, row: case 2}"
+KEPT = {
+    "train": [
+        *LONGER, "protocol=dgaf", "protocol.crop=4", ROW, "predictions=x", "data.splits.test=null",
+        "inference.chunk=2", "inference.tile=8", "inference.overlap=4", "inference.whole=9", "inference.max_frames=3",
+    ],
+    "eval": [
+        *LONGER, "train.crop=24", "train.effective_batch=4", "optimiser.lr=1", "ema.decay=0.5", "stage=guide",
+        "validation.clips=1", "trainer.precision=bf16-mixed", "trainer.gradient_clip=3", "schedule={_target_: x}",
+    ],
+}  # fmt: skip
+# What must change it.
+TOLD = {
+    "train": [
+        "seed=1", "optimiser.lr=1", "train.effective_batch=4", "train.crop=24", "sampler.steps=3", "method=ldm",
+        "data=reds", "data.root=x", "data.splits.val.clips=1", "ckpt_path=x", "weights=x", "stage=guide", "size=mini",
+        "variant=released", "scale=8", "flow=farneback", "degradation=blur_down", "ema.decay=0.5", "schedule={a: 1}",
+        "validation.clips=1", "validation.metric=val/ssim_y", "trainer.precision=bf16-mixed", "trainer.gradient_clip=3",
+        "inference.precision=bf16", "trainer.overfit_batches=1", "method.align=released",
+    ],
+    "eval": [
+        "seed=1", "sampler.steps=3", "method=ldm", "data=reds", "data.root=x", "data.splits.test.clips=1",
+        "ckpt_path=x", "weights=x", "size=mini", "variant=released", "scale=8", "flow=farneback",
+        "degradation=blur_down", "inference.precision=bf16", "inference.chunk=2", "inference.tile=8",
+        "inference.max_frames=3", "method.align=released", "protocol=dgaf", "protocol.crop=4", ROW, "predictions=x",
+    ],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("override", LONGER)
-def test_settings_that_lengthen_or_relocate_a_run_keep_its_name(override: str) -> None:
-    assert derived_name(settings_of(override), "train") == derived_name(settings_of(), "train")
+@pytest.mark.parametrize(("verb", "override"), [(verb, one) for verb, found in KEPT.items() for one in found])
+def test_settings_that_lengthen_or_relocate_a_run_keep_its_name(verb: str, override: str) -> None:
+    assert derived_name(settings_of(override, verb=verb), verb) == derived_name(settings_of(verb=verb), verb)
+
+
+@pytest.mark.parametrize(("verb", "override"), [(verb, one) for verb, found in TOLD.items() for one in found])
+def test_settings_that_change_the_outcome_change_the_name(verb: str, override: str) -> None:
+    assert derived_name(settings_of(override, verb=verb), verb) != derived_name(settings_of(verb=verb), verb)
+
+
+BOTH = {
+    "seed", "ckpt_path", "scale", "weights", "flow_batch_statistics", "inference", "prior", "sampler", "data",
+    "degradation", "method", "size", "variant", "flow",
+}  # fmt: skip
+RECIPE = {"stage", "train", "optimiser", "schedule", "ema", "validation", "trainer"}
+FRAMES = {"predictions", "protocol", "protocols", "published"}
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["seed=1", "optimiser.lr=1", "train.effective_batch=4", "train.crop=24", "sampler.steps=3", "method=ldm"],
+    ("verb", "expected"),
+    [("train", BOTH | RECIPE), ("eval", BOTH | FRAMES), ("compare", BOTH | RECIPE | FRAMES | {"budget"})],
 )
-def test_settings_that_change_the_outcome_change_the_name(override: str) -> None:
-    assert derived_name(settings_of(override), "train") != derived_name(settings_of(), "train")
+def test_every_group_of_settings_was_judged(verb: str, expected: set[str]) -> None:
+    """A new one has to be entered here, and in runs.py where it does not change what a verb makes."""
+    assert {key.partition(".")[0] for key in essential(settings_of(verb=verb))} == expected
+
+
+def test_a_comparison_with_another_budget_or_protocol_is_another_job() -> None:
+    assert runs.digest(settings_of("budget.steps=5", verb="compare")) != runs.digest(settings_of(verb="compare"))
+    assert runs.digest(settings_of("protocol=dgaf", verb="compare")) != runs.digest(settings_of(verb="compare"))
 
 
 def test_the_name_is_readable_and_the_same_everywhere() -> None:
@@ -117,6 +171,53 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert runs.provenance(0)["commit"] is None
+
+
+# --- one process at a time ----------------------------------------------------------------------
+
+HOLD = "import sys, time; from pathlib import Path; from vsrbench.runs import alone\nwith alone(Path(sys.argv[1])):"
+
+
+def test_a_second_process_in_a_run_folder_is_refused_and_told_who(tmp_path: Path) -> None:
+    """The lock ends with the process that holds it, not with what it has started."""
+    code = f"{HOLD}\n import os\n if os.fork() == 0: time.sleep(60)\n print('held', flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, process_group=0)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        told = rf"at work already \(process {holder.pid} on .*\): wait for it"
+        for _ in range(2):
+            with pytest.raises(RunError, match=told), runs.alone(tmp_path):
+                pass
+        holder.kill()
+        holder.wait()
+        with runs.alone(tmp_path):
+            assert str(os.getpid()) in (tmp_path / "lock").read_text()
+    finally:
+        os.killpg(holder.pid, signal.SIGKILL)
+    with runs.alone(tmp_path):
+        pass
+
+
+def test_a_job_that_was_queued_again_waits_for_the_lock_of_a_failed_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"{HOLD}\n print('held', flush=True); time.sleep(2)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        with runs.alone(tmp_path):
+            assert str(os.getpid()) in (tmp_path / "lock").read_text()
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unable(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", unable)
+    with runs.alone(tmp_path):
+        assert "No locks available" in capsys.readouterr().out
 
 
 # --- writing -------------------------------------------------------------------------------------

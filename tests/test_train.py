@@ -37,6 +37,13 @@ def test_finished_run_is_not_repeated(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (folder / "result.json").read_bytes() == before
 
 
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    folder = trained(tmp_path)
+    (folder / "result.json").write_text('{"st')
+    with pytest.raises(RunError, match=r"result\.json is damaged: delete it, and the same command makes it again"):
+        trained(tmp_path)
+
+
 def test_raised_max_steps_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(tmp_path)
     folder = trained(tmp_path, "trainer.max_steps=8", "ckpt_path=last")

@@ -11,22 +11,61 @@ import socket
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PROCESSES = 2
+DOUBLE = "trainer.precision=64-true"
 
 
 def main(runs: Path) -> None:
-    from vsrbench import config, train
-
     rank = os.environ["LOCAL_RANK"]
     for name, overrides in json.loads(runs.read_text()):
         try:
-            train.run(config.compose(overrides))
+            run(overrides)
         except BaseException:
             (runs.parent / f"{name}.failed.{rank}").write_text(traceback.format_exc())
             os._exit(1)  # the other process may wait for this one for ever: see _ended
         (runs.parent / f"{name}.done.{rank}").touch()
+
+
+def run(overrides: list[str]) -> None:
+    from vsrbench import config, train
+
+    if DOUBLE in overrides:
+        with doubled():
+            train.run(config.compose(overrides))
+    else:
+        train.run(config.compose(overrides))
+
+
+@contextmanager
+def doubled() -> Iterator[None]:
+    """Within the block ``trainer.precision=64-true`` trains, which is refused elsewhere: Lightning itself converts no
+    frozen records, and frames that are validated come in float32, so that nothing is validated."""
+    from dataclasses import replace
+    from unittest.mock import patch
+
+    import torch
+    from pytorch_lightning.plugins.precision import DoublePrecision
+
+    from vsrbench.training import session
+    from vsrbench.training.validation import Validation
+    from vsrbench.types import Clip
+
+    def convert(_: DoublePrecision, clip: Clip) -> Clip:
+        return replace(
+            clip, **{k: v.double() for k, v in vars(clip).items() if getattr(v, "dtype", 0) == torch.float32}
+        )
+
+    nothing = lambda *_: None  # noqa: E731
+    with (
+        patch.object(DoublePrecision, "convert_input", convert),
+        patch.object(Validation, "measure", nothing),
+        patch.object(session, "UNFIT", ()),
+    ):
+        yield
 
 
 def trained_by_two(folder: Path, runs: dict[str, list[str]], timeout: float = 600) -> dict[str, str]:

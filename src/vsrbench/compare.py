@@ -1,7 +1,8 @@
 """``python -m vsrbench.compare``: every method on the same data, under the same protocol, by one command.
 
 Without further settings a sweep over ``experiments=compare/*``: the shipped miniatures on ``data=sample``. With
-``budget.steps=N`` each method is first trained for N steps on that data, from the start of its training.
+``budget.steps=N`` each method is first trained for N steps on that data, from the start of its training. The page of
+quality, consistency and cost is written at the end.
 """
 
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vsrbench import eval as evaluate
 from vsrbench import train
-from vsrbench.config import launch
+from vsrbench.config import launch, one_line
 from vsrbench.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -61,6 +62,36 @@ def arguments(given: list[str]) -> list[str]:
     return given if named else ["-m", ROWS, *given]
 
 
-if __name__ == "__main__":
+def page(given: list[str]) -> None:
+    """Write the page of a sweep whose jobs have all ended and print its place; failed jobs are named on it.
+
+    given: all arguments of the sweep. Nothing where there is none (a single row, ``--help``) or jobs are still queued.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from vsrbench.report import sweep_page
+    from vsrbench.reports.asked import Asked
+
+    named = [word for word in given if word.startswith(("runs=", "sweep="))]
+    values = {o.key_or_group: str(o.value()) for o in OverridesParser.create().parse_overrides(named)}
+    folder = Path(values.get("runs", "runs")).expanduser() / "sweeps" / values.get("sweep", "")
+    if "sweep" in values and {"-m", "--multirun"} & set(given) and (folder / "manifest.json").is_file():
+        with one_line():
+            if written := sweep_page(Asked("sweep", (), {"sweep": str(folder)})):
+                print(written)
+
+
+def main() -> None:
+    """Run the sweep, then write its page; the exit code is 1 where a job failed, page or no page."""
     sys.argv[1:] = arguments(sys.argv[1:])
-    launch(run, "compare")
+    try:
+        launch(run, "compare")
+    except SystemExit as ended:
+        if ended.code == 1:
+            page(sys.argv[1:])
+        raise
+    page(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench import published
+from vsrbench import published, refusals
 from vsrbench.errors import ConfigError, VsrbenchError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ PACKAGE = Path(__file__).resolve().parent
 # what needs no ``key=``
 WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task", "input"), "analyse": ("task",)}
 WORDS |= {"dashboard": ("dashboard",)}
+FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: "1" hands errors on as they are; otherwise it prints them and exits
+FULL_ERROR_WANTED = os.environ.get(FULL_ERROR) == "1"
 FLAGS_WITH_VALUE = (
     "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--info", "-i",
     "--package", "-p", "--experimental-rerun",
@@ -42,18 +44,52 @@ def home() -> Path:
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> "DictConfig":
     """The configuration that a command line would give; for tests and for use from Python.
 
-    Raises ConfigError for what the early checks refuse; Hydra's own errors for unknown keys and options.
+    Raises ConfigError for what Hydra or the early checks refuse.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     _register_resolvers()
+    arguments = expand_arguments(list(overrides), verb)
     GlobalHydra.instance().clear()  # a command that composes a second configuration already runs under Hydra
-    with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
-        cfg = hydra_compose("config", overrides=expand_arguments(list(overrides), verb))
+    with refused(arguments, verb), initialize_config_dir(str(home() / "conf"), version_base="1.3"):
+        cfg = hydra_compose("config", overrides=arguments)
     check(cfg)
     return cfg
+
+
+@contextmanager
+def refused(arguments: Sequence[str], verb: str) -> Iterator[None]:
+    """What Hydra refuses of a command becomes a ConfigError. HYDRA_FULL_ERROR=1 leaves it as it is."""
+    try:
+        yield
+    except Exception as error:
+        if FULL_ERROR_WANTED:
+            raise
+        told = refusals.refusal(error, arguments, home() / "conf", lambda: _settings_without(arguments, verb))
+        if told is None:
+            raise
+        raise told from error
+
+
+def _settings_without(arguments: Sequence[str], verb: str) -> dict[str, Any]:
+    """The settings of a command as its choices of groups make them; none where those cannot be composed either."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    conf = home() / "conf"
+    groups = [a if "=[" in a else a.partition(",")[0] for a in arguments if (conf / a.partition("=")[0]).is_dir()]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            cfg: Any = OmegaConf.to_container(hydra_compose("config", overrides=[*groups, f"verb={verb}"]))
+    except HydraException:
+        return {}
+    return dict(cfg)
 
 
 def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
@@ -63,14 +99,25 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
     _register_resolvers()
     with one_line():
         sys.argv[1:] = sweep_arguments(expand_arguments(sys.argv[1:], verb), verb)
+    arguments = sys.argv[1:]
 
     def task(cfg: "DictConfig") -> Any:
-        with one_line():
+        composed()
+        with one_line(), refused(arguments, verb):
             check(cfg)
             _refuse_hydras_own_multirun(cfg)
             return run(cfg)
 
-    hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)()
+    main = hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)
+    os.environ[FULL_ERROR] = "1"
+    with one_line(), refused(arguments, verb):
+        main()
+
+
+def composed() -> None:
+    """Composing is over: what Hydra meets from now on is no longer for ``launch`` to put into words."""
+    if not FULL_ERROR_WANTED:
+        os.environ.pop(FULL_ERROR, None)
 
 
 def given() -> list[str]:
@@ -125,6 +172,8 @@ def sweep_arguments(arguments: list[str], verb: str) -> list[str]:
     """
     if any(a == "sweeper=optuna" for a in arguments) and not _installed("hydra_plugins.hydra_optuna_sweeper"):
         raise ConfigError("sweeper=optuna needs the extra `sweep`: pip install 'vsrbench[sweep]'")
+    if other := next((a for a in arguments if a.startswith("sweeper=") and a != "sweeper=optuna"), None):
+        raise ConfigError(f"{other} does not exist: use sweeper=optuna, or leave it out for comma lists")
     implied = any(a.startswith(("launcher=slurm", "sweeper=optuna")) for a in arguments)
     if not implied and not {"-m", "--multirun"} & set(arguments):
         return arguments
@@ -194,11 +243,16 @@ def check(cfg: "DictConfig") -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    stages = cfg.supports.get("stages") or []  # first, for settings of a stage are resolved by its name
+    known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
+    if cfg.stage not in known:
+        raise ConfigError(f"stage={cfg.stage} is not one of {', '.join(known)}")
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         raise ConfigError(f"the setting {key!r} has no value: add {key}=... to the command") from error
+    refusals.check_kinds(plain, home() / "conf")
     published.check(plain["published"])
     for setting, what in plain["needs"].items():
         if plain["verb"] == plain["command"] and OmegaConf.select(cfg, setting) is None:
@@ -215,10 +269,6 @@ def check(cfg: "DictConfig") -> None:
         raise ConfigError(f"method={plain['method']['name']} is for {' and '.join(supports['verbs'])} alone")
     if plain["verb"] == "train" and not supports.get("stages"):
         raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
-    stages = supports.get("stages") or []
-    known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
-    if plain["stage"] not in known:
-        raise ConfigError(f"stage={plain['stage']} is not one of {', '.join(known)}")
     if plain["inference"]["precision"] not in ("fp32", "bf16"):
         raise ConfigError(f"inference.precision={plain['inference']['precision']}: use fp32 or bf16")
 

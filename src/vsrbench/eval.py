@@ -13,62 +13,65 @@ from vsrbench.eval_ranks import make_frames
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from vsrbench.evaluation.protocol import Protocol
     from vsrbench.runs import Run
 
 
 def run(cfg: "DictConfig") -> Path:
     """Evaluate, or show what the same command found before; the run folder is printed last and returned.
 
+    Frames are made once: under another protocol those of the run folder are judged again, and of another run folder
+    that differs in how it judges them.
     Raises DataError for data or frames that cannot be judged, ConfigError for a protocol that cannot be met,
     RunError for a run folder of other settings or weights.
     """
-    from vsrbench.evaluation import results
-    from vsrbench.runs import open_run
+    from omegaconf import OmegaConf
 
-    folder = open_run(cfg, "eval")
-    files = results.file_names(list(cfg.protocols))
-    found = [results.load(folder.folder / file) for file in files] if folder.finished and not cfg.force else []
-    if found and not judged_again(cfg, found):
-        print("evaluated before: force=true does it again")
+    from vsrbench.evaluation import again, protocol, results
+    from vsrbench.runs import open_run, run_folder
+
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    asked = protocol.from_settings(settings)
+    free = again.moved(run_folder(cfg, "eval"), settings, lambda: build(cfg.data).clips(asked[0].split))
+    folder = open_run(cfg, "eval", free)
+    found = {} if cfg.force else again.before(folder, asked)
+    due = [p for p in asked if p.id not in found or judged_again(p, found[p.id])]
+    if due:
+        found |= {result["protocol"]["id"]: result for result in evaluate(cfg, folder, due)}
     else:
-        found = evaluate(cfg, folder)
-        for file, result in reversed([*zip(files, found, strict=True)]):  # result.json last: it marks the end
-            folder.write_json(file, result)
-        if cfg.logger.get("_target_"):
-            from vsrbench.training.evaluated import log_results
+        print("evaluated before: force=true does it again")
+    ordered = [found[p.id] for p in asked]
+    again.store(folder, ordered, keep=not cfg.force)
+    if due and cfg.logger.get("_target_"):
+        from vsrbench.training.evaluated import log_results
 
-            log_results(cfg, folder, found)
-    for result in found:
+        log_results(cfg, folder, ordered)
+    for result in ordered:
         results.show(result)
     print(folder.folder)
     return folder.folder
 
 
-def judged_again(cfg: "DictConfig", found: list[dict[str, Any]]) -> bool:
+def judged_again(protocol: "Protocol", found: dict[str, Any]) -> bool:
     """Whether metrics had no weights then and have them now; the frames on disk are judged again for them."""
-    from omegaconf import OmegaConf
-
-    from vsrbench.evaluation import protocol
     from vsrbench.evaluation.judging import now_available
 
-    settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    names = now_available(protocol.from_settings(settings), found)
+    names = now_available([protocol], [found])
     if names:
         print(f"evaluated before without {', '.join(names)}, which can be computed now: the frames are judged again")
     return bool(names)
 
 
-def evaluate(cfg: "DictConfig", folder: "Run") -> list[dict[str, Any]]:
+def evaluate(cfg: "DictConfig", folder: "Run", protocols: "list[Protocol]") -> list[dict[str, Any]]:
     """The result under each protocol. Clips that an interrupted call of the same run completed are used again."""
     from omegaconf import OmegaConf
 
-    from vsrbench.evaluation import output, protocol, results
+    from vsrbench.evaluation import output, results
     from vsrbench.evaluation.judging import judge
     from vsrbench.evaluation.progress import Bars
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    protocols, data = protocol.from_settings(settings), build(cfg.data)
-    split = protocols[0].split
+    data, split = build(cfg.data), protocols[0].split
     sources, origin = data.clips(split), results.origin(settings, weights(cfg))
     for judged in protocols:
         judged.complete(data.coverage(split))  # refuses clips that it does not judge, before any work
@@ -78,7 +81,7 @@ def evaluate(cfg: "DictConfig", folder: "Run") -> list[dict[str, Any]]:
         if cfg.predictions is not None:
             frames, cost = Path(cfg.predictions).expanduser(), output.foreign_cost()
         else:
-            frames, cost = folder.frames, make_frames(cfg, split, folder, sources, origin["weights"], bars)
+            frames, cost = folder.frames, make_frames(cfg, split, folder, sources, origin, bars)
         return judge(settings, protocols, frames, sources, data.coverage(split), cost, origin, bars)
 
 

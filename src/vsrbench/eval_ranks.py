@@ -46,29 +46,44 @@ def make_frames(
     split: str,
     run: "Run",
     sources: "list[Source]",
-    weights: dict[str, str] | None,
+    origin: dict[str, Any],
     bars: "Bars",
 ) -> dict[str, Any]:
     """Upscale every clip of a split into the run folder; returns the ``cost`` part of the result.
 
-    weights: what the frames depend on besides the configuration.
+    Frames that a run beside this one made are used again (``again.adopt``), and where all are there nothing is built.
+    origin: as ``results.origin`` gives.
     """
     from omegaconf import OmegaConf
 
-    if cfg.inference.devices != 1:
-        settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        return make_by_ranks(settings, split, run, sources, weights, bars.row())
+    from vsrbench.evaluation import again, output
 
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    made = again.made_with(settings, split, origin)
+    if told := None if cfg.force else again.adopt(run, sources, made):
+        print(told)
+    known = output.known(run)
+    if known.get("facts") and len(output.complete(run, sources, made)) == len(sources):
+        return output.cost({source.name: known["clips"][source.name] for source in sources}, *known["facts"])
+    timings, facts = (make_alone if cfg.inference.devices == 1 else make_by_ranks)(cfg, split, run, sources, made, bars)
+    run.write_json(output.TIMINGS, {**made, "facts": facts, "clips": timings})
+    return output.cost(timings, *facts)
+
+
+def make_alone(
+    cfg: "DictConfig", split: str, run: "Run", sources: "list[Source]", made: dict[str, Any], bars: "Bars"
+) -> tuple[dict[str, Any], Any]:
+    """The same by this process. Returns the timings of all clips, and ``facts_of``."""
     from vsrbench.config import build_method
     from vsrbench.diffusion.noise import Noise
-    from vsrbench.evaluation.output import cost, write_clips
+    from vsrbench.evaluation.output import write_clips
     from vsrbench.inference.chunks import upscale_source
 
     method, noise = build_method(cfg), Noise(int(cfg.seed))
     total, piece = bars.row(), bars.row()
     upscale = partial(upscale_source, method, noise=noise, settings=cfg.inference, progress=piece)
-    timings = write_clips(run, sources, upscale, weights, total)
-    return cost(timings, *facts_of(method, cfg))
+    timings = write_clips(run, sources, upscale, made, total)
+    return timings, facts_of(method, cfg)
 
 
 def facts_of(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]:
@@ -79,27 +94,24 @@ def facts_of(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]
 
 
 def make_by_ranks(
-    settings: dict[str, Any],
-    split: str,
-    run: "Run",
-    sources: "list[Source]",
-    weights: dict[str, str] | None,
-    progress: "Progress",
-) -> dict[str, Any]:
-    """Make what is missing of ``frames/<clip>/<frame>.png``; returns the ``cost`` part of the result.
+    cfg: "DictConfig", split: str, run: "Run", sources: "list[Source]", made: dict[str, Any], bars: "Bars"
+) -> tuple[dict[str, Any], Any]:
+    """The same by ``inference.devices`` processes.
 
-    settings: the configuration as plain containers. weights: what the frames depend on besides it.
     Raises RunError naming the clips that failed, after everything else is made; what is complete is kept. Raises what
     the method raises where no rank can begin.
     """
-    from vsrbench.evaluation.output import TIMINGS, complete, cost
+    from omegaconf import OmegaConf
+
+    from vsrbench.evaluation.output import TIMINGS, complete
     from vsrbench.inference.ranks import Ranks
 
-    devices = int(settings["inference"]["devices"])
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    devices, progress = int(settings["inference"]["devices"]), bars.row()
     if devices < 1:
         raise ConfigError(f"inference.devices={devices}: use 1 process or more")
     progress.start(sum(source.frames for source in sources), "upscaling")
-    timings = complete(run, sources, weights)
+    timings = complete(run, sources, made)
     progress.advance(sum(source.frames for source in sources if source.name in timings))
     missing = [number for number, source in enumerate(sources) if source.name not in timings]
     for number in missing:
@@ -109,15 +121,14 @@ def make_by_ranks(
     with Ranks(begin, devices if missing else 1, progress, imports) as ranks:
         facts = ranks.facts()
         due = {} if facts is None else {n: pieces(n, sources[n].frames, facts["chunk"]) for n in missing}
-        made: dict[int, list[dict[str, Any]]] = {n: [] for n in due}
+        parts: dict[int, list[dict[str, Any]]] = {n: [] for n in due}
         for piece, timing in ranks.results([piece for cut in due.values() for piece in cut]):
-            made[piece.clip].append(timing)
-            if len(made[piece.clip]) == len(due[piece.clip]):
-                timings[sources[piece.clip].name] = together(made[piece.clip])
-                run.write_json(TIMINGS, {"weights": weights, "clips": timings})
+            parts[piece.clip].append(timing)
+            if len(parts[piece.clip]) == len(due[piece.clip]):
+                timings[sources[piece.clip].name] = together(parts[piece.clip])
+                run.write_json(TIMINGS, {**made, "clips": timings})
     refuse_failures(ranks.failures, sources, timings)
-    ordered = {source.name: timings[source.name] for source in sources}
-    return cost(ordered, *facts["cost"])
+    return {source.name: timings[source.name] for source in sources}, facts["cost"]
 
 
 def begin_rank(settings: dict[str, Any], split: str, folder: Path, rank: int) -> "tuple[dict[str, Any], Make]":
@@ -165,6 +176,7 @@ def together(timings: list[dict[str, Any]]) -> dict[str, Any]:
         "frames": sum(t["frames"] for t in timings),
         "seconds": sum(t["seconds"] for t in timings),
         "peak_memory": max(t["peak_memory"] for t in timings),
+        "input": timings[0]["input"],
     }
 
 

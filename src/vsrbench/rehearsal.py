@@ -105,7 +105,8 @@ def _stages_before(cfg: "DictConfig") -> list[str]:
     """Stages whose runs the configured one starts from, in order; ``stage=all`` trains them by itself."""
     if cfg.stage in ("default", ALL):
         return []
-    needed, stages = [], stages_of(cfg)
+    needed: list[str] = []
+    stages = stages_of(cfg)
     stage = stages[cfg.stage]
     while stage.needs:
         needed.insert(0, stage.needs[-1])

@@ -59,20 +59,25 @@ def claims(asked: Asked) -> None:
 
 def sweep(asked: Asked) -> None:
     """Print the state of a sweep, and write its page once nothing is left to do. Raises RunError without a sweep."""
+    from vsrbench.cluster import manifest, progress
+
+    progress.show(manifest.Sweep.open(Path(asked.settings["sweep"]).expanduser().resolve()))
+    if page := sweep_page(asked):
+        print(page)
+
+
+def sweep_page(asked: Asked) -> Path | None:
+    """The page of a sweep, naming the jobs that failed; None while there is something to do, and without a result."""
     from vsrbench.cluster.manifest import Sweep, labels
-    from vsrbench.cluster.progress import show
 
     found = Sweep.open(Path(asked.settings["sweep"]).expanduser().resolve())
-    show(found)
     jobs = found.jobs()
     runs = [Path(job.run) for job in jobs if job.state == "finished" and job.run]
     if any(job.state in ("pending", "running") for job in jobs) or found.verb not in ("eval", "compare") or not runs:
-        return
-    names = labels(jobs)
-    failed = [
-        f"Failed: {names[n]}: {' '.join(job.failure[-1:])}" for n, job in enumerate(jobs) if job.state == "failed"
-    ]
-    print(write(asked, runs, Path(asked.settings.get("output", found.folder / "report")).resolve(), failed))
+        return None
+    failed = [(name, job.failure[-1:]) for job, name in zip(jobs, labels(jobs), strict=True) if job.state == "failed"]
+    output = Path(asked.settings.get("output", found.folder / "report")).resolve()
+    return write(asked, runs, output, [f"Failed: {name}: {' '.join(said)}" for name, said in failed])
 
 
 def study(asked: Asked) -> None:

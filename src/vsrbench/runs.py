@@ -1,5 +1,6 @@
 """The run folder: one place per configuration, written atomically, found again by the same command."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,32 +8,50 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from vsrbench.errors import RunError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Settings that only lengthen or relocate a run: they neither change its name nor forbid resuming.
+# Settings that only lengthen or relocate a run, or say something about it: they neither change its name nor forbid
+# resuming.
 MAY_CHANGE = (
-    "runs", "name", "force", "tags", "logger", "verb", "debug", "dashboard", "sweep", "launcher", "optimise", "budget",
+    "runs", "name", "force", "tags", "logger", "verb", "debug", "dashboard", "sweep", "launcher", "optimise",
     "trainer.max_steps", "trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.accelerator",
     "trainer.strategy", "trainer.accumulate", "trainer.max_time", "trainer.compile", "trainer.checkpointing",
-    "inference.devices", "data.workers", "inference.device", "train.batch",
+    "inference.devices", "data.workers", "inference.device", "inference.batch", "train.batch",
     "video", "bench", "data.packed", "validation.every", "validation.metrics", "validation.strips", "checkpoint",
     "trainer.log_every",
     "data.recipe",  # repeats train
     "plan",  # what is set for the stage in hand stands in train, trainer, optimiser, ...
+    "supports", "needs", "command", "untrained",  # what is refused, not what is done
+    "counts", "timings", "peaks",  # printed tables that bench shows
+    "replay", "reference", "tolerance", "layout", "dtype",  # of verify and weights, which have no run folder
 )  # fmt: skip
-# train.batch may change because accumulation keeps train.effective_batch (checked when training starts).
+# train.batch may change because accumulation keeps train.effective_batch (checked when training starts),
+# inference.batch because noise belongs to a frame and not to its batch.
+JUDGING = ("protocol", "protocols", "published")  # how frames are judged, and the row that is quoted beside them
+TRAINING = ("train", "optimiser", "schedule", "ema", "validation", "trainer", "stage")
+UNREAD = ("input", "output", "task", "analysis")  # by verbs that train and evaluate
+ASIDE = {  # settings that a verb does not read
+    "train": (
+        *UNREAD, *JUDGING, "budget", "predictions", "data.splits.test", "inference.chunk", "inference.tile",
+        "inference.whole", "inference.overlap", "inference.max_frames",
+    ),
+    "eval": (*UNREAD, *TRAINING, "budget"),
+    "compare": UNREAD,
+}  # fmt: skip
+OTHER_VERBS = (*JUDGING, "budget")
+LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
 UNFINISHED = ".part"  # end of the name of a file that is being written
-JUDGING = ("protocol", "protocols")  # how frames are judged: nothing but eval depends on it
 PACKAGES = (
     "torch", "torchvision", "pytorch-lightning", "diffusers", "numpy", "opencv-python-headless", "av", "kornia",
     "pyiqa",
@@ -78,6 +97,48 @@ def flush(path: Path) -> None:
             os.fsync(file.fileno())
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a run folder while this process writes to it; the lock ends with the process, however that ends.
+
+    A lock of the process (``lockf``) rather than of the file's descriptor: data workers that outlive a killed process
+    do not hold it. Raises RunError where another process, also of another machine on the same file system, holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+")
+    except OSError as error:
+        raise RunError(f"cannot write {folder}: {error.strerror}; choose another folder (runs=DIR)") from error
+    with file:
+        try:
+            _take(file, LEASE if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else 0)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            raise RunError(
+                f"{folder} is at work already ({file.read().strip() or 'another process'}): wait for it, or end it and "
+                f"give the same command again; where that process is gone, delete {file.name}"
+            ) from error
+        except OSError as error:  # a file system without locks
+            print(f"{folder}: {error.strerror}; nobody will notice a second process in this run folder")
+        else:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+        yield
+
+
+def _take(file: TextIO, patience: float) -> None:
+    """Lock a file, now or within so many seconds."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            if time.monotonic() >= until:
+                raise
+        time.sleep(1)
+
+
 def discard_unfinished(folder: Path) -> None:
     """Remove what killed processes left of files that they were writing through ``atomic_file``."""
     for path in folder.glob(f".*{UNFINISHED}"):
@@ -120,10 +181,11 @@ class Run:
         return self.write_text(name, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def open_run(cfg: "DictConfig", verb: str) -> Run:
+def open_run(cfg: "DictConfig", verb: str, free: Sequence[str] = ()) -> Run:
     """The folder of this configuration, made or found again.
 
-    Raises RunError when the folder (given by ``name=``) holds another configuration, with the differences.
+    free: settings that may differ from those in the folder. Raises RunError when the folder (given by ``name=``) holds
+    another configuration, with the differences; how frames are judged may differ, they are made once.
     """
     from omegaconf import OmegaConf
 
@@ -131,7 +193,7 @@ def open_run(cfg: "DictConfig", verb: str) -> Run:
     run = Run(run_folder(cfg, verb))
     known = run.folder / "config.yaml"
     if known.is_file():
-        refuse_other(run, OmegaConf.to_container(OmegaConf.load(known), resolve=True), settings)
+        refuse_other(run, OmegaConf.to_container(OmegaConf.load(known), resolve=True), settings, free)
     run.write_text("config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     run.write_json("provenance.json", provenance(int(cfg.seed)))
     return run
@@ -154,7 +216,7 @@ def digest(settings: dict[str, Any]) -> str:
 def derived_name(settings: dict[str, Any], verb: str) -> str:
     """Readable name plus the hash of everything that changes the outcome."""
     parts = [] if verb == "train" else [verb]
-    foreign = settings.get("predictions")
+    foreign = verb != "train" and settings.get("predictions")
     sized = [settings["size"]] if settings["supports"]["size"] else []
     parts += ["frames"] if foreign else [settings["method"]["name"], *sized]
     if verb in ("train", "eval"):
@@ -165,7 +227,7 @@ def derived_name(settings: dict[str, Any], verb: str) -> str:
 def essential(settings: dict[str, Any]) -> dict[str, Any]:
     """Flat ``{"a.b": value}`` of the settings that must agree for a folder to be used again."""
     flat: dict[str, Any] = {}
-    free = MAY_CHANGE if settings.get("verb") == "eval" else (*MAY_CHANGE, *JUDGING)
+    free = (*MAY_CHANGE, *ASIDE.get(settings.get("verb", ""), OTHER_VERBS))
 
     def walk(prefix: str, node: Any) -> None:
         if prefix in free:
@@ -180,13 +242,23 @@ def essential(settings: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def refuse_other(run: Run, before: Any, now: Any) -> None:
-    """Raise RunError naming each setting that differs from the one stored in the folder."""
-    old, new = essential(before), essential(now)
-    differing = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
-    if differing:
-        shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in differing[:6])
-        more = f" (+{len(differing) - 6} more)" if len(differing) > 6 else ""
+def making(settings: dict[str, Any]) -> dict[str, Any]:
+    """``essential`` without how frames are judged."""
+    return {key: value for key, value in essential(settings).items() if key.split(".")[0] not in JUDGING}
+
+
+def differing(before: Any, now: Any) -> list[str]:
+    """Settings that a folder's content depends on and that differ between two configurations."""
+    old, new = making(before), making(now)
+    return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
+
+
+def refuse_other(run: Run, before: Any, now: Any, free: Sequence[str] = ()) -> None:
+    """Raise RunError naming each setting that differs from the one stored in the folder, but for those in ``free``."""
+    if others := [key for key in differing(before, now) if key not in free]:
+        old, new = making(before), making(now)
+        shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in others[:6])
+        more = f" (+{len(others) - 6} more)" if len(others) > 6 else ""
         raise RunError(f"{run.folder} holds a run with other settings ({shown}{more}): choose another name=...")
 
 

@@ -1,5 +1,6 @@
 """``python -m vsrbench.train method=dgaf data=reds``: train, or go on where the same command stopped."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,11 @@ def run(cfg: "DictConfig") -> Path | None:
     if must_resume:
         cfg = cfg.copy()
         cfg.ckpt_path = None  # it is the same run as without
-    return _run(cfg, must_resume)
+    from vsrbench.runs import alone, run_folder
+    from vsrbench.training.outcome import first_process
+
+    with alone(run_folder(cfg, "train")) if first_process() else nullcontext():
+        return _run(cfg, must_resume)
 
 
 def _run(cfg: "DictConfig", must_resume: bool) -> Path:

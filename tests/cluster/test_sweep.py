@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vsrbench import config
 from vsrbench.cluster import sweep as sweeps
 from vsrbench.cluster.manifest import Sweep
 from vsrbench.cluster.sweep import launch, objective
@@ -192,3 +193,14 @@ def test_the_objective_is_what_the_configuration_names(
     assert objective(cfg, job) == (30.01, 6)
     cfg.optimise.metrics = ["val/lpips_alex"]
     assert objective(cfg, job) is None and "it has steps, val/psnr_y" in capsys.readouterr().err
+
+
+def test_jobs_of_a_verb_without_run_folders_share_none_and_stay_finished(tmp_path: Path) -> None:
+    words = [["task=flops", "method=bicubic", f"bench.height={height}"] for height in (8, 16)]
+    sweep = Sweep(tmp_path / "s", verb="bench")
+    jobs, refused = sweeps.enter(sweep, [(one, config.compose(one, "bench")) for one in words], [])
+    assert not refused and [job.run for job in jobs] == [None, None]
+    sweeps.refuse_shared_folders(jobs)
+    sweep.save()
+    sweep.note(0, state="finished")
+    assert [job.state for job in sweep.jobs()] == ["finished", "pending"]

@@ -10,6 +10,7 @@ import pytest
 
 from vsrbench.cluster import task
 from vsrbench.cluster.manifest import Job, Sweep
+from vsrbench.training.outcome import LOST_RANK
 
 
 @pytest.fixture
@@ -31,10 +32,18 @@ def judged(sweep: Sweep, code: int, said: list[str]) -> Job:
     return sweep.recorded(0)
 
 
+def test_the_rank_that_failed_first_has_the_word(sweep: Sweep) -> None:
+    lost = f"error: {LOST_RANK}, its own message says why (gloo)"
+    assert judged(sweep, 2, [lost]).failure == [lost], "better than nothing"
+    assert judged(sweep, 2, ["error: no data"]).failure == ["error: no data"]
+    assert judged(sweep, 2, [lost]).failure == ["error: no data"]
+
+
 def test_exit_code_and_result_decide(sweep: Sweep, tmp_path: Path) -> None:
     assert judged(sweep, 1, ["a", "b"]).failure == ["a", "b"]
     assert judged(sweep, 2, ["settings", "error: no data"]).failure == ["error: no data"]
     assert judged(sweep, -11, []).failure == ["exit code -11, nothing was said"]
+    assert judged(sweep, -9, ["step 3/9"]).failure == ["step 3/9", "killed by signal 9: most likely memory ran out"]
     assert judged(sweep, 0, []).note == "stopped before its end", "trainer.max_time: the command ends well, no result"
     finish(tmp_path / "run")
     done = judged(sweep, 0, [])

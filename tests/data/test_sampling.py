@@ -58,6 +58,16 @@ def test_ranks_share_the_numbers_and_a_global_step_is_consecutive(world: int) ->
         assert together == list(range(2 * world * step, 2 * world * (step + 1)))
 
 
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("first", [0, 12])
+def test_a_batch_holds_the_same_samples_on_any_number_of_ranks(world: int, first: int) -> None:
+    def batches(rank: int = 0, world: int = 1) -> list[tuple[int, ...]]:
+        found = numbers(rank, world, first=first)
+        return [tuple(found[i : i + 2]) for i in range(0, len(found), 2)]
+
+    assert sorted(b for r in range(world) for b in batches(r, world)) == sorted(batches())
+
+
 @pytest.mark.parametrize("first", [0, 4, 12, 20])
 def test_numbers_go_on_where_a_run_stopped(first: int) -> None:
     assert numbers(first=first, epochs=2)[:12] == list(range(first, first + 24))[:12]

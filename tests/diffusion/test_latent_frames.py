@@ -95,7 +95,7 @@ def ingredients(prediction: str = "v_prediction") -> tuple:
 @torch.no_grad()
 def test_the_right_answer_has_no_loss(prediction: str) -> None:
     prior, x_t, t, truth, hr, eps = ingredients(prediction)
-    hr[..., 16:48, 16:48] = prior.decode(truth[..., 4:12, 4:12])  # the part that is decoded
+    hr[..., 4:60, 4:60] = prior.decode(truth[..., 1:15, 1:15])  # the part that is decoded
     answer = prior.schedule.target(truth, eps, t)
     terms = objective(prior, dict.fromkeys(TERMS, 1.0), x_t, answer, t, truth, hr, aligned=truth, low_band=2.0)
     assert set(terms) == set(TERMS)
@@ -116,12 +116,29 @@ def test_agreement_counts_only_what_the_neighbour_shows() -> None:
 @torch.no_grad()
 def test_pixel_errors_of_the_low_band_do_not_count() -> None:
     prior, x_t, t, truth, hr, eps = ingredients()
-    hr[..., 16:48, 16:48] = prior.decode(truth[..., 4:12, 4:12]) + 0.3
+    hr[..., 4:60, 4:60] = prior.decode(truth[..., 1:15, 1:15]) + 0.3
     answer = prior.schedule.target(truth, eps, t)
     whole = objective(prior, {"pixel": 1.0}, x_t, answer, t, truth, hr)["pixel"]
     detail = objective(prior, {"pixel": 1.0}, x_t, answer, t, truth, hr, low_band=2.0)["pixel"]
     assert whole.item() == pytest.approx(0.3, abs=1e-3)
     assert detail.item() < 2e-3
+
+
+@torch.no_grad()
+def test_the_end_of_the_decoded_part_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder errs where its input ends. Trained on that, the miniature drew a ring a quarter of a crop inside."""
+    prior, x_t, t, truth, hr, eps = ingredients()
+    end = torch.ones(56, 56)
+    end[12:-12, 12:-12] = 0
+
+    def decode(x0: Tensor) -> Tensor:
+        assert torch.allclose(x0, truth[..., 1:15, 1:15], atol=1e-3), "the central half and three on each side"
+        return hr[..., 4:60, 4:60] + 0.2 * end
+
+    monkeypatch.setattr(prior, "decode", decode)
+    answer = prior.schedule.target(truth, eps, t)
+    found = objective(prior, {"pixel": 1.0, "gradient": 1.0}, x_t, answer, t, truth, hr)
+    assert all(value < 2e-3 for value in found.values())
 
 
 @torch.no_grad()

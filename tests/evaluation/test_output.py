@@ -5,7 +5,7 @@ import torch
 
 from vsrbench.errors import DataError
 from vsrbench.evaluation.frames import find, pixels
-from vsrbench.evaluation.output import cost, discard, write_clips
+from vsrbench.evaluation.output import cost, discard, fingerprint, write_clips
 from vsrbench.metrics.frame import quantise
 from vsrbench.runs import Run
 
@@ -89,11 +89,23 @@ def test_cost_is_per_frame_over_all_clips(run, make_source):
 
 def test_frames_of_other_weights_are_made_again(run, make_source):
     source = make_source("a")
-    write_clips(run, [source], Upscaler(), {"file": "x", "blake2b": "1"})
+    write_clips(run, [source], Upscaler(), {"weights": {"file": "x", "blake2b": "1"}})
     same, other = Upscaler(), Upscaler()
-    write_clips(run, [source], same, {"file": "x", "blake2b": "1"})
-    write_clips(run, [source], other, {"file": "x", "blake2b": "2"})
+    write_clips(run, [source], same, {"weights": {"file": "x", "blake2b": "1"}})
+    write_clips(run, [source], other, {"weights": {"file": "x", "blake2b": "2"}})
     assert (same.asked, other.asked) == ([], ["a"])
+
+
+def test_frames_of_other_pictures_under_the_same_name_are_made_again(run, make_source):
+    """The same settings and folder, other content: one pixel of a frame that is looked at, or another length."""
+    write_clips(run, [make_source("a", frames=9)], Upscaler())
+    same, changed = Upscaler(), Upscaler()
+    write_clips(run, [make_source("a", frames=9)], same)
+    source = make_source("a", frames=9)
+    source.hr[7, 0, 0, 0] = 1 - source.hr[7, 0, 0, 0]
+    write_clips(run, [source], changed)
+    assert (same.asked, changed.asked) == ([], ["a"])
+    assert fingerprint(source.first(8)) != fingerprint(source)
 
 
 def test_progress_covers_clips_that_were_there_already(run, make_source):

@@ -20,7 +20,7 @@ def test_read_state_refuses_what_is_no_state(suffix: str, tmp_path: Path) -> Non
     file = tmp_path / f"weights.{suffix}"
     with pytest.raises(WeightsError, match="no such file"):
         read_state(file)
-    for content in (b"", b"<html>not found</html>", b"PK\x03\x04 cut"):
+    for content in (b"", b"<html>not found</html>", b"PK\x03\x04 cut", b"hello"):
         file.write_bytes(content)
         with pytest.raises(WeightsError, match=rf"weights\.{suffix} cannot be read: it may be truncated"):
             read_state(file)

@@ -75,5 +75,7 @@ def test_the_methods_own_work_is_reported() -> None:
 def test_settings_that_cannot_work_are_refused_before_the_first_frame(setting: str) -> None:
     with pytest.raises(ConfigError, match=rf"inference\.{setting}=0"):
         upscale_source(Fake(), Memory(noise_clip()), None, {**SETTINGS, setting: 0})
+    with pytest.raises(ConfigError, match=r"method\.max_context=-1"):
+        upscale_source(Fake(context=-1), Memory(noise_clip()), None, SETTINGS)
     with pytest.raises(ConfigError, match=r"inference\.overlap"):
         upscale_source(Fake(), Memory(noise_clip()), None, {**SETTINGS, "tile": 4})

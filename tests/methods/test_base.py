@@ -114,6 +114,8 @@ def test_files_that_cannot_be_used_are_named(method: Method, tmp_path: Path) -> 
     assert "cut.ckpt cannot be read" in told("cut.ckpt") and "truncated" in told("cut.ckpt")
     (tmp_path / "empty.ckpt").touch()
     assert "empty.ckpt cannot be read" in told("empty.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    assert "text.ckpt cannot be read" in told("text.ckpt")
     save_file(method.trained_state(), tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:-50])

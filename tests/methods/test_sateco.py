@@ -19,6 +19,8 @@ from vsrbench.methods.base import load_trained
 from vsrbench.methods.sateco import training
 from vsrbench.methods.sateco.module import SATeCo
 from vsrbench.methods.sateco.sampling import restore
+from vsrbench.nn.colour import replace_low_band
+from vsrbench.training.stages import with_start
 from vsrbench.types import Clip
 
 STAGES = ["upscaler", "unet", "vae", "refiner"]
@@ -136,17 +138,30 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return calls
 
 
-@pytest.mark.parametrize("at", [0, 399])
-def test_the_bridge_goes_from_the_ground_truths_latent_to_the_upscaled_frames(
-    at: int, seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+@torch.no_grad()
+def test_the_bridge_shows_what_the_sampler_will_visit(
+    step: int, seen: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, sample = method("method.bridge=true", "method.timesteps=0.4", stage="unet"), clip()
-    monkeypatch.setattr(training, "draw_timesteps", lambda noise, clip, limit: torch.tensor([at % limit]))
+    """DDIM from the noised latent of the upscaled frame, with the ground truth's latent as every x0."""
+    steps = ("sampler.steps=4", "sampler.strength=0.4")
+    made, sample = method("method.bridge=true", "method.timesteps=0.41", *steps, stage="unet"), clip()
+    schedule, sampler = made.prior.schedule, made.sampler
+    visited = sampler.timesteps(schedule)
+    monkeypatch.setattr(training, "draw_timesteps", lambda noise, clip, limit: torch.tensor([visited[step]]))
     made.losses(sample, Noise(0))
-    frames = truth(sample) if at == 0 else made.networks.upscaler(sample.lr)
-    signal = made.prior.encode(frames[0])
-    eps = torch.stack([Noise(0).normal(tuple(signal.shape[1:]), "eps", sample.name[0], i) for i in range(2)])
-    assert torch.allclose(seen["x"][0], made.prior.schedule.add_noise(signal, eps, at), atol=1e-5)
+    start, x0 = (made.prior.encode(frames[0]) for frames in (made.networks.upscaler(sample.lr), truth(sample)))
+    eps = torch.stack([Noise(0).normal(tuple(x0.shape[1:]), "eps", sample.name[0], i) for i in range(2)])
+    x = schedule.add_noise(start, eps, visited[0])
+    for earlier in range(step):
+        x = sampler.update(schedule, x, x0, earlier, None, None)
+    assert torch.allclose(seen["x"][0], x, atol=1e-4)
+
+
+def test_decoded_terms_fit_a_prior_of_any_factor() -> None:
+    made = method("method.objective.unet.pixel=1", stage="unet")
+    assert made.prior.factor == 8
+    assert set(made.losses(clip(), Noise(0))) == {"prediction", "pixel"}
 
 
 def test_only_timesteps_below_the_share_are_drawn(seen: dict[str, Any]) -> None:
@@ -233,6 +248,14 @@ def test_a_sampled_clip_is_made_once_for_every_sample_and_set_of_weights() -> No
     assert len({key.split("/")[1] for key in shelf.made}) == 2
 
 
+@pytest.mark.parametrize("setting", ["method.guidance.norm=layer", "method.guidance.window=2", "sampler.low_band=2"])
+def test_the_same_weights_with_other_settings_make_another_sample(setting: str) -> None:
+    one, other = awake(method(stage="refiner")), method(setting, stage="refiner")
+    other.networks.load_state_dict(one.networks.state_dict())
+    assert training.made_by(one) == training.made_by(awake(method(stage="refiner")))
+    assert training.made_by(one) != training.made_by(other)
+
+
 def test_another_crop_of_the_same_name_is_another_sample() -> None:
     made = method(stage="refiner")
     made.keep = shelf = Shelf()
@@ -272,6 +295,16 @@ def test_what_the_result_is_made_of_can_be_asked_for(frames: int) -> None:
         assert torch.allclose(found["upscaled"], made.networks.upscaler(sample.lr).clamp(0, 1), atol=1e-6)
 
 
+@torch.no_grad()
+def test_the_low_band_of_the_decoded_clip_is_the_upscaled_clips() -> None:
+    made, sample = awake(method("sampler.low_band=2")), clip()
+    upscaled, decoded = training.generate(made.run, sample, Noise(0))
+    _, as_it_is = training.generate(awake(method()).run, sample, Noise(0))
+    expected = replace_low_band(as_it_is.flatten(0, 1), upscaled.flatten(0, 1), 2.0)
+    assert torch.allclose(decoded.flatten(0, 1), expected, atol=1e-4)
+    assert not torch.allclose(decoded, as_it_is, atol=1e-2)
+
+
 def test_a_chunk_equals_the_whole() -> None:
     made, sample = awake(method()), clip(frames=7)
     whole = made.upscale(sample, Noise(0))
@@ -288,6 +321,21 @@ def test_without_an_upscaler_to_train_the_first_stage_falls_away() -> None:
     assert list(made.stages) == STAGES[1:] and made.stages["unet"].needs == ()
     with pytest.raises(Exception, match="unknown stage 'upscaler'"):
         made.begin_stage("upscaler", None, Noise(0))
+    cfg = compose(["method=sateco", "size=tiny", "data=sample", "method.upscaler.kind=bicubic", "stage=upscaler"])
+    with pytest.raises(ConfigError, match=r"stage=upscaler has nothing to train .* one of unet, vae, refiner"):
+        with_start(cfg, None, resumed=False)
+
+
+def test_an_unknown_stage_is_named_before_its_settings_are_looked_for() -> None:
+    with pytest.raises(ConfigError, match="stage=decoder is not one of default, upscaler, unet, vae, refiner, all"):
+        compose(["method=sateco", "size=tiny", "data=sample", "stage=decoder"])
+
+
+@pytest.mark.parametrize(("stage", "terms"), [("unet", "prediction or x0 or"), ("vae", "pixel or features")])
+def test_a_stage_without_any_loss_is_refused(stage: str, terms: str) -> None:
+    made = method(*(f"method.objective.{stage}.{term}=0" for term in training.WEIGHTS[stage]))
+    with pytest.raises(ConfigError, match=rf"method\.objective\.{stage} has no weight above 0: give one to {terms}"):
+        made.begin_stage(stage, None, Noise(0))
 
 
 @pytest.mark.parametrize(
@@ -296,6 +344,17 @@ def test_without_an_upscaler_to_train_the_first_stage_falls_away() -> None:
         ("features=lpips", r"method\.features=lpips: use one of auto, lpips_vgg, random_features"),
         ("timesteps=0", r"method\.timesteps=0: use a share above 0"),
         ("latent_noise=-1", r"method\.latent_noise=-1: use 0 or more"),
+        ("refiner.w=half", r"method\.refiner\.w=half: use a number"),
+        ("refiner.w=null", r"method\.refiner\.w=None: use a number"),
+        ("refiner.width=0", r"method\.refiner\.width=0: use 1 or more"),
+        ("encoder.blocks=0", r"method\.encoder\.blocks=0: use 1 or more"),
+        ("guidance.vae=none", r"method\.guidance\.vae=none: use one of zero_conv, sfa, sfa_tfa"),
+        ("guidance.tfa_kernel=3", r"method\.guidance\.tfa_kernel=3: use three odd numbers"),
+        ("guidance.tfa_kernel=[1,1]", r"method\.guidance\.tfa_kernel=\[1, 1\]: use three odd numbers"),
+        ("upscaler.heads=0", r"method\.upscaler\.heads=0: use 1 or more"),
+        ("upscaler.features=0", r"method\.upscaler\.features=0: use 1 or more"),
+        ("upscaler.window=[2,8]", r"method\.upscaler\.window=\[2, 8\]: .* use \[2,h,w\]"),
+        ("upscaler.window=[2,0,8]", r"method\.upscaler\.window=\[2, 0, 8\]: .* use \[2,h,w\]"),
         ("result=x_h", r"method\.result=x_h: use one of refined, decoded, upscaled"),
         ("objective.unet={noise:1}", r"method\.objective\.unet has no noise; it has prediction, x0, pixel, gradient"),
         ("objective.vae={lpips:1}", r"method\.objective\.vae has no lpips; it has pixel, features"),

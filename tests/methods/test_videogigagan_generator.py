@@ -316,8 +316,8 @@ def test_sixteen_bits_stay_close() -> None:
     ("settings", "message"),
     [
         ({"scale": 3}, "upscales by 4 or 8"),
-        ({"down": "stride"}, "use shuttle=full"),
-        ({"shuttle": "all"}, "shuttle=all: use hf or lf or full"),
+        ({"down": "stride"}, "use method.shuttle=full"),
+        ({"shuttle": "all"}, "method.shuttle=all: use hf or lf or full"),
         ({"encoder": (8, 8)}, "one for each of E_0, E_1, E_2"),
         ({"scale": 8, "decoder": (8, 8, 8, 8, 8)}, "at least 6 numbers for scale=8"),
     ],

@@ -364,6 +364,25 @@ def test_weights_that_lack_more_than_the_parts_for_video_are_refused(image_run: 
         made.load_trained_state({k: v for k, v in half.items() if k != "generator.front.fusion.bias"})
 
 
+def test_a_discriminator_of_another_crop_is_no_matter_for_upscaling_but_for_training(image_run: Path) -> None:
+    sample, noise = clip(frames=2), Noise(3)
+    found = []
+    for crop in (16, 8):
+        made = method(f"train.crop={crop}", stage="")
+        load_trained(made, str(image_run))
+        found.append(made.upscale(sample, noise))
+    assert torch.equal(*found)
+    optimiser = lambda parameters: torch.optim.Adam(parameters)  # noqa: E731
+    with pytest.raises(WeightsError, match=r"trained with train\.crop=16, here it is 8"):
+        made.begin_stage("video", optimiser, Noise(0))
+
+
+def test_samples_of_another_crop_than_the_discriminators_are_refused(stepper: Callable[[Any], Steps]) -> None:
+    step = stepper(method("method.crop=8"))
+    with pytest.raises(TrainingError, match=r"method\.crop=8, but samples have 16 LR pixels"):
+        step(clip())
+
+
 def test_video_stage_wants_an_image_model_and_no_fp16(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"give ckpt_path=RUN of a run with stage=image, .*or method\.from_scratch=true"):
         trained(tmp_path, "video", "stage=video", "trainer.max_steps=1")
@@ -373,14 +392,36 @@ def test_video_stage_wants_an_image_model_and_no_fp16(tmp_path: Path) -> None:
         made.on_fit_start()
 
 
+def test_video_stage_wants_more_than_one_frame(stepper: Callable[[Any], Steps]) -> None:
+    step = stepper(method())
+    with pytest.raises(TrainingError, match=r"set train\.frames=2 or more"):
+        step(clip(frames=1))
+    stepper(method("method.ladder=temporal"))(clip(frames=1))  # nothing there needs a neighbour
+
+
 def test_unknown_settings_are_named() -> None:
     for overrides, text in (
         (("method.ladder=half",), "method.ladder=half: use one of base, temporal, propagation, antialias, hf"),
         (("method.z=zero",), "method.z=zero: use one of random, mean"),
-        (("method.chunk=0",), "method.chunk=0: use 1 frame or more"),
+        (("method.chunk=0",), "method.chunk=0: use a whole number from 1"),
+        (("method.mirror=1",), "method.mirror=1: use a whole number from 2"),
         (("+method.objective.lpips=5",), "method.objective has no lpips; it has .*features"),
         (("method.front.flow_net=raft",), "method.front.flow_net=raft: use one of spynet, pyramid"),
         (("train.crop=20",), "not 80: set train.crop"),
+        (("method.chunk=all",), "method.chunk=all: use a whole number from 1"),
+        (("method.max_context=-1",), "method.max_context=-1: use a whole number from 0"),
+        (("method.generator.experts=0",), "method.generator.experts=0: use a whole number from 1"),
+        (("method.generator.decoder_blocks=[1,0,1,1,1]",), "method.generator.decoder_blocks=.*for each"),
+        (("method.front.groups=0",), "method.front.groups=0"),
+        (("method.front.groups=3",), "method.front.groups=3: 2 x 8 channels must divide"),
+        (("method.front.alignment=conv",), "method.front.alignment=conv: use one of dcn, warp"),
+        (("+method.discriminator.deep={17:3}",), r"method.discriminator.deep at \[17\] pixels: use 8, 16, 32"),
+        (("method.discriminator.attention=[4]",), r"method.discriminator.attention at \[4\] pixels"),
+        (("method.discriminator.heads=0",), "method.discriminator.heads=0"),
+        (("method.discriminator.heads=99",), "method.discriminator.heads=99: use at most the 16 channels at 8 pixels"),
+        (("method.discriminator.widths=[]",), r"method.discriminator.widths=\[\]"),
+        (("method.objective.r1=-1",), "method.objective.r1=-1: use 0 or more"),
+        (("method.objective.r1_every=0",), "method.objective.r1_every=0: use a whole number from 1"),
     ):
         with pytest.raises(ConfigError, match=text):
             method(*overrides, stage="")
@@ -518,17 +559,6 @@ def test_every_size_composes_for_both_stages_and_scales(size: str) -> None:
             cfg = compose(["method=videogigagan", f"size={size}", f"scale={scale}", f"stage={stage}"])
             assert cfg.optimiser.betas == [0.0, 0.99] and cfg.method.scale == scale
     assert compose(["method=videogigagan", "size=paper"]).train.effective_batch == 32
-
-
-@pytest.mark.parametrize(
-    ("recipe", "data", "degradation", "frames"),
-    [("reds_bi", "reds", "bicubic", 10), ("vimeo_bi", "vimeo", "bicubic", 7), ("vimeo_bd", "vimeo", "blur_down", 7)],
-)
-def test_recipes(recipe: str, data: str, degradation: str, frames: int) -> None:
-    cfg = compose(["method=videogigagan", "size=paper", f"recipe=videogigagan/{recipe}"])
-    assert (cfg.data.set, cfg.data.degradation.name, cfg.train.frames) == (data, degradation, frames)
-    assert (cfg.data.splits.train.partition == "videogigagan_train") == (data == "reds")
-    assert compose(["method=videogigagan", f"recipe=videogigagan/{recipe}", "train.frames=3"]).train.frames == 3
 
 
 def test_flow_error_of_exact_and_of_unknown_motion() -> None:

@@ -207,3 +207,18 @@ def test_what_is_refused():
     for out in (truth_of(data)[:3], truth_of(data).float()):
         with pytest.raises(DataError, match="do not fit one clip of 6 frames"):
             Scorer(["psnr_y"]).clip().add(out, data)
+
+
+@pytest.mark.parametrize(("name", "least"), [("niqe", 96), ("niqe_basicsr", 96)])
+def test_frames_too_small_for_a_metric_have_a_reason_and_no_fault(shared, monkeypatch, name, least):
+    """The library ends in an exception on frames below a block of 96x96; the other metrics have their values."""
+    monkeypatch.setenv("VSRBENCH_METRIC_WEIGHTS", str(shared / "material" / "weights"))
+    for height, reason in (
+        (least, None),
+        (least - 4, f"it needs frames of {least} pixels or more a side, these have 104x92"),
+    ):
+        hr = (moving(4, 2, height, 104) * 255).round() / 255
+        data = clip_of(hr, torch.nn.functional.avg_pool2d(hr, 4))
+        values = score(truth_of(data), data, [name, "ssim_rgb"])
+        assert values["ssim_rgb"] == pytest.approx([1, 1])
+        assert values[name] == [reason] * 2 if reason else all(math.isfinite(value) for value in values[name])

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsrbench.nn import deform
 from vsrbench.nn.deform import deform_conv2d, has_compiled
 
 
@@ -31,20 +32,23 @@ def sampled(image: Tensor, y: float, x: float) -> float:
     return total
 
 
-def naive(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Every output position, channel and tap in a loop; stride, padding and dilation 1."""
-    n, channels, height, width = x.shape
-    groups = mask.shape[1] // 9
+def naive(
+    x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, steps: tuple[int, int, int] = (1, 1, 1)
+) -> Tensor:
+    """Every output position, channel and tap in a loop; steps: stride, padding, dilation."""
+    (n, channels), (height, width), (rows, columns) = x.shape[:2], mask.shape[2:], weight.shape[2:]
+    (stride, padding, dilation), taps = steps, rows * columns
+    groups = mask.shape[1] // taps
     result = bias.view(1, -1, 1, 1).repeat(n, 1, height, width).clone()
     for b in range(n):
         for i in range(height):
             for j in range(width):
                 for c in range(channels):
-                    for tap in range(9):
-                        place = (c // (channels // groups)) * 9 + tap
+                    for tap in range(taps):
+                        (k, m), place = divmod(tap, columns), (c // (channels // groups)) * taps + tap
                         dy, dx = offset[b, 2 * place : 2 * place + 2, i, j].tolist()
-                        value = sampled(x[b, c], i - 1 + tap // 3 + dy, j - 1 + tap % 3 + dx)
-                        result[b, :, i, j] += weight[:, c, tap // 3, tap % 3] * value * mask[b, place, i, j]
+                        y, z = i * stride - padding + k * dilation + dy, j * stride - padding + m * dilation + dx
+                        result[b, :, i, j] += weight[:, c, k, m] * sampled(x[b, c], y, z) * mask[b, place, i, j]
     return result
 
 
@@ -52,6 +56,23 @@ def naive(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor)
 def test_equals_a_loop_over_the_definition(groups: int) -> None:
     given = inputs(groups, (3, 4))
     assert torch.allclose(deform_conv2d(**given, backend="plain"), naive(**given), atol=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "size", "kernel"), [((2, 1, 1), (3, 2), (3, 3)), ((1, 0, 2), (1, 4), (3, 2))])
+def test_other_steps_and_kernels_equal_the_loop(
+    steps: tuple[int, int, int], size: tuple[int, int], kernel: tuple[int, int]
+) -> None:
+    taps = kernel[0] * kernel[1]
+    given = {
+        "x": random(1, 2, 5, 6 if steps[0] == 1 else 3, seed=1),
+        "offset": 3 * random(1, 4 * taps, *size, seed=2),
+        "mask": random(1, 2 * taps, *size, seed=3).sigmoid(),
+        "weight": random(2, 2, *kernel, seed=4),
+        "bias": random(2, seed=5),
+    }
+    names = dict(zip(("stride", "padding", "dilation"), steps, strict=True))
+    found = deform_conv2d(**given, **names, backend="plain")
+    assert torch.allclose(found, naive(**given, steps=steps), atol=1e-12)
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 0, 1)])
@@ -81,13 +102,63 @@ def test_gradients_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(lambda *v: deform_conv2d(*v, backend="plain"), tuple(given.values()))
 
 
+@pytest.mark.skipif(not has_compiled(), reason="torchvision's compiled operators do not fit the installed torch")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_equals_torchvisions_operator(dtype: torch.dtype) -> None:
-    if not has_compiled():
-        pytest.skip("torchvision's compiled operators do not fit the installed torch")
-    given = inputs(dtype=dtype)
-    found = [deform_conv2d(**given, backend=backend) for backend in ("plain", "compiled")]
-    assert torch.allclose(*found, atol=1e-10 if dtype == torch.float64 else 1e-4)
+@pytest.mark.parametrize("reach", [0.5, 3.0, 100.0])  # pixels; the last one is mostly outside of the frame
+@pytest.mark.parametrize(
+    ("channels", "groups", "size", "steps"),
+    [
+        (4, 1, (5, 7), (1, 1, 1)),
+        (32, 16, (9, 11), (1, 1, 1)),
+        (6, 3, (1, 13), (1, 1, 1)),
+        (4, 4, (9, 11), (2, 1, 1)),
+        (4, 2, (9, 11), (1, 2, 2)),
+    ],
+)
+def test_equals_torchvisions_operator(
+    channels: int, groups: int, size: tuple[int, int], steps: tuple[int, int, int], reach: float, dtype: torch.dtype
+) -> None:
+    """Values, and gradients of every input."""
+    from torchvision.ops import deform_conv2d as theirs
+
+    stride, padding, dilation = steps
+    side = [(n + 2 * padding - 2 * dilation - 1) // stride + 1 for n in size]
+    shapes = {
+        "x": (2, channels, *size),
+        "offset": (2, groups * 18, *side),
+        "mask": (2, groups * 9, *side),
+        "weight": (5, channels, 3, 3),
+        "bias": (5,),
+    }
+    given = {name: random(*shape, seed=n, dtype=dtype) for n, (name, shape) in enumerate(shapes.items())}
+    far = given["offset"] * reach
+    given["offset"] = far.floor() + 0.1 + 0.8 * far.frac().abs()  # no whole pixels: the slope has two sides there
+    given["mask"] = given["mask"].sigmoid()
+    x, offset, mask, weight, bias = (value.requires_grad_() for value in given.values())
+    slope = random(2, 5, *side, seed=9, dtype=dtype)
+    found = {}
+    for backend in ("plain", "compiled", "torchvision"):
+        if backend == "torchvision":
+            result = theirs(x, offset, weight, bias, stride, padding, dilation, mask)
+        else:
+            result = deform_conv2d(x, offset, mask, weight, bias, *steps, backend=backend)
+        found[backend] = [result, *torch.autograd.grad(result, list(given.values()), slope)]
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+    for ours, compiled, expected in zip(*found.values(), strict=True):
+        assert (ours - expected).abs().max() <= tolerance * (1 + expected.abs().max())
+        assert (compiled - expected).abs().max() <= tolerance * (1 + expected.abs().max())
+
+
+def test_compiled_is_refused_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deform, "has_compiled", lambda: False)
+    with pytest.raises(ValueError, match="do not fit the installed torch; use 'plain'"):
+        deform_conv2d(**inputs(), backend="compiled")
+
+
+def test_auto_is_plain_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled operator is slower there."""
+    monkeypatch.setattr(deform, "has_compiled", lambda: True)
+    assert torch.equal(deform_conv2d(**inputs()), deform_conv2d(**inputs(), backend="plain"))
 
 
 def test_autocast_changes_nothing() -> None:

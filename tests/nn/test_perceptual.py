@@ -77,6 +77,9 @@ def test_absent_and_foreign_files_are_named(here: Path, tmp_path: Path, monkeypa
         LPIPS(tmp_path / "vgg.pth", here / LINEAR)
     with pytest.raises(WeightsError, match=r"vgg\.pth lacks lin0\.model\.1\.weight"):
         LPIPS(here / VGG16, tmp_path / "vgg.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(WeightsError, match=r"text\.pth cannot be read"):
+        LPIPS(tmp_path / "text.pth", here / LINEAR)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth and .*missing.*features=random_features"):
         feature_loss("lpips_vgg")

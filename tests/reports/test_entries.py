@@ -100,3 +100,21 @@ def test_a_reason_is_no_number(make_run) -> None:
 def test_a_folder_without_a_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no result\.json in .*nothing"):
         groups([tmp_path / "nothing"])
+
+
+def test_runs_of_one_method_are_ordered_by_their_settings_and_numbers_by_size(make_run) -> None:
+    made = [
+        make_run(
+            f"r{steps}{kind}", {"psnr_y": 26.0}, settings={"sampler": {"steps": steps, "kind": kind}}, method="dgaf"
+        )
+        for steps, kind in ((16, "ddim"), (2, "dpmpp"), (2, "ddim"), (0.5, "ddim"))
+    ]
+    labels = [
+        entry.label
+        for entry in groups([*made, make_run("gt", {"psnr_y": 1.0}), make_run("bicubic", {"psnr_y": 1.0})])[0].entries
+    ]
+    assert labels[0] == "bicubic" and labels[-1] == "ground truth"
+    told = [label.partition("(")[2].rstrip(")") for label in labels[1:-1]]
+    assert told == [
+        f"sampler.kind={k}, sampler.steps={s}" for k, s in (("ddim", 0.5), ("ddim", 2), ("ddim", 16), ("dpmpp", 2))
+    ]

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 
 import pytest
 
@@ -15,8 +16,8 @@ def test_the_best_of_each_column_is_marked_the_truth_apart(make_run) -> None:
     made.append(make_run("gt", {**VALUES, "psnr_y": 99.0}))
     table = measured.overview(groups(made)[0])
     best = {line.label: {table.columns[n + 1] for n in line.best} for line in table.lines}
-    assert best["DGAF-VSR"] == {"PSNR Y ↑", "SSIM Y ↑", "s/frame"}
-    assert best["bicubic"] == {"SSIM Y ↑", "consistency ↓", "s/frame"} and best["ground truth"] == set()
+    assert best["DGAF-VSR"] == {"PSNR Y (dB) ↑", "SSIM Y ↑", "s/frame"}
+    assert best["bicubic"] == {"SSIM Y ↑", "consistency (×1000) ↓", "s/frame"} and best["ground truth"] == set()
     assert "no competitor" in " ".join(table.notes)
 
 
@@ -74,3 +75,16 @@ def test_all_values_at_full_precision(make_run) -> None:
     group = groups([make_run("bicubic", {"psnr_y": {"coffee": 26.123456789, "rocket": 25.0}})])
     rows = list(csv.DictReader(io.StringIO(measured.long_csv(group))))
     assert (rows[0]["clip"], rows[0]["value"]) == ("coffee", "26.123456789") and len(rows) == 3
+
+
+def test_a_frame_without_a_number_keeps_its_metric_out_of_intervals_and_tests(make_run) -> None:
+    """Equal frames have no finite PSNR, and what is left of their clip is another quantity than its mean."""
+    runs = [make_run(name, {"psnr_y": 30.0, "psnr_rgb": 29.0, "ssim_y": 0.9}) for name in ("bicubic", "dgaf")]
+    result = json.loads((runs[1] / "result.json").read_text())
+    psnr = result["metrics"]["psnr_y"]
+    why = {"unavailable": "psnr_y of coffee/1.png is infinite"}
+    psnr["mean"] = psnr["clips"]["coffee"]["mean"] = psnr["clips"]["coffee"]["frames"][1] = why
+    (runs[1] / "result.json").write_text(json.dumps(result))
+    (group,) = groups(runs)
+    assert measured.tested(group) == ["psnr_rgb", "ssim_y"]
+    assert measured.intervals(group).columns == ("method", "PSNR RGB (dB) ↑", "SSIM Y ↑")

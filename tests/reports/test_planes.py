@@ -21,7 +21,7 @@ def test_lpips_and_rwe_where_they_were_measured(make_run) -> None:
     values = {**VALUES, "lpips_alex": 0.3, "rwe": 2.0}
     group = groups([make_run("bicubic", values), make_run("dgaf", {**values, "lpips_alex": 0.2})])[0]
     text = planes.svg(planes.charts(group)[1])
-    assert "LPIPS Alex ↓" in text and "RWE ↓" in text and "stands in" not in planes.charts(group)[1].caption
+    assert "LPIPS Alex ↓" in text and "RWE (×1000) ↓" in text and "stands in" not in planes.charts(group)[1].caption
 
 
 def test_a_chart_is_clean_svg_in_the_pages_colour(make_run) -> None:
@@ -63,4 +63,56 @@ def test_a_swept_setting_is_found_and_drawn(make_run) -> None:
     assert list(line.get_xdata()) == [2, 4, 8] and list(line.get_ydata()) == [28.0, 30.0, 34.0]
     assert planes.swept(two(make_run)) is None
     names = [text.get_text() for text in planes.plane(group, "p", "psnr_y", "ssim_y").figure.axes[0].texts]
-    assert names == ["sampler.steps=2", "sampler.steps=4", "sampler.steps=8"]
+    assert names == ["steps=2", "steps=4", "steps=8"]
+
+
+def sweep(make_run):
+    """Two samplers with three numbers of steps each."""
+    return groups(
+        [
+            make_run(
+                f"{kind}{n}",
+                {**VALUES, "psnr_y": 26.0 + n + (kind == "ddim")},
+                seconds=float(n),
+                settings={"sampler": {"steps": n, "kind": kind}},
+                method="stablevsr",
+            )
+            for n in (8, 2, 4)
+            for kind in ("ddim", "dpmpp")
+        ]
+    )[0]
+
+
+def test_runs_that_differ_in_two_settings_have_a_line_for_each_of_the_other(make_run) -> None:
+    lines = planes.over_setting(sweep(make_run), "sampler.steps").figure.axes[0].lines
+    assert {line.get_label(): list(line.get_ydata()) for line in lines} == {
+        "StableVSR (ddim)": [29.0, 31.0, 35.0],
+        "StableVSR (dpmpp)": [28.0, 30.0, 34.0],
+    }
+
+
+def test_what_more_steps_buy_is_joined_in_the_plane_of_quality_and_cost(make_run) -> None:
+    group = sweep(make_run)
+    assert planes.swept(group) == "sampler.steps"
+    drawn = {c.name: c.figure.axes[0] for c in planes.charts(group, "sampler.steps")}
+    joined = [
+        list(zip(*line.get_data(), strict=True)) for line in drawn["quality-cost"].lines if len(line.get_xdata()) > 2
+    ]
+    assert sorted(joined) == [[(2, 28), (4, 30), (8, 34)], [(2, 29), (4, 31), (8, 35)]]
+    names = {text.get_text() for text in drawn["quality-cost"].texts}
+    assert names == {f"steps={n}, {kind}" for n in (2, 4, 8) for kind in ("ddim", "dpmpp")} or names == {
+        f"{kind}, steps={n}" for n in (2, 4, 8) for kind in ("ddim", "dpmpp")
+    }
+
+
+def test_a_ground_truth_far_from_all_methods_stands_in_the_caption(make_run) -> None:
+    made = [make_run("bicubic", VALUES), make_run("dgaf", {**VALUES, "ssim_y": 0.82, "consistency": 0.6})]
+    near = {"ssim_y": 0.83, "consistency": 0.65}
+    for values, out in ((near, False), ({"ssim_y": 1.0, "consistency": 1.5}, True)):
+        group = groups([*made, make_run(f"gt{out}", values, method="gt")])[0]
+        chart = planes.plane(group, "p", "ssim_y", "consistency")
+        assert len(chart.figure.axes[0].texts) == 3 - out
+        assert ("The ground truth is far outside: SSIM Y 1.0000, consistency 1.500." in chart.caption) == out
+        curve = planes.curves(group)[0]
+        assert ("consistency is far outside" in curve.caption) == out
+        assert len(curve.figure.axes[1].lines) == 3 - out

@@ -1,5 +1,6 @@
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -39,6 +40,15 @@ def test_sides_depend_on_the_seed(make_run, tmp_path: Path) -> None:
     assert len(keys) > 3
     again = write(*runs, tmp_path / "again", 8, 0).with_name("key.csv").read_text()
     assert again == (tmp_path / "0" / "key.csv").read_text()
+
+
+def test_each_method_is_half_the_time_on_the_left(make_run, tmp_path: Path) -> None:
+    """Whoever always chooses one side, or the first that moves, must not decide the study."""
+    clips = {f"clip{n}": 2 for n in range(5)}
+    runs = make_run("bicubic", VALUES, clips=clips), make_run("dgaf", VALUES, clips=clips)
+    for seed in range(6):
+        rows = list(csv.DictReader(write(*runs, tmp_path / str(seed), 8, seed).with_name("key.csv").open()))
+        assert sorted(Counter(row["left"] for row in rows).values()) == [2, 3]
 
 
 def test_the_page_fits_a_phone(make_run, tmp_path: Path) -> None:

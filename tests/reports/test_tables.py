@@ -103,3 +103,8 @@ def test_a_row_of_another_length_is_refused() -> None:
 def test_four_forms_are_written(tmp_path: Path) -> None:
     assert [f.name for f in write([TABLE, TABLE], tmp_path, "t")] == ["t.md", "t.tex", "t.html", "t_1.csv", "t_2.csv"]
     assert (tmp_path / "t.md").read_text().count("EDVR") == 2
+
+
+def test_a_column_head_may_wrap_but_not_before_its_arrow() -> None:
+    text = as_html(Table("t", ("method", "PSNR Y (dB) ↑"), (Line("a", ("1.00",)),)))
+    assert "PSNR Y (dB)\u00a0↑</th>" in text

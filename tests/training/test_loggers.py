@@ -41,6 +41,13 @@ def test_half_written_last_row_is_left_out(tmp_path: Path) -> None:
     assert [row["step"] for row in read_metrics(path)] == ["1", "3"]
 
 
+def test_a_row_with_values_too_many_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,a\n1,2\n2,3,4\n3,5\n")
+    CsvLogger(path, step=9).log_metrics({"a": 5}, 4)
+    assert [row["step"] for row in read_metrics(path)] == ["1", "3", "4"]
+
+
 def test_tensorboard_gets_scalars_pictures_and_moving_pictures(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

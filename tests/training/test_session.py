@@ -10,10 +10,10 @@ from rich.console import Console
 
 from training_fakes import FakeMethod, tiny_arguments, trained
 from vsrbench.diffusion.noise import Noise
-from vsrbench.errors import ConfigError, DataError, WeightsError
+from vsrbench.errors import ConfigError, DataError, RunError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
-from vsrbench.training.session import accumulation
+from vsrbench.training.session import accumulation, lost_ranks_told
 from vsrbench.training.summary import parameter_table, parameters
 
 
@@ -107,6 +107,9 @@ def test_absent_weights_and_data_are_told_before_the_method_is_built(
 def test_impossible_trainer_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gpu"):
         trained(tmp_path, "trainer.accelerator=gpu")
+    for precision in ("64-true", "bf16-true"):
+        with pytest.raises(ConfigError, match=f"trainer.precision={precision}: use 32-true, bf16-mixed or 16-mixed"):
+            trained(tmp_path, f"trainer.precision={precision}", f"name={precision}")
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
@@ -130,3 +133,12 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     for mine, other in zip(a, b, strict=True):
         if mine[names.LOSS]:
             assert float(mine[names.LOSS]) == pytest.approx(float(other[names.LOSS]), rel=1e-4)
+
+
+@pytest.mark.parametrize("said", ["[gloo/transport/tcp/pair.cc:553] Connection closed", "NCCL: ncclRemoteError: gone"])
+def test_the_death_of_another_rank_is_one_error(said: str) -> None:
+    told = r"another process of this run has ended.*(closed|gone)\): the same command"
+    with pytest.raises(RunError, match=told), lost_ranks_told():
+        raise RuntimeError(f"{said}\nmore")
+    with pytest.raises(RuntimeError, match="shapes"), lost_ranks_told():
+        raise RuntimeError("shapes do not fit")

@@ -17,10 +17,12 @@ class SweepLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """One return value per job: its objective, None where there is none or the job failed."""
-        from vsrbench.cluster import sweep  # not above: Hydra imports every plugin at each start
+        from vsrbench import config  # not above: Hydra imports every plugin at each start
+        from vsrbench.cluster import sweep
 
         kept = [o for o in self.config.hydra.overrides.hydra if o.startswith("hydra.searchpath")]
         composed = [(list(overrides), self._compose(overrides)) for overrides in job_overrides]
+        config.composed()
         waits = "optuna" in self.config.hydra.sweeper._target_
         values = sweep.launch(composed, kept, self.task, waits)
         return [self._returned(overrides, v) for overrides, v in zip(job_overrides, values, strict=True)]

@@ -15,7 +15,8 @@ from vsrbench.cluster.manifest import STATES, Job, Sweep, labels, tail
 
 COLOURS = {"pending": "yellow", "running": "cyan", "finished": "green", "failed": "red"}
 ASIDE = ("seconds", "parameters")  # numbers without a column of their own
-POLL = 2.0  # seconds between two looks at the manifest
+POLL = 2.0  # seconds between two looks at the manifest, at first: each asks SLURM's controller once
+SLOWEST = 60.0  # later
 
 
 def show(sweep: Sweep, console: Console | None = None) -> None:
@@ -33,7 +34,8 @@ def show(sweep: Sweep, console: Console | None = None) -> None:
             console.print(f"[red]failed[/]: job {job.number}, {escape(name)}", highlight=False)
             for line in job.failure:
                 console.print(f"  {escape(line)}", highlight=False)
-            console.print(f"  all of it: {sweep.log(job.number)}", highlight=False, soft_wrap=True)
+            if job.hash is not None:  # one that cannot be composed was never started
+                console.print(f"  all of it: {sweep.log(job.number)}", highlight=False, soft_wrap=True)
 
 
 def table(sweep: Sweep, jobs: Sequence[Job]) -> Table:
@@ -90,12 +92,12 @@ class Jobs:
 def wait(sweep: Sweep, numbers: set[int]) -> None:
     """Stay until these jobs have ended, one way or another."""
     with Jobs(len(numbers)) as bar:
-        left = set(numbers)
+        left, began, names = set(numbers), time.monotonic(), labels(sweep.plan) if numbers else []
         while left:
             jobs = sweep.jobs()
             for number in sorted(left):
                 if not jobs[number].active:
-                    bar.ended(jobs[number], labels(jobs)[number])
+                    bar.ended(jobs[number], names[number])
                     left.discard(number)
             if left:
-                time.sleep(POLL)
+                time.sleep(max(POLL, min((time.monotonic() - began) / 50, SLOWEST)))

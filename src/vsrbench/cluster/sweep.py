@@ -61,7 +61,7 @@ def launch(
     ended = [now[job.number] for job in jobs]
     if not waits:
         progress.show(sweep)
-        if sweep.verb in ("eval", "compare"):
+        if sweep.verb == "eval" or (sweep.verb == "compare" and any(job.active for job in ended)):
             print(f"as a page: vsrbench report sweep={sweep.folder}")
         print(sweep.folder)
         if any(job.state == "failed" for job in ended):
@@ -100,7 +100,8 @@ def enter(sweep: Sweep, composed: Sequence[Composed], kept: list[str]) -> tuple[
         try:
             config.check(cfg)
             settings: Any = OmegaConf.to_container(cfg, resolve=True)
-            job = Job(0, what, arguments, digest(settings), str(run_folder(cfg, cfg.verb)))
+            run = str(run_folder(cfg, cfg.verb)) if cfg.verb in task.FOLDERS else None
+            job = Job(0, what, arguments, digest(settings), run)
         except VsrbenchError as reason:
             job, error = Job(0, what, arguments, None, None), str(reason)
         job = sweep.enter(job)
@@ -192,8 +193,8 @@ def basic(work: Work) -> None:
     """One after the other in this process; what goes wrong in one is noted and the next begins."""
     for number, (job, name) in enumerate(zip(work.jobs, labels(work.jobs) if work.jobs else [], strict=True), 1):
         print(f"{number}/{len(work.jobs)} {name}", flush=True)
-        clock, said, code = time.time(), [], 0
-        work.sweep.note(job.number, state="running", attempts=1, started=clock, failure=[])
+        clock, said, code = time.monotonic(), [], 0
+        work.sweep.note(job.number, state="running", attempts=1, started=time.time(), failure=[])
         try:
             work.run(work.configurations[job.number])
         except SystemExit as ended:
@@ -202,7 +203,7 @@ def basic(work: Work) -> None:
         except Exception as error:  # whatever one job does, the others get their turn
             traceback.print_exc()
             code, said = 1, [f"{type(error).__name__}: {error}"]
-        task.judge(work.sweep, job, code, round(time.time() - clock, 1), said)
+        task.judge(work.sweep, job, code, round(time.monotonic() - clock, 1), said)
         if code in task.STOPPED:
             raise SystemExit(code)
 

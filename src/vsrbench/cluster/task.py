@@ -16,8 +16,10 @@ from types import FrameType
 from typing import Any
 
 from vsrbench.cluster.manifest import Job, Sweep, tail
+from vsrbench.training.outcome import LOST_RANK
 
 RESULTS = ("train", "eval", "compare")  # verbs whose run folder holds a result.json once they are done
+FOLDERS = (*RESULTS, "analyse")  # verbs that have a run folder
 STOPPED = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT)  # exit codes
 
 
@@ -42,9 +44,9 @@ def run(
     before = sweep.recorded(job.number)
     log = sweep.log(job.number, rank)
     log.parent.mkdir(parents=True, exist_ok=True)
-    clock = time.time()
+    clock = time.monotonic()  # the time of day may be set while a job runs
     if rank == 0:
-        here: dict[str, Any] = {"host": socket.gethostname(), "started": clock, "slurm": slurm}
+        here: dict[str, Any] = {"host": socket.gethostname(), "started": time.time(), "slurm": slurm}
         sweep.note(job.number, state="running", note="", attempts=before.attempts + 1, failure=[], **here)
     with log.open("ab") as out:
         begin = out.tell()
@@ -52,7 +54,7 @@ def run(
         process = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **options)
         started(process)
         code = process.wait()
-    seconds = round((before.seconds or 0.0) + time.time() - clock, 1)
+    seconds = round((before.seconds or 0.0) + time.monotonic() - clock, 1)
     if rank == 0 or code not in (0, *STOPPED):
         judge(sweep, job, code, seconds, tail(log, begin))
     return code
@@ -67,8 +69,12 @@ def judge(sweep: Sweep, job: Job, code: int, seconds: float, said: list[str]) ->
         if sweep.recorded(job.number).state != "failed":  # another rank did, and SLURM ended this one
             sweep.note(job.number, state="pending", note="interrupted", seconds=seconds)
     elif code != 0:
+        if any(LOST_RANK in line for line in said) and sweep.recorded(job.number).state == "failed":
+            return  # the rank that failed first has said why
         told = next((n for n, line in enumerate(said) if line.startswith("error: ")), 0)  # a user's error is one line
         failure = said[told:] or [f"exit code {code}, nothing was said"]
+        if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
+            failure = [*failure, "killed by signal 9: most likely memory ran out"]
         sweep.note(job.number, state="failed", seconds=seconds, failure=failure)
     elif result is None and sweep.verb in RESULTS and "debug=fdr" not in job.overrides:
         sweep.note(job.number, state="pending", note="stopped before its end", seconds=seconds)

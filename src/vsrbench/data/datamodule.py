@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.degradations import Degradation
 from vsrbench.data.finder import find
+from vsrbench.data.loading import Batches
 from vsrbench.data.paths import Paths
 from vsrbench.data.samples import ClipSamples, PhotoSamples, Recipe, TrainingSamples
 from vsrbench.data.sampling import SampleNumbers, collate
@@ -86,7 +87,7 @@ class VideoData(pl.LightningDataModule):
             )
         return ClipSamples(catalog.sources, self.recipe, self.seed, catalog.unit == "frames")
 
-    def train_dataloader(self) -> DataLoader[Clip]:
+    def train_dataloader(self) -> Batches:
         """Batches of ``recipe.batch`` samples; world x batch consecutive numbers make one global step.
 
         A Lightning epoch holds the whole steps that fit ``samples_per_epoch``, at least one.
@@ -94,7 +95,7 @@ class VideoData(pl.LightningDataModule):
         rank, world = self._rank_and_world()
         steps = max(1, self.samples_per_epoch // (world * self.recipe.batch))
         numbers = SampleNumbers(steps, self.recipe.batch, rank, world, self.first_sample)
-        return DataLoader(
+        return Batches(
             self.training_samples,
             batch_size=self.recipe.batch,
             sampler=numbers,

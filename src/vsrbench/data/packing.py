@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.finder import find
+from vsrbench.data.loading import lost_workers_told
 from vsrbench.data.packed import Index, check_shards, digest, read_index
 from vsrbench.data.shards import Frame, Writer
 from vsrbench.data.sources import FolderSource
@@ -134,11 +135,12 @@ def _bar(disable: bool = False) -> Progress:
 
 def _frames(sources: Sequence[FolderSource], workers: int) -> Iterator[Frame]:
     """LR and HR of every frame of every clip, in order."""
-    for pair in DataLoader(_Frames(sources), batch_size=None, num_workers=workers) if sources else ():
-        if isinstance(pair, DataError):
-            raise pair
-        lr, hr = pair
-        yield lr.numpy(), None if hr is None else hr.numpy()
+    with lost_workers_told("use fewer of them (data.workers=N; 0: none), and the same command goes on"):
+        for pair in DataLoader(_Frames(sources), batch_size=None, num_workers=workers) if sources else ():
+            if isinstance(pair, DataError):
+                raise pair
+            lr, hr = pair
+            yield lr.numpy(), None if hr is None else hr.numpy()
 
 
 class _Frames(Dataset[Any]):

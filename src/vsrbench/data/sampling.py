@@ -8,6 +8,7 @@ as if it had never stopped.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -38,10 +39,12 @@ def unit_of(sample: int, seed: int, units: int, per_epoch: int) -> int:
 
 
 class SampleNumbers(Sampler[int]):
-    """Sample numbers of one rank: first + rank, first + rank + world, ... up to the end of the epoch.
+    """Sample numbers of one rank up to the end of the epoch: of every world x batch the rank's ``batch`` in a row.
 
-    A Lightning epoch is ``steps`` global steps of world x batch samples. The first iteration starts at
-    ``first`` and ends with the epoch that ``first`` lies in; every further one is the next whole epoch.
+    A batch thus holds the same samples on any number of ranks, and what compares the samples of a batch (VideoGigaGAN's
+    minibatch deviation) sees the same. A Lightning epoch is ``steps`` global steps of world x batch samples. The first
+    iteration starts at ``first``, a multiple of world x batch, and ends with the epoch that ``first`` lies in; every
+    further one is the next whole epoch.
     """
 
     def __init__(self, steps: int, batch: int, rank: int = 0, world: int = 1, first: int = 0) -> None:
@@ -52,7 +55,8 @@ class SampleNumbers(Sampler[int]):
         epoch = self.steps * self.batch * self.world
         first = self.next
         self.next = (first // epoch + 1) * epoch
-        return iter(range(first + self.rank, self.next, self.world))
+        starts = range(first + self.rank * self.batch, self.next, self.world * self.batch)
+        return chain.from_iterable(range(start, start + self.batch) for start in starts)
 
     def __len__(self) -> int:
         return self.steps * self.batch

@@ -12,6 +12,7 @@ from vsrbench.nn.colour import replace_low_band
 from vsrbench.types import Clip
 
 TERMS = ("prediction", "x0", "pixel", "gradient", "agreement")
+MARGIN = 3  # latent pixels: how far the end of a decoded part is seen in it (decoder about 8 HR pixels, low band 12)
 
 
 def objective(
@@ -28,13 +29,14 @@ def objective(
 ) -> dict[str, Tensor]:
     """Weighted loss terms of a network output (B,4,h,w) at x_t and timesteps t (B,).
 
-    latent: the clean latent (B,4,h,w); hr: its frame (B,3,4h,4w) in [0,1]; eps: the noise in x_t where it is known
+    latent: the clean latent (B,4,h,w); hr: its frame (B,3,f·h,f·w) in [0,1]; eps: the noise in x_t where it is known
     (else it follows from x_t and latent). Terms with weight 0 are not computed.
     prediction: squared error against the prior's target (v for SD x4), the target of *this* x_t, so that it
     also holds where the signal in x_t is not the clean latent. x0: squared error of the noise-free
     approximation. pixel: Charbonnier error of the decoded frame. gradient: L1 error of its differences.
-    Decoding is the dearest part, so these two look at the central half of each side only, and without the low
-    band (Gaussian of ``low_band`` HR pixels) that sampling takes from the bicubic frame anyway.
+    Decoding is the dearest part, so these two look at the central half of each side only (decoded with a margin, lest
+    x0 be trained to make up for the end of the part there: a ring in every frame), and without the low band (Gaussian
+    of ``low_band`` HR pixels) that sampling takes from the bicubic frame anyway.
     agreement: Charbonnier distance between x0 and the neighbour's aligned x0 (B,4,h,w), where it is not
     zero (outside the neighbour's frame): what differs between frames flickers.
     """
@@ -54,17 +56,25 @@ def objective(
         per_sample = distance.mean(dim=(1, 2, 3)) / seen.float().mean(dim=(1, 2, 3)).clamp(min=1e-6)
         terms["agreement"] = weights["agreement"] * per_sample.mean()
     if weights.get("pixel") or weights.get("gradient"):
-        top, left = x0.shape[-2] // 4, x0.shape[-1] // 4
-        bottom, right = x0.shape[-2] - top, x0.shape[-1] - left
-        decoded = prior.decode(x0[..., top:bottom, left:right]).float()
-        truth = hr[..., 4 * top : 4 * bottom, 4 * left : 4 * right]
-        error = (decoded if low_band == 0 else replace_low_band(decoded, truth, low_band)) - truth
+        error = _central_error(prior, x0, hr, low_band)
         if weights.get("pixel"):
             terms["pixel"] = weights["pixel"] * (error.square() + 1e-6).sqrt().mean()
         if weights.get("gradient"):
             across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
             terms["gradient"] = weights["gradient"] * (across + down)
     return terms
+
+
+def _central_error(prior: Prior, x0: Tensor, hr: Tensor, low_band: float) -> Tensor:
+    """Decoded x0 less the truth, in the central half of each side (B,3,f·h/2,f·w/2)."""
+    sizes, factor = x0.shape[-2:], prior.factor
+    margins = [min(MARGIN, size // 4) for size in sizes]
+    (top, bottom), (left, right) = [(n // 4 - m, n - n // 4 + m) for n, m in zip(sizes, margins, strict=True)]
+    decoded = prior.decode(x0[..., top:bottom, left:right]).float()
+    truth = hr[..., factor * top : factor * bottom, factor * left : factor * right]
+    error = (decoded if low_band == 0 else replace_low_band(decoded, truth, low_band)) - truth
+    down, across = (factor * m for m in margins)
+    return error[..., down : error.shape[-2] - down, across : error.shape[-1] - across]
 
 
 def draw_timesteps(noise: NoiseSource, clip: Clip, limit: int) -> Tensor:

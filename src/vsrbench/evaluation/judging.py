@@ -9,7 +9,8 @@ from vsrbench.evaluation.progress import Bars
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.scoring import Expected, score
 from vsrbench.evaluation.scoring import settings as settings_of
-from vsrbench.metrics.scorer import Scorer
+from vsrbench.metrics.perceptual import SMALL
+from vsrbench.metrics.scorer import NOTHING_VISIBLE, Scorer
 from vsrbench.published import quote
 
 
@@ -46,9 +47,11 @@ def now_available(protocols: list[Protocol], found: list[dict[str, Any]]) -> lis
 
 
 def _never_had_a_value(metric: dict[str, Any]) -> bool:
-    """Unavailable everywhere for one reason; a single frame without a number (infinite PSNR) has its own."""
+    """Unavailable everywhere for one reason; a single frame without a number (infinite PSNR) has its own, and
+    frames that are too small for the metric, or move too far, will not change."""
     values = [value for clip in metric["clips"].values() for value in clip["frames"]]
-    return isinstance(metric["mean"], dict) and all(value == metric["mean"] for value in values)
+    alike = isinstance(metric["mean"], dict) and all(value == metric["mean"] for value in values)
+    return alike and not any(told in metric["mean"]["unavailable"] for told in (SMALL, NOTHING_VISIBLE))
 
 
 def _expected(settings: dict[str, Any]) -> Expected:

@@ -1,10 +1,11 @@
 """Writing the frames that are scored afterwards, clip by clip, and what making them cost."""
 
+import hashlib
 import json
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,8 +17,11 @@ from vsrbench.evaluation.values import NOT_APPLICABLE
 from vsrbench.runs import Run, write_atomic
 from vsrbench.types import Progress
 
-TIMINGS = "timings.json"  # {weights, clips: {clip: {frames, seconds, peak_memory}}}, complete clips only
+# {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input}}, facts}, complete clips only
+TIMINGS = "timings.json"
+LATER = 7  # the other frame that tells a clip from another; ours: a video would have to be decoded to its end
 
+UNKNOWN: Mapping[str, Any] = {"weights": None}
 Frames = Iterator[tuple[int, Tensor]]
 
 
@@ -25,18 +29,18 @@ def write_clips(
     run: Run,
     sources: list[Source],
     upscale: Callable[[Source], Frames],
-    weights: dict[str, str] | None = None,
+    made_with: Mapping[str, Any] = UNKNOWN,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write ``frames/<clip>/<frame>.png`` of every clip; clips that an earlier call completed are kept.
 
-    upscale(source) yields (frame number, (3,H,W) in [0,1]). weights: what the frames depend on besides the
-    configuration; frames of other weights are made again.
-    Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes}}.
+    upscale(source) yields (frame number, (3,H,W) in [0,1]). made_with: as ``again.made_with`` gives; frames of other
+    weights are made again.
+    Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes, "input"}}.
     """
     if progress is not None:
         progress.start(sum(source.frames for source in sources), "upscaling")
-    clips = complete(run, sources, weights)
+    clips = complete(run, sources, made_with)
     for source in sources:
         if source.name in clips:
             if progress is not None:
@@ -44,7 +48,7 @@ def write_clips(
             continue
         shutil.rmtree(run.frames / source.name, ignore_errors=True)  # a clip cut off in the middle
         clips[source.name] = write_clip(run, source, upscale(source), progress)
-        run.write_json(TIMINGS, {"weights": weights, "clips": clips})
+        run.write_json(TIMINGS, {**made_with, "clips": clips})
     return clips
 
 
@@ -56,18 +60,32 @@ def discard(run: Run) -> None:
     shutil.rmtree(run.frames, ignore_errors=True)
 
 
-def complete(run: Run, sources: list[Source], weights: dict[str, str] | None) -> dict[str, Any]:
-    """Timings of the clips whose frames are all there, made with the same weights."""
+def known(run: Run) -> dict[str, Any]:
+    """What the run folder tells of its frames."""
     path = run.folder / TIMINGS
-    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"weights": weights, "clips": {}}
-    if known["weights"] != weights:
+    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {**UNKNOWN, "clips": {}}
+    return content
+
+
+def complete(run: Run, sources: list[Source], made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """Timings of the clips whose frames are all there, made with the same weights of the same LR frames."""
+    there = known(run)
+    if there["weights"] != made_with["weights"]:
         return {}
     return {
-        source.name: known["clips"][source.name]
+        source.name: there["clips"][source.name]
         for source in sources
-        if source.name in known["clips"]
+        if source.name in there["clips"]
         and all((run.frames / source.name / f"{stem}.png").is_file() for stem in source.frame_names)
+        and there["clips"][source.name].get("input", "") in ("", fingerprint(source))
     }
+
+
+def fingerprint(source: Source) -> str:
+    """Tells a clip's LR content from another's: hash of its length and two of its first frames."""
+    lr = source.load(sorted({0, min(LATER, source.frames - 1)})).lr
+    content = (lr * 255).round().byte().numpy().tobytes()
+    return hashlib.blake2b(content + str((source.frames, *lr.shape)).encode(), digest_size=8).hexdigest()
 
 
 def write_clip(run: Run, source: Source, frames: Frames, progress: Progress | None) -> dict[str, Any]:
@@ -85,7 +103,7 @@ def write_clip(run: Run, source: Source, frames: Frames, progress: Progress | No
         if progress is not None:
             progress.advance()
         started = time.perf_counter()
-    return {"frames": count, "seconds": seconds, "peak_memory": peak_memory()}
+    return {"frames": count, "seconds": seconds, "peak_memory": peak_memory(), "input": fingerprint(source)}
 
 
 def peak_memory() -> int:

@@ -28,7 +28,7 @@ def read_state(path: Path, setting: str = "flow.weights") -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, SafetensorError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
         raise WeightsError(
             f"{setting}={path} cannot be read: it may be truncated or hold more than tensors ({reason})"
@@ -56,6 +56,11 @@ def load_strictly(network: nn.Module, state: dict[str, Tensor], source: str, wha
         counts = "; ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in report.items())
         raise WeightsError(f"{source} does not hold {what}: {matched} of {len(own)} keys match; {counts}")
     network.load_state_dict(state)
+
+
+def precise(x: Tensor) -> Tensor:
+    """x in float32, or in float64 where it is that already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import WeightsError
-from vsrbench.flow.network import full_precision, load_strictly, read_state
+from vsrbench.flow.network import full_precision, load_strictly, precise, read_state
 from vsrbench.flow.warp import warp
 
 LEVELS = 6
@@ -47,7 +47,7 @@ class SpyNetwork(nn.Module):
         step = 2 ** (LEVELS - 1)
         size = (-(-height // step) * step, -(-width // step) * step)
         with full_precision(a.device):
-            flow = self._coarse_to_fine(*(self._pyramid(frames.float(), size) for frames in (a, b)))
+            flow = self._coarse_to_fine(*(self._pyramid(precise(frames), size) for frames in (a, b)))
             flow = F.interpolate(flow, size=(height, width), mode="bilinear", align_corners=False)
             return flow * flow.new_tensor([width / size[1], height / size[0]]).view(1, 2, 1, 1)
 

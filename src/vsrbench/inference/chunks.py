@@ -49,6 +49,8 @@ def upscale_source(
             raise ConfigError(f"inference.{name}={settings[name]}: use 1 frame or more")
     if settings["max_frames"] is not None and settings["max_frames"] < 1:
         raise ConfigError(f"inference.max_frames={settings['max_frames']}: use 1 frame or more, or null for all")
+    if method.context < 0:
+        raise ConfigError(f"method.max_context={method.context}: use 0 frames or more, or null")
     check_tiles(settings["tile"], settings["overlap"])
     return _frames(method, source, noise, settings, progress, done)
 

@@ -381,7 +381,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): it may be truncated; use another checkpoint") from error
     if isinstance(content, dict) and isinstance(content.get("params"), dict):  # as BasicSR stores a network
         content = {"state_dict": content.get("params_ema", content["params"])}

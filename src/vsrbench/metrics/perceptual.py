@@ -32,7 +32,7 @@ class Recipe:
 
     pyiqa: its name there, None where pyiqa is not needed. reference: it compares with a second frame. files: what it
     reads, below torch's hub folder. options: settings of pyiqa's class. packages: what it imports besides, with the
-    remedy where one is absent.
+    remedy where one is absent. least: pixels of the shorter side that its blocks or poolings need.
     """
 
     pyiqa: str | None
@@ -40,6 +40,7 @@ class Recipe:
     files: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
+    least: int = 1
 
 
 ALEXNET = "checkpoints/alexnet-owt-7be5be79.pth"
@@ -51,20 +52,29 @@ CLIP_NEEDS = {
     "pkg_resources": "pip install 'setuptools<81' (the package clip imports pkg_resources, which newer ones lack)",
 }
 RECIPES = {
-    "lpips_alex": Recipe("lpips", True, (ALEXNET, "pyiqa/LPIPS_v0.1_alex-df73285e.pth")),
-    "lpips_vgg": Recipe("lpips-vgg", True, (VGG16, "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth")),
+    "lpips_alex": Recipe("lpips", True, (ALEXNET, "pyiqa/LPIPS_v0.1_alex-df73285e.pth"), least=31),
+    "lpips_vgg": Recipe("lpips-vgg", True, (VGG16, "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth"), least=16),
     "dists": Recipe("dists", True, (VGG16, "pyiqa/DISTS_weights-f5e65c96.pth")),
     "musiq": Recipe("musiq", False, ("pyiqa/musiq_koniq_ckpt-e95806b9.pth",)),
     "clipiqa": Recipe("clipiqa", False, (CLIP,), packages=CLIP_NEEDS),
-    "niqe": Recipe("niqe", False, (NIQE,)),
+    "niqe": Recipe("niqe", False, (NIQE,), least=96),
     # BasicSR's luma (16..235) instead of pyiqa's full range; otherwise the same computation
-    "niqe_basicsr": Recipe("niqe", False, (NIQE,), {"color_space": "ycbcr"}),
+    "niqe_basicsr": Recipe("niqe", False, (NIQE,), {"color_space": "ycbcr"}, least=96),
     "fid": Recipe("fid", True, ("pyiqa/pt_inception-2015-12-05-6726825d.pth",)),
     "ewarp_thesis": Recipe(None, False, (VGG16,)),
 }
 PUBLISHERS = {"pyiqa": "IQA-PyTorch", "checkpoints": "torchvision", "clip": "OpenAI CLIP"}
 INSTEAD = {NIQE: "niqe_pris_params.npz"}  # BasicSR's file of the same parameters
 SHA256 = {CLIP: "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", INSTEAD[NIQE]: "2a7c182a"}
+
+
+SMALL = "pixels or more a side"
+
+
+def too_small(metric: str, height: int, width: int) -> str | None:
+    """Why a metric (a key of ``RECIPES``) has no value for frames of this size; None where it has."""
+    least = RECIPES[metric].least
+    return f"it needs frames of {least} {SMALL}, these have {width}x{height}" if min(height, width) < least else None
 
 
 class Perceptual:

@@ -22,7 +22,7 @@ from vsrbench.metrics.features import VGGFeatures
 from vsrbench.metrics.flows import estimator
 from vsrbench.metrics.frame import LUMAS, psnr, sharpness, ssim
 from vsrbench.metrics.masks import RULES, visible
-from vsrbench.metrics.perceptual import RECIPES, Lpips, Perceptual, create, why_unavailable
+from vsrbench.metrics.perceptual import RECIPES, Lpips, Perceptual, create, too_small, why_unavailable
 from vsrbench.metrics.sets import InceptionFeatures, frechet
 from vsrbench.types import Clip
 
@@ -130,6 +130,7 @@ class ClipScorer:
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer, self.motion = scorer, "not_applicable"
+        self.reasons = dict(scorer.unavailable)  # why a metric has no value here
         self.values: dict[str, list[Outcome]] = {name: [] for name in scorer.names if METRICS[name].kind != "set"}
         self.casts: list[Tensor] = []
         self.changes: list[Tensor] = []
@@ -157,6 +158,10 @@ class ClipScorer:
         )
         new = slice(overlap, None)
         self.has_truth = "truth" in chunk.bytes
+        for name in self.values.keys() - self.reasons.keys():
+            net = LPIPS_OF.get(name, name)
+            if net in RECIPES and (reason := too_small(net, *out.shape[-2:])):
+                self.reasons[name] = reason
         for name, values in self.values.items():
             if METRICS[name].kind == "frame" and len(out) > overlap:
                 values += self._outcomes(name, partial(self._frame, name, chunk, new), len(out) - overlap)
@@ -176,8 +181,8 @@ class ClipScorer:
         return self.values
 
     def _outcomes(self, name: str, make: Callable[[], Tensor], count: int) -> list[Outcome]:
-        if name in self.scorer.unavailable:
-            return [self.scorer.unavailable[name]] * count
+        if name in self.reasons:
+            return [self.reasons[name]] * count
         if METRICS[name].reference and not self.has_truth:
             return [None] * count
         return list(make().tolist())
@@ -214,7 +219,7 @@ class ClipScorer:
                 return [self.scorer.flow] * count
         if name not in (*SCENE, "ewarp", "rwe", "we"):
             return self._outcomes(name, partial(self._change, name, chunk), count)
-        if name in self.scorer.unavailable or (METRICS[name].reference and not self.has_truth):
+        if name in self.reasons or (METRICS[name].reference and not self.has_truth):
             return self._outcomes(name, lambda: torch.zeros(0), count)
         frames, flow, seen, function = self._warped(name, chunk)
         empty = ~seen.flatten(1).any(1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.flow.network import precise, read_state
 
 VGG16 = "checkpoints/vgg16-397923af.pth"  # torchvision's file, below torch.hub.get_dir()
 LINEAR = "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth"  # IQA-PyTorch's copy of LPIPS v0.1
@@ -28,7 +29,11 @@ class LPIPS(nn.Module):
         from torchvision.models.vgg import cfgs, make_layers
 
         net = make_layers(cfgs["D"])  # without the classifier, nine tenths of VGG16
-        weights = {key.removeprefix("features."): value for key, value in _read(vgg).items() if "features." in key}
+        weights = {
+            key.removeprefix("features."): value
+            for key, value in read_state(vgg, "method.features").items()
+            if "features." in key
+        }
         try:
             net.load_state_dict(weights)
         except RuntimeError as error:
@@ -37,7 +42,7 @@ class LPIPS(nn.Module):
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # features are kept
-        found = _read(linear)
+        found = read_state(linear, "method.features")
         names = [f"lin{n}.model.1.weight" for n in range(len(TAPS))]
         missing = [name for name in names if name not in found]
         if missing:
@@ -52,9 +57,9 @@ class LPIPS(nn.Module):
     def forward(self, output: Tensor, truth: Tensor) -> Tensor:
         """Mean distance of frames (N,3,H,W) in [0,1]; at least 16x16 pixels."""
         with torch.autocast(output.device.type, enabled=False):
-            frames = torch.cat([output.float(), truth.float()])
+            frames = precise(torch.cat([output, truth]))
             x = (2 * frames - 1 - self.get_buffer("shift")) / self.get_buffer("spread")
-            total = output.new_zeros((), dtype=torch.float32)
+            total = x.new_zeros(())
             for number, layer in enumerate(self.layers):
                 x = layer(x)
                 if number in TAPS:
@@ -86,8 +91,8 @@ class RandomFeatures(nn.Module):
     def forward(self, output: Tensor, truth: Tensor) -> Tensor:
         """One minus the cosine of features, over scales and places, of frames (N,3,H,W) in [0,1]; at least 8x8."""
         with torch.autocast(output.device.type, enabled=False):
-            x = 2 * torch.cat([output.float(), truth.float()]) - 1
-            total = output.new_zeros((), dtype=torch.float32)
+            x = 2 * precise(torch.cat([output, truth])) - 1
+            total = x.new_zeros(())
             for level in range(self.count):
                 x = F.avg_pool2d(x, 2) if level else x
                 x = F.relu(F.conv2d(x, self.get_buffer(f"weight{level}"), padding=1))
@@ -122,8 +127,3 @@ def feature_loss(name: str = "auto") -> nn.Module:
             "folder), or train with method.features=random_features"
         )
     return LPIPS(*files)
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    content: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    return content

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vsrbench.errors import ConfigError
-from vsrbench.flow.network import full_precision
+from vsrbench.flow.network import full_precision, precise
 from vsrbench.flow.warp import resize_flow, warp
 from vsrbench.nn.deform import deform_conv2d
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
@@ -27,7 +27,8 @@ class GridPropagation(nn.Module):
     channels, blocks: width and residual blocks of each backbone. branches: 4 in the paper: backward_1, forward_1,
     backward_2, forward_2. alignment: flow-guided "dcn" or plain "warp" with one convolution. order: 2 frames back,
     or 1. groups, max_residue: of the deformable alignment. offload: finished branches wait in the host's memory.
-    checkpointing: backbones are computed again in the backward pass. Parameter names are the published ones.
+    checkpointing: backbones are computed again in the backward pass. setting: where all this is set, for the errors.
+    Parameter names are the published ones.
     """
 
     def __init__(
@@ -41,14 +42,15 @@ class GridPropagation(nn.Module):
         max_residue: float = 10.0,
         offload: bool = False,
         checkpointing: bool = False,
+        setting: str = "method",
     ) -> None:
         super().__init__()
         if branches < 1:
-            raise ConfigError(f"method.branches={branches}: use 1 or more")
+            raise ConfigError(f"{setting}.branches={branches}: use 1 or more")
         self.offload, self.checkpointing = offload, checkpointing
         self.names = [f"{'forward' if i % 2 else 'backward'}_{i // 2 + 1}" for i in range(branches)]
         self.deform_align = nn.ModuleDict(
-            {name: make_alignment(channels, alignment, order, groups, max_residue) for name in self.names}
+            {name: make_alignment(channels, alignment, order, groups, max_residue, setting) for name in self.names}
         )
         self.backbone = nn.ModuleDict(
             {name: ConvResidualBlocks((2 + i) * channels, channels, blocks) for i, name in enumerate(self.names)}
@@ -109,17 +111,19 @@ class GridPropagation(nn.Module):
         return feature.cpu() if self.offload else feature
 
 
-def make_alignment(channels: int, alignment: str, order: int, groups: int, max_residue: float) -> nn.Module:
+def make_alignment(
+    channels: int, alignment: str, order: int, groups: int, max_residue: float, setting: str = "method"
+) -> nn.Module:
     """The alignment of one branch. Raises ConfigError for settings that mean nothing."""
     if order not in (1, 2):
-        raise ConfigError(f"method.order={order}: use 1 or 2 (frames back)")
+        raise ConfigError(f"{setting}.order={order}: use 1 or 2 (frames back)")
     if alignment == "warp":
         return WarpAlignment(channels, order)
     if alignment != "dcn":
-        raise ConfigError(f"method.alignment={alignment}: use one of {', '.join(ALIGNMENTS)}")
-    if groups % order or (order * channels) % groups:
+        raise ConfigError(f"{setting}.alignment={alignment}: use one of {', '.join(ALIGNMENTS)}")
+    if groups < 1 or groups % order or (order * channels) % groups:
         raise ConfigError(
-            f"method.groups={groups}: {order} x {channels} channels must divide into as many groups, and the groups "
+            f"{setting}.groups={groups}: {order} x {channels} channels must divide into as many groups, and the groups "
             f"into {order} frames"
         )
     return DeformableAlignment(channels, order, groups, max_residue)
@@ -184,7 +188,7 @@ class DeformableAlignment(nn.Module):
             conditions.append(warp(neighbours[1], flows[1]) if known else torch.zeros_like(current))
         raw = self.conv_offset(torch.cat([*conditions, *(flow.to(current.dtype) for flow in flows)], dim=1))
         with full_precision(raw.device):
-            offset, mask = self._displacements(raw.float(), flows)
+            offset, mask = self._displacements(precise(raw), flows)
             return deform_conv2d(torch.cat(neighbours, dim=1), offset, mask, self.weight, self.bias)
 
     def _displacements(self, raw: Tensor, flows: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.flow.network import full_precision
+from vsrbench.flow.network import full_precision, precise
 from vsrbench.flow.warp import resize_flow, warp
 
 
@@ -30,7 +30,7 @@ class PyramidFlow(nn.Module):
         step = self.finest * 2 ** (len(self.levels) - 1)
         grid = (-(-size[0] // step) * step, -(-size[1] // step) * step)
         with full_precision(a.device):
-            first, second = (self._pyramid(frames.float() - 0.5, grid) for frames in (a, b))
+            first, second = (self._pyramid(precise(frames) - 0.5, grid) for frames in (a, b))
             flow = first[0].new_zeros(len(a), 2, *first[0].shape[-2:])
             for frame, other, network in zip(first, second, self.levels, strict=True):
                 flow = resize_flow(flow, (frame.shape[-2], frame.shape[-1]))

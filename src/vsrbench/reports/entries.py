@@ -1,5 +1,6 @@
 """Run folders of ``eval`` as entries of a report, and which of them may stand beside each other."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from vsrbench.errors import RunError
 from vsrbench.evaluation.results import load
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
-from vsrbench.runs import essential
+from vsrbench.runs import making
 
 NAMES = {
     "bicubic": "bicubic", "ldm": "prior alone", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR",
@@ -138,15 +139,15 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Flat settings of a run, those that change its outcome; empty where it keeps none.
+    """Flat settings of a run, those that change its frames; empty where it keeps none.
 
     A checkpoint is replaced by what it was trained with, ``training.*``: two trainings that differ in their seed alone
     are two seeds of one method.
     """
     file = folder / "config.yaml"
-    settings = essential(yaml.safe_load(file.read_text())) if file.is_file() else {}
+    settings = making(yaml.safe_load(file.read_text())) if file.is_file() else {}
     if trained := _training(settings.get("ckpt_path")):
-        settings |= {f"training.{k}": v for k, v in essential(yaml.safe_load(trained.read_text())).items()}
+        settings |= {f"training.{k}": v for k, v in making(yaml.safe_load(trained.read_text())).items()}
         settings["ckpt_path"] = Path(settings["ckpt_path"]).name if settings["ckpt_path"].endswith(".ckpt") else "best"
     return settings
 
@@ -222,9 +223,12 @@ def differing(entries: Sequence[Entry]) -> list[str]:
 
 
 def _ordered(entries: Sequence[Entry]) -> list[Entry]:
-    def place(entry: Entry) -> int:
-        if entry.method == "gt":
-            return len(FIRST) + 1
-        return FIRST.index(entry.method) if entry.method in FIRST else len(FIRST)
+    """Methods as ``FIRST`` says, then as given; runs of one method by the settings in their labels, numbers by size."""
+    methods = list(dict.fromkeys(entry.method for entry in entries))
+
+    def place(entry: Entry) -> tuple[int, int, list[tuple[float, str]]]:
+        rank = FIRST.index(entry.method) if entry.method in FIRST else len(FIRST) + (entry.method == "gt")
+        words = [] if entry.result["predictions"] else re.split(r"(\d+(?:\.\d+)?)", entry.label)
+        return rank, methods.index(entry.method), [(float(w), "") if w[:1].isdigit() else (-1.0, w) for w in words]
 
     return sorted(entries, key=place)

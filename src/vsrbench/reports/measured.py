@@ -35,6 +35,9 @@ COSTS = {
 }
 
 
+UNITS = {"dB": "dB", "1e-3": "×1000", "1e-2": "×100", "pixels": "px", "0.1 pixels": "px/10", "8-bit levels": "levels"}
+
+
 def better(metric: str) -> int:
     """1 where a higher value is better, -1 where a lower one is, 0 where neither.
 
@@ -45,11 +48,16 @@ def better(metric: str) -> int:
     return 1 if METRICS[metric].better == "higher" else -1
 
 
-def title(metric: str) -> str:
-    """The metric as tables and axes call it, with the better direction: ``PSNR Y ↑``."""
+def name_of(metric: str) -> str:
+    """The metric as sentences call it: ``PSNR Y``."""
     family, _, kind = metric.partition("_")
-    name = " ".join(part for part in (TITLES.get(family, family), KINDS.get(kind, kind.replace("_", " "))) if part)
-    return name + {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
+    return " ".join(part for part in (TITLES.get(family, family), KINDS.get(kind, kind.replace("_", " "))) if part)
+
+
+def title(metric: str) -> str:
+    """The metric as tables and axes call it, with unit and better direction: ``PSNR Y (dB) ↑``."""
+    unit = UNITS.get(METRICS[metric].unit) if metric in METRICS else None
+    return name_of(metric) + (f" ({unit})" if unit else "") + {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
 
 
 def digits(metric: str) -> int:
@@ -138,9 +146,9 @@ def tested(group: Group) -> list[str]:
 
 
 def _complete(entry: Entry, metric: str, group: Group) -> bool:
-    return all(
-        metric in r["metrics"] and statistics.frames_of(r, metric).keys() == group.clips.keys() for r in entry.results
-    )
+    """Whether every clip has a mean: one frame without a number (an infinite PSNR) leaves its clip without."""
+    clips = [r["metrics"][metric]["clips"] if metric in r["metrics"] else {} for r in entry.results]
+    return all(c in found and isinstance(found[c]["mean"], int | float) for found in clips for c in group.clips)
 
 
 def intervals(group: Group) -> Table:

@@ -2,14 +2,14 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vsrbench.reports import labels, statistics
 from vsrbench.reports.entries import NAMES, Entry, Group, differing
 from vsrbench.reports.figures import panels
-from vsrbench.reports.measured import title
+from vsrbench.reports.measured import digits, name_of, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#7f7f7f")
 MARKERS = "osD^vPX<>*"
+STYLES = ("-", "--")  # of the first five lines, of the others
 INK = "#123456"  # stands for the page's text colour until the chart is on the page
 LONGEST = 28  # characters of a name
 SIZE = (4.3, 3.4)  # inches; about what a phone is wide
@@ -37,7 +38,7 @@ class Chart:
 
 def charts(group: Group, swept: str | None = None) -> list[Chart]:
     """All charts that the numbers of a group allow: the three planes, metrics over ``swept``."""
-    found = [plane(group, *axes) for axes in _planes(group)]
+    found = [plane(group, *axes, swept) for axes in _planes(group)]
     return [*found, over_setting(group, swept)] if swept else found
 
 
@@ -50,7 +51,7 @@ def _planes(group: Group) -> list[tuple[str, str, str, str]]:
     lacking = "" if perception else "No perceptual metric has numbers here; {} stands in."
     wanted = [
         ("perception-distortion", distortion, perception or sharp, lacking.format("sharpness (gradient energy)")),
-        ("consistency-quality", quality, _first(group, CONSISTENT), lacking.format(title(stand_in or "ssim_y")[:-2])),
+        ("consistency-quality", quality, _first(group, CONSISTENT), lacking.format(name_of(stand_in or "ssim_y"))),
         ("quality-cost", "seconds_per_frame", perception or distortion, "Time on the device that the table names."),
     ]
     return [(name, x, y, remark) for name, x, y, remark in wanted if x and y]
@@ -69,26 +70,57 @@ def _number(entry: Entry, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def plane(group: Group, name: str, x: str, y: str, remark: str = "") -> Chart:
-    """One point per method; axes say which way is better. The ground truth appears where it has both values."""
+def plane(group: Group, name: str, x: str, y: str, remark: str = "", swept: str | None = None) -> Chart:
+    """One point per method; axes say which way is better. The ground truth appears where it has both values.
+
+    swept: a setting; where x is the cost, a line joins runs that differ in it alone.
+    """
     figure, grid = panels(1, 1, SIZE)
     axes = grid[0][0]
-    placed, short = [], _short(group)
+    placed, short, costs = [], _short(group), x == "seconds_per_frame"
+    points = {e.label: at for e in group.entries if (at := _at(e, x, y)) and not (costs and e.method == "gt")}
+    for label in _outside(group, points):
+        at = points.pop(label)
+        remark += (
+            f" The ground truth is far outside: {name_of(x)} {at[0]:.{digits(x)}f}, {name_of(y)} {at[1]:.{digits(y)}f}."
+        )
     for n, entry in enumerate(group.entries):
-        at = _number(entry, x), _number(entry, y)
-        if at[0] is None or at[1] is None or (x == "seconds_per_frame" and entry.method == "gt"):
-            continue
-        axes.scatter(at[0], at[1], color=colour(n), marker=MARKERS[n % len(MARKERS)], s=42, zorder=3)
-        placed.append((float(at[0]), float(at[1]), short[entry.label]))
+        if at := points.get(entry.label):
+            axes.scatter(*at, color=colour(n), marker=MARKERS[n % len(MARKERS)], s=42, zorder=3)
+            placed.append((*at, short[entry.label]))
+    for _, members in _series(group, swept) if costs and swept else []:
+        joined = [points[e.label] for e in members if e.label in points]
+        axes.plot(*zip(*joined, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1)
     axes.locator_params(nbins=6)
-    if x == "seconds_per_frame":
+    if costs:
         _seconds(axes)
     axes.margins(0.16)
-    axes.set_xlabel("seconds per frame ↓" if x == "seconds_per_frame" else title(x))
+    axes.set_xlabel("seconds per frame ↓" if costs else title(x))
     axes.set_ylabel(title(y))
     _dress(axes)
     _label(figure, axes, placed)
     return Chart(name, f"{name.replace('-', ' and ').capitalize()}. {remark}".strip(), figure)
+
+
+def _at(entry: Entry, x: str, y: str) -> tuple[float, float] | None:
+    across, up = _number(entry, x), _number(entry, y)
+    return None if across is None or up is None else (across, up)
+
+
+def _outside(group: Group, points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The ground truth's label where showing it would press the methods into a corner."""
+    others = [points[e.label] for e in group.methods if e.label in points]
+    truth = group.truth()
+    if truth is None or truth.label not in points or len(others) < 2:
+        return []
+    far = (_far(at, values) for at, values in zip(points[truth.label], zip(*others, strict=True), strict=True))
+    return [truth.label] if any(far) else []
+
+
+def _far(value: float, others: Sequence[float]) -> bool:
+    """Farther from a range than the range is long."""
+    low, high = min(others), max(others)
+    return not 2 * low - high <= value <= 2 * high - low
 
 
 def _seconds(axes: "Axes") -> None:
@@ -128,8 +160,19 @@ def _short(group: Group) -> dict[str, str]:
     names = {entry.label: entry.label for entry in group.entries}
     parts = [label.rstrip(")").partition(" (") for label in names]
     if len(parts) > 1 and all(part[1] for part in parts) and len({part[0] for part in parts}) == 1:
-        names = {label: part[2] for label, part in zip(names, parts, strict=True)}
+        names = {label: _brief(part[2]) for label, part in zip(names, parts, strict=True)}
+    else:
+        names = {n: f"{p[0]} ({_brief(p[2])})" if p[1] else n for n, p in zip(names, parts, strict=True)}
     return {label: name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for label, name in names.items()}
+
+
+def _brief(settings: str) -> str:
+    """``sampler.kind=ddim, sampler.steps=4`` as ``ddim, steps=4``: keys by their last word where that is enough."""
+    pairs = [word.partition("=") for word in settings.split(", ")]
+    last = [key.split(".")[-1] for key, _, _ in pairs]
+    if len(set(last)) < len(last) or not all(sign for _, sign, _ in pairs):
+        return settings
+    return ", ".join(v if k == "kind" else f"{k}={v}" for k, (_, _, v) in zip(last, pairs, strict=True))
 
 
 def curves(group: Group) -> list[Chart]:
@@ -140,23 +183,35 @@ def curves(group: Group) -> list[Chart]:
         if count < 3 or not metrics:
             continue
         figure, grid = panels(len(metrics), 1, (SIZE[0], 2.2))
-        for axes, metric in zip((row[0] for row in grid), metrics, strict=True):
-            _over_frames(axes, group, metric, clip)
-        _legend([row[0] for row in grid])
-        grid[-1][0].set_xlabel(f"frame of {clip}")
-        found.append(Chart(f"frames-{clip.replace('/', '_')}", f"{clip}: values frame by frame.", figure))
+        column = [row[0] for row in grid]
+        out = [m for axes, m in zip(column, metrics, strict=True) if _over_frames(axes, group, m, clip)]
+        _legend(column)
+        column[-1].set_xlabel(f"frame of {clip}")
+        told = f" The ground truth's {' and '.join(map(name_of, out))} is far outside." if out else ""
+        found.append(Chart(f"frames-{clip.replace('/', '_')}", f"{clip}: values frame by frame.{told}", figure))
     return found
 
 
-def _over_frames(axes: "Axes", group: Group, metric: str, clip: str) -> None:
-    short = _short(group)
-    for n, entry in enumerate(group.entries):
-        values = statistics.frames_of(entry.result, metric).get(clip, []) if metric in entry.result["metrics"] else []
-        if len(values) > 1:
-            axes.plot(range(1, len(values) + 1), values, color=colour(n), label=short[entry.label], linewidth=1.4)
+def _over_frames(axes: "Axes", group: Group, metric: str, clip: str) -> bool:
+    """Draw a metric over a clip's frames; returns whether the ground truth was left out, being far outside."""
+    found = {n: statistics.frames_of(e.result, metric).get(clip, []) for n, e in _having(group, metric)}
+    others = [v for n, values in found.items() for v in values if group.entries[n].method != "gt"]
+    short, left_out = _short(group), False
+    for n, values in found.items():
+        entry = group.entries[n]
+        if entry.method == "gt" and values and others and (_far(min(values), others) or _far(max(values), others)):
+            left_out = True
+        elif len(values) > 1:
+            look = STYLES[n // 5 % 2]
+            axes.plot(range(1, len(values) + 1), values, look, color=colour(n), label=short[entry.label], linewidth=1.4)
     axes.set_ylabel(title(metric))
     axes.locator_params(axis="x", integer=True)
     _dress(axes)
+    return left_out
+
+
+def _having(group: Group, metric: str) -> list[tuple[int, Entry]]:
+    return [(n, entry) for n, entry in enumerate(group.entries) if metric in entry.result["metrics"]]
 
 
 def _legend(panels: "Sequence[Axes]") -> None:
@@ -172,7 +227,7 @@ def _legend(panels: "Sequence[Axes]") -> None:
 
 
 def over_setting(group: Group, key: str) -> Chart:
-    """Main metrics against a setting that runs differ in, one line per method.
+    """Main metrics against a setting that runs differ in, a line for runs that differ in it alone.
 
     Runs that state no number for the setting are left out.
     """
@@ -180,18 +235,27 @@ def over_setting(group: Group, key: str) -> Chart:
     figure, rows = panels(len(metrics), 1, (SIZE[0], 2.0))
     column = [row[0] for row in rows]
     for axes, metric in zip(column, metrics, strict=True):
-        for n, method in enumerate(dict.fromkeys(e.method for e in group.methods)):
-            members = [e for e in group.methods if e.method == method]
-            points = sorted((float(e.settings[key]), _number(e, metric)) for e in members if numeric(e, key))
-            if points:
-                xs, ys = zip(*points, strict=True)
-                axes.plot(xs, ys, marker="o", markersize=4, color=colour(n), label=NAMES.get(method, method))
+        for n, (label, members) in enumerate(_series(group, key)):
+            points = [(float(e.settings[key]), _number(e, metric)) for e in members]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour(n), label=label)
         axes.locator_params(axis="y", nbins=5)
         axes.set_ylabel(title(metric))
         _dress(axes)
     column[-1].set_xlabel(key)
     _legend(column)
     return Chart(f"over-{key}", f"Metrics against {key}.", figure)
+
+
+def _series(group: Group, key: str) -> list[tuple[str, list[Entry]]]:
+    """Runs of one method that differ in a numeric setting alone, in its order, with a name for each such series."""
+    found: dict[str, list[Entry]] = {}
+    for entry in group.methods:
+        members = [e for e in group.methods if e.method == entry.method and numeric(e, key)]
+        others = [f"{k}={entry.settings.get(k)}" for k in differing(members) if k != key and not key.endswith(f".{k}")]
+        label = NAMES.get(entry.method, entry.method) + (f" ({_brief(', '.join(others))})" if others else "")
+        if entry in members:
+            found.setdefault(label, []).append(entry)
+    return [(label, sorted(members, key=lambda e: float(e.settings[key]))) for label, members in found.items()]
 
 
 def numeric(entry: Entry, key: str) -> bool:

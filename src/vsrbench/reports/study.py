@@ -37,9 +37,10 @@ def write(first: Path, second: Path, output: Path, clips: int, seed: int) -> Pat
     a, b = _pair(first, second)
     names = list(a.result["data"]["clips"])[:clips]
     random = np.random.default_rng(seed)
+    order, sides = random.permutation(len(names)), random.permutation(len(names)) % 2  # each method half on the left
     trials, key = [], []
-    for number, clip in enumerate((names[n] for n in random.permutation(len(names))), start=1):
-        left, right = (a, b) if random.random() < 0.5 else (b, a)
+    for number, (clip, side) in enumerate(zip([names[n] for n in order], sides, strict=True), start=1):
+        left, right = (a, b) if side else (b, a)
         trials.append({"number": number, "left": _moving(left.frames(clip)), "right": _moving(right.frames(clip))})
         key.append((number, clip, left.label, right.label))
     text = environment().get_template("study.html.j2").render(question=QUESTION, trials=trials, choices=CHOICES)

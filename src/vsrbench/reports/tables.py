@@ -109,7 +109,8 @@ def escape(text: str) -> str:
 
 def as_html(table: Table) -> str:
     """A ``figure`` that scrolls by itself where the page is narrow; colours are the page's matter."""
-    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in table.columns)
+    columns = [re.sub(r" (?=[↑↓])", "\u00a0", column) for column in table.columns]  # an arrow is no line of its own
+    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
     rows = []
     for line in table.lines:
         marks = [_mark(n in line.best, cell) for n, cell in enumerate(line.cells)]

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from vsrbench.data.loading import lost_worker
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.methods.base import Method, read_checkpoint
 from vsrbench.runs import atomic_file, discard_unfinished, flush
@@ -30,6 +31,8 @@ class AtomicCheckpointIO(CheckpointIO):
             with atomic_file(Path(path)) as file:
                 torch.save(checkpoint, file)
         except RuntimeError as error:  # how torch reports a write that failed half way
+            if lost_worker(error):
+                raise
             raise RunError(f"cannot write {path}: is the disk full? ({error})") from error
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

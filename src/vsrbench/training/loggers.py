@@ -71,10 +71,10 @@ class CsvLogger(Logger):
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Rows of a metrics.csv; values are text, empty where a row lacks the metric.
 
-    A last row that a killed process left half written is left out.
+    A row that a killed process left half written, or with values too many, is left out.
     """
     with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+        return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
 
 
 def start(cfg: "DictConfig", run: Run, settings: dict[str, Any]) -> list[Logger]:

@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from vsrbench.errors import RunError
 from vsrbench.runs import Run
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+LOST_RANK = "another process of this run has ended"  # what the others say; why, only that process knows
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,14 @@ def first_process() -> bool:
 
 
 def why_finished(run: Run, max_steps: int) -> str | None:
-    """What to say where nothing is left to do, None where there is."""
+    """What to say where nothing is left to do, None where there is. Raises RunError for a damaged result.json."""
     if not run.finished:
         return None
-    result = json.loads(run.result.read_text())
-    steps, ended = int(result["steps"]), result.get("ended", "")
+    try:
+        result = json.loads(run.result.read_text())
+        steps, ended = int(result["steps"]), result.get("ended", "")
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.result} is damaged: delete it, and the same command makes it again") from error
     if ended:
         return f"finished at step {steps} by {ended}: force=true trains anew"
     if steps < max_steps:

@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from vsrbench.data.loading import Batches
 from vsrbench.errors import DataError
 from vsrbench.types import Clip
 
@@ -23,18 +24,24 @@ class Stream:
 
     def __init__(self, data: Any, only: int = 0) -> None:
         self.data, self.only = data, only
+        self.loader: Any = None
 
     def __iter__(self) -> Iterator[Clip]:
         # Here, not in __init__: the rank is known once training has started.
-        loader = self.data.train_dataloader()
+        self.loader = self.data.train_dataloader()
         if self.only:
-            yield from cycle(list(islice(loader, self.only)))
+            yield from cycle(list(islice(self.loader, self.only)))
         while True:
             batch = None
-            for batch in loader:
+            for batch in self.loader:
                 yield batch
             if batch is None:
                 raise DataError("the training set is too small for a single batch: lower train.batch")
+
+    def stop(self) -> None:
+        """End the loader's workers."""
+        if isinstance(self.loader, Batches):
+            self.loader.stop()
 
 
 class Resume(pl.Callback):

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
 from vsrbench import config
+from vsrbench.data.loading import lost_workers_told
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.methods.base import Method, checkpoint_file, load_trained
@@ -24,7 +25,7 @@ from vsrbench.training.callbacks import Averaging, BatchDone, Meter, StopOnSigna
 from vsrbench.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from vsrbench.training.kept import Kept
 from vsrbench.training.loggers import CsvLogger, start
-from vsrbench.training.outcome import Outcome
+from vsrbench.training.outcome import LOST_RANK, Outcome
 from vsrbench.training.progress import Bar
 from vsrbench.training.publish import Publish
 from vsrbench.training.resume import Resume, Stream
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+FEWER = (
+    "use fewer of them (data.workers=N; 0: none) or smaller batches (train.batch=N), and the same command goes on from "
+    "the last checkpoint"
+)
+UNFIT = ("64-true", "64", "bf16-true", "16-true")  # Lightning converts samples to them, and cannot: a Clip is frozen
+PEERS = ("gloo/transport", "ncclRemoteError", "Connection closed by peer", "Connection reset by peer")
 QUIET = ("LeafSpec", "in eval mode", "Transformer2DModelOutput")
 
 
@@ -90,8 +97,12 @@ def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> O
     data.trainer, data.first_sample = trainer, bench.step * bench.effective
     bench.announce(method)
     last = None if point is None or run is None else run.checkpoints / "last.ckpt"
-    with disk_faults_told():
-        trainer.fit(method, train_dataloaders=Stream(data, cfg.trainer.overfit_batches), ckpt_path=last)
+    stream = Stream(data, cfg.trainer.overfit_batches)
+    with disk_faults_told(), lost_ranks_told(), lost_workers_told(FEWER):
+        try:
+            trainer.fit(method, train_dataloaders=stream, ckpt_path=last)
+        finally:
+            stream.stop()
     return bench.outcome(method)
 
 
@@ -106,6 +117,20 @@ def disk_faults_told() -> Iterator[None]:
         raise RunError(
             f"cannot write {error.filename or 'into the run folder'}: {error.strerror}; the last checkpoint is whole: "
             "free space, and the same command goes on from it"
+        ) from error
+
+
+@contextmanager
+def lost_ranks_told() -> Iterator[None]:
+    """An exchange between ranks that fails becomes one RunError: a rank that dies ends the others."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in PEERS):
+            raise
+        said = str(error).partition("\n")[0].partition(". This is typically")[0]
+        raise RunError(
+            f"{LOST_RANK}, its own message says why ({said}): the same command goes on from the last checkpoint"
         ) from error
 
 
@@ -168,6 +193,8 @@ class Bench:
 
     def _trainer(self) -> pl.Trainer:
         t = self.cfg.trainer
+        if str(t.precision) in UNFIT:
+            raise ConfigError(f"trainer.precision={t.precision}: use 32-true, bf16-mixed or 16-mixed")
         # Order: a step's average, row, validation and best weights are all in the checkpoint of that step.
         timer = CallTimer(t.max_time, interval="step") if t.max_time else None
         begin, end = [self.resume, self.averaging, self.meter, self.bar, self.stop], [timer, BatchDone(self.meter)]

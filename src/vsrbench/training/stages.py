@@ -82,11 +82,13 @@ def with_start(cfg: "DictConfig", run: Run | None, resumed: bool) -> "DictConfig
 
     run: the folder that this stage writes to; None where nothing is written (``debug=fdr``), which may start without.
     resumed: the folder already has a checkpoint, which holds all that is needed.
-    Raises RunError where that run is absent or not at its end (with the command that makes it), and where this one
-    once started from other weights than are there now.
+    Raises ConfigError for a stage that these settings leave out; RunError where that run is absent or not at its end
+    (with the command that makes it), and where this one once started from other weights than are there now.
     """
     stages = stages_of(cfg)
     stage = next(iter(stages)) if cfg.stage == "default" else str(cfg.stage)
+    if stage not in stages:
+        raise ConfigError(f"stage={stage} has nothing to train with these settings: use one of {', '.join(stages)}")
     if cfg.ckpt_path or not stages[stage].needs:
         return cfg
     before = stages[stage].needs[-1]

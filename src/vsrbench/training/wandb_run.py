@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from vsrbench.data.loading import lost_worker
 from vsrbench.runs import write_atomic
 from vsrbench.training import names
 from vsrbench.training.media import CAPTION, Shown
@@ -149,6 +150,8 @@ class WandbRun(Logger):
                 self.run = self._start()
             send(self.run)
         except Exception as error:
+            if lost_worker(error):  # torch raises that wherever the main thread is; W&B has no part in it
+                raise
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:

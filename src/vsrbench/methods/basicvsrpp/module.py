@@ -13,10 +13,17 @@ from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
 from vsrbench.nn.basicvsrpp_weights import is_published, own_state
 from vsrbench.nn.flow_loss import flow_error
+from vsrbench.nn.limits import check_least
 from vsrbench.nn.perceptual import feature_loss
 from vsrbench.nn.propagation import GridPropagation
 from vsrbench.nn.trained_flow import trained_flow
 from vsrbench.types import WHOLE, Clip, Progress, Trace
+
+LEAST: dict[str, float] = {  # of the settings that are numbers
+    **dict.fromkeys(("mid_channels", "hr_channels", "flow_levels", "flow_widths", "flow_minimum"), 1),
+    **dict.fromkeys(("num_blocks", "feature_blocks", "reconstruction_blocks", "flow_hold", "max_context"), 0),
+    **dict.fromkeys(("flow_lr", "flow_loss", "lpips"), 0.0),
+}
 
 
 class BasicVSRPP(Method):
@@ -74,6 +81,11 @@ class BasicVSRPP(Method):
         name: str = "basicvsrpp",
     ) -> None:
         super().__init__()
+        counts = {"mid_channels": mid_channels, "hr_channels": hr_channels, "flow_levels": flow_levels}
+        check_least("method", {**counts, "flow_widths": flow_widths, "flow_minimum": flow_minimum}, LEAST)
+        blocks = {"num_blocks": num_blocks, "feature_blocks": feature_blocks, "max_context": max_context}
+        check_least("method", {**blocks, "reconstruction_blocks": reconstruction_blocks, "flow_hold": flow_hold}, LEAST)
+        check_least("method", {"flow_lr": flow_lr, "flow_loss": flow_loss, "lpips": lpips}, LEAST)
         propagation = GridPropagation(
             mid_channels, num_blocks, branches, alignment, order, groups, max_residue, offload, checkpointing
         )

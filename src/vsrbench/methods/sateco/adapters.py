@@ -158,14 +158,15 @@ class Guidance(nn.Module):
 
     There sizes and channels equal those of the encoder level that gives the guidance, and attention runs on a quarter
     of the positions that it would have behind the upsampler. channels: of the decoder's blocks, in its own order.
-    kind: zero_conv | sfa | sfa_tfa (Table 2). init: see ``SFA`` and ``TubeletAttention``; zero convolutions start at
-    zero in both. Raises ConfigError for unknown settings.
+    kind: zero_conv | sfa | sfa_tfa (Table 2). part: unet | vae, whose decoder that is, for messages. init: see ``SFA``
+    and ``TubeletAttention``; zero convolutions start at zero in both. Raises ConfigError for unknown settings.
     """
 
     def __init__(
         self,
         channels: Sequence[int],
         kind: str = "sfa_tfa",
+        part: str = "unet",
         kernel: int = 3,
         norm: str = "instance",
         window: int = 8,
@@ -175,9 +176,15 @@ class Guidance(nn.Module):
         init: str = "identity",
     ) -> None:
         super().__init__()
-        for name, value, known in (("guidance", kind, KINDS), ("init", init, INITS), ("guidance.norm", norm, NORMS)):
+        for name, value, known in (
+            (f"guidance.{part}", kind, KINDS),
+            ("init", init, INITS),
+            ("guidance.norm", norm, NORMS),
+        ):
             if value not in known:
                 raise ConfigError(f"method.{name}={value}: use one of {', '.join(known)}")
+        if isinstance(tfa_kernel, int) or len(tfa_kernel) != 3:
+            raise ConfigError(f"method.guidance.tfa_kernel={tfa_kernel}: use three odd numbers, [frames,h,w]")
         for name, size in (("kernel", kernel), *(("tfa_kernel", size) for size in tfa_kernel)):
             if size < 1 or size % 2 == 0:
                 raise ConfigError(f"method.guidance.{name}: {size} is no odd kernel size")

@@ -5,17 +5,21 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.errors import ConfigError
+
 
 class LatentEncoder(nn.Module):
     """z (N,4,h,w) to one map per level of the UNet, finest first, with the UNet's own widths and sizes.
 
     ours, as the paper says "convolution-based" alone: one residual block per level, and between levels the UNet's own
     way to halve (kernel 3, stride 2, padding 1), which rounds odd sizes up as it does. No timestep goes in, so one
-    pass serves all steps.
+    pass serves all steps. Raises ConfigError for fewer than one block.
     """
 
     def __init__(self, latent_channels: int, widths: Sequence[int], blocks: int = 1, groups: int = 32) -> None:
         super().__init__()
+        if blocks < 1:
+            raise ConfigError(f"method.encoder.blocks={blocks}: use 1 or more")
         self.first = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
         self.halve, self.levels = nn.ModuleList(), nn.ModuleList()
         before = widths[0]

@@ -77,6 +77,9 @@ class SATeCo(Method):
             prior, upscaler or {}, encoder or {}, guidance or {}, refiner or {}, init=init, scale=scale
         )
         self.stages = self.stages_for({"upscaler": upscaler or {}})
+        # beside weights, for they act otherwise with other settings
+        parts = [sorted((part or {}).items()) for part in (upscaler, encoder, guidance)]
+        self.settings = (parts, init, prior.noise_level, sorted(prior.schedule.config.items()))
         self.scale, self.multiple, self.minimum = scale, multiple(prior, scale), minimum(prior, scale)
         self.run = Sampling(prior, self.networks, sampler, length, overlap, colour=colour, result=result)
         self.objective = training.objectives(objective)
@@ -129,8 +132,12 @@ class SATeCo(Method):
     # --- training --------------------------------------------------------------------------------
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
-        """See ``Method.begin_stage``; what earlier ones left behind is forgotten."""
+        """See ``Method.begin_stage``; what earlier ones left behind is forgotten. Raises ConfigError where no term of
+        the stage has a weight."""
         super().begin_stage(name, optimiser, noise, schedule)
+        terms = self.objective.get(self.stage)
+        if terms is not None and not any(terms.values()):
+            raise ConfigError(f"method.objective.{self.stage} has no weight above 0: give one to {' or '.join(terms)}")
         self.maker = None
         if self.stage == "vae" and self.objective["vae"]["features"]:
             self.feature_loss = feature_loss(self.features)

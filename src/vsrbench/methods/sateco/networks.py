@@ -43,8 +43,8 @@ class Networks(nn.Module):
         groups = int(unet.norm_num_groups)
         self.upscaler = make_upscaler(upscaler or {}, scale)
         self.latent_encoder = LatentEncoder(prior.latent_channels, widths, groups=groups, **(encoder or {}))
-        self.unet_guidance = Guidance(unet_widths(prior), kinds["unet"], init=init, **settings)
-        self.vae_guidance = Guidance(vae_widths(prior), kinds["vae"], init=init, **settings)
+        self.unet_guidance = Guidance(unet_widths(prior), kinds["unet"], "unet", init=init, **settings)
+        self.vae_guidance = Guidance(vae_widths(prior), kinds["vae"], "vae", init=init, **settings)
         self.refiner = Refiner(**(refiner or {}))
 
     def counted(self) -> dict[str, list[nn.Module]]:

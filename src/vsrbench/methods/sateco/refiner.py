@@ -1,8 +1,11 @@
 """SATeCo's video refiner (Sec. 3.4, Eq. 5)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from vsrbench.errors import ConfigError
 from vsrbench.nn.residual import SLOPE, ResidualBlock
 from vsrbench.nn.windows import in_pieces
 
@@ -12,10 +15,15 @@ class Refiner(nn.Module):
 
     w: 0.5 by the paper's cross validation; a plain attribute, so that a sweep may set it. ours: width, and a last
     convolution that starts at zero, so that training starts at the weighted mean.
+    Raises ConfigError for a width or w that is none.
     """
 
     def __init__(self, width: int = 32, w: float = 0.5) -> None:
         super().__init__()
+        if width < 1:
+            raise ConfigError(f"method.refiner.width={width}: use 1 or more")
+        if isinstance(w, bool) or not isinstance(w, int | float) or not math.isfinite(w):
+            raise ConfigError(f"method.refiner.w={w}: use a number, from 0 (X_d) to 1 (X_u); 0.5 in the paper")
         self.w = w
         last = nn.Conv2d(width, 3, 3, padding=1)
         nn.init.zeros_(last.weight)

@@ -15,7 +15,7 @@ from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
 from vsrbench.methods.sateco.guidance import decode, encode, predict
 from vsrbench.methods.sateco.networks import Networks
-from vsrbench.nn.colour import adain_color, wavelet_color
+from vsrbench.nn.colour import adain_color, replace_low_band, wavelet_color
 from vsrbench.types import Clip, Progress, Trace
 
 COLOURS = ("none", "wavelet", "adain")
@@ -27,8 +27,9 @@ class Sampling:
     """What stays the same over the clips.
 
     sampler: start="lr_noised" begins at Z with the noise of the first timestep (Fig. 2), at a later one where strength
-    is below 1; "noise" at pure noise. length: frames that see each other (6, Sec. 4.1). overlap: frames that
-    neighbouring windows share, blended linearly (ours). batch: frames per call of what works frame by frame.
+    is below 1; "noise" at pure noise; low_band: X_d takes that band from X_u (ours). length: frames that see each
+    other (6, Sec. 4.1). overlap: frames that neighbouring windows share, blended linearly (ours). batch: frames per
+    call of what works frame by frame.
     colour: none | wavelet | adain, from X_u, after the refiner, which is the paper's own colour fix (ours).
     result: what comes out: refined (X_H) | decoded (X_d) | upscaled (X_u).
     Raises ConfigError for settings that cannot work.
@@ -126,7 +127,11 @@ def generate(
     upscaled = run.networks.upscaler(clip.lr).float()
     latent, features = encode(run.prior, upscaled.flatten(0, 1), run.batch)
     latents = sample(run, clip, latent, noise, trace, progress)
-    return upscaled, decode(run.prior, run.networks.vae_guidance, latents, features, run.batch).float()
+    decoded = decode(run.prior, run.networks.vae_guidance, latents, features, run.batch).float()
+    if run.sampler.low_band > 0:
+        fixed = replace_low_band(decoded.flatten(0, 1), upscaled.flatten(0, 1), run.sampler.low_band)
+        decoded = fixed.view_as(decoded)
+    return upscaled, decoded
 
 
 def sample(

@@ -64,7 +64,7 @@ def unet_losses(method: "SATeCo", clip: Clip, noise: NoiseSource) -> dict[str, T
     with torch.no_grad():
         lr_latent, _ = _upscaled_latent(method, clip)
         latent = _latents(method, hr)
-        signal = _between(latent, lr_latent, t / (limit - 1 or 1)) if method.bridge else latent
+        signal = _between(latent, lr_latent, _left(method, t)) if method.bridge else latent
         eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
         x_t = prior.schedule.add_noise(signal, eps, t)
     guides = networks.latent_encoder(lr_latent.flatten(0, 1))
@@ -121,11 +121,12 @@ STAGES: dict[str, Callable[["SATeCo", Clip, NoiseSource], dict[str, Tensor]]] = 
 
 
 def made_by(method: "SATeCo") -> str:
-    """Hash of everything that X_d of a given LR clip depends on: weights of all other parts, sampler, windows."""
+    """Hash of what X_d of a given LR clip depends on: weights and settings of all other parts, sampler, windows."""
     if method.maker is None:
         weights = {name: weights_hash(part) for name, part in method.parts().items() if name != "refiner"}
         run = method.run
-        method.maker = f"{stable_seed(sorted(weights.items()), method.sampler, run.length, run.overlap):016x}"
+        key = sorted(weights.items()), method.settings, method.sampler, run.length, run.overlap
+        method.maker = f"{stable_seed(*key):016x}"
     return method.maker
 
 
@@ -160,6 +161,16 @@ def _upscaled_latent(method: "SATeCo", clip: Clip) -> tuple[Tensor, list[Tensor]
     upscaled = method.networks.upscaler(clip.lr).float()
     latent, features = encode(method.prior, upscaled.flatten(0, 1), method.batch)
     return latent.float().unflatten(0, upscaled.shape[:2]), features
+
+
+def _left(method: "SATeCo", t: Tensor) -> Tensor:
+    """How much of Z the signal in x_t (B,) still is where a DDIM run that started at Z knew x0 from its first step on.
+
+    Such a step keeps (x_t - sqrt(abar) x0) / sqrt(1-abar), so what is left of Z - x0 falls as noise falls to signal.
+    """
+    schedule = method.prior.schedule
+    noise = ((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod).sqrt()
+    return (noise[t] / noise[method.sampler.timesteps(schedule)[0]]).clamp(max=1)
 
 
 def _between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

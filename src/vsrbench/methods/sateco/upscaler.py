@@ -47,6 +47,7 @@ class TMSAUpscaler(nn.Module):
     ours, as the paper names only "two TMSA blocks and a pixel-shuffle layer": width, heads and window are VRT's, every
     second block is shifted by half a window, and the network adds to the bilinearly enlarged frame. ``features``:
     channels of the enlarging part, which runs frame by frame. ``scale`` is a power of two.
+    Raises ConfigError for settings that make no network.
     """
 
     def __init__(
@@ -62,6 +63,9 @@ class TMSAUpscaler(nn.Module):
         super().__init__()
         if scale < 2 or scale & (scale - 1):
             raise ConfigError(f"scale={scale}: the TMSA upscaler doubles the size; use 2, 4 or 8")
+        for name, size in (("heads", heads), ("features", features), ("blocks", blocks), ("chunk", chunk)):
+            if size < 1:
+                raise ConfigError(f"method.upscaler.{name}={size}: use 1 or more")
         half = [size // 2 for size in window]
         self.scale = scale
         self.first = nn.Conv2d(3, width, 3, padding=1)
@@ -128,7 +132,7 @@ class TMSA(nn.Module):
     other's queries from its own values (a warp without flow), are joined by one projection. window: (2,h,w); shift:
     how far windows are moved, 0 along an axis that one window covers. mask_padding: padding is no key (ours; VRT's
     padding is). chunk: windows at once.
-    Raises ConfigError for a window of other than two frames or heads that do not divide the width.
+    Raises ConfigError for a window of other than two frames, or heads that do not divide the width.
     """
 
     position: Tensor
@@ -145,7 +149,7 @@ class TMSA(nn.Module):
         chunk: int = 256,
     ) -> None:
         super().__init__()
-        if window[0] != 2:
+        if len(window) != 3 or window[0] != 2 or min(window) < 1:
             raise ConfigError(f"method.upscaler.window={list(window)}: mutual attention pairs two frames; use [2,h,w]")
         if width % heads or width % 4:
             raise ConfigError(f"method.upscaler.width={width}: use a multiple of 4 and of heads={heads}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from vsrbench.flow.network import precise
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import low_pass, split_bands
 from vsrbench.nn.modulated import AdaptiveConv, Style, StyledConv, pointwise
@@ -170,7 +171,7 @@ class DecoderLevel(Level):
     def paint(self, x: Tensor, rgb: Tensor | None, style: Style) -> Tensor:
         """The pyramid: the picture so far (half the size, or None), enlarged, plus this level's; summed in fp32."""
         own = self.to_rgb(x, style)
-        own = own.to(torch.promote_types(own.dtype, torch.float32))
+        own = precise(own)
         with torch.autocast(own.device.type, enabled=False):
             return own if rgb is None else enlarge(rgb, self.blur).add_(own)
 

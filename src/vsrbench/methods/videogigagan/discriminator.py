@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vsrbench.errors import ConfigError
+from vsrbench.flow.network import precise
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import low_pass
 from vsrbench.nn.modulated import EqualLinear
@@ -109,10 +110,6 @@ class Epilogue(nn.Module):
         return precise(self.logit(self.hidden(x.flatten(1))).squeeze(1))
 
 
-def precise(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 def deviation(x: Tensor) -> Tensor:
     """Minibatch deviation (Karras et al. 2018) of maps (B,T,C,H,W): (B,T,1,H,W), in float32 at least.
 
@@ -140,6 +137,10 @@ class ImageDiscriminator(nn.Module):
         self.levels = nn.ModuleDict()
         size = LAST * 2 ** (len(widths) - 1)
         for number, (width, narrower) in enumerate(pairwise(widths)):
+            if size in attention and width < heads:
+                raise ConfigError(
+                    f"method.discriminator.heads={heads}: use at most the {width} channels at {size} pixels"
+                )
             place = (heads, width // heads) if size in attention else None
             self.levels[str(size)] = Level(width, narrower, blocks[number], place)
             size //= 2
@@ -187,6 +188,11 @@ class Discriminator(nn.Module):
         steps = round(math.log2(size / LAST)) if size >= 2 * LAST else 0
         if LAST * 2**steps != size or not steps:
             raise ConfigError(f"the discriminator judges crops of 8, 16, 32, ... HR pixels, not {size}: set train.crop")
+        for name, places in (("deep", deep or {}), ("attention", attention)):
+            if strange := [place for place in places if place < 2 * LAST or place & (place - 1)]:
+                raise ConfigError(f"method.discriminator.{name} at {strange} pixels: use 8, 16, 32, ...")
+        if not widths:
+            raise ConfigError("method.discriminator.widths=[]: give channels at 4, 8, 16, ... pixels")
         known = list(widths[: steps + 1])
         known += [max(known[-1] >> n, 1) for n in range(1, steps + 2 - len(known))]
         known.reverse()

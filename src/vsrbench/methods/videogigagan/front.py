@@ -57,7 +57,7 @@ class Front(nn.Module):
         self.flow = flow
         self.feat_extract = ConvResidualBlocks(3, width, feature_blocks)
         self.propagation = GridPropagation(
-            width, blocks, branches, alignment, order, groups, max_residue, offload, checkpointing
+            width, blocks, branches, alignment, order, groups, max_residue, offload, checkpointing, "method.front"
         )
         self.fusion = nn.Conv2d((1 + branches) * width, width, 1)  # ours: the paper does not say how branches join
 

@@ -35,8 +35,8 @@ class Generator(nn.Module):
         """lr (B,T,3,h,w) in [0,1], z (B,z): (B,T,3,s·h,s·w) around [0,1], not clamped.
 
         noise(layer, height, width) gives (B,1,height,width), one map per clip for all of its frames. chunk: frames that
-        the U-Net takes at once, without overlap; None for the whole clip. The propagation always sees the whole
-        clip, and style and noise are those of the clip (VideoGigaGAN Sec. 4.1).
+        the U-Net takes at once, without overlap; None for the whole clip. The propagation always sees the whole clip
+        (VideoGigaGAN Sec. 3.3). ours: style and noise are those of the clip, the same in all chunks.
         """
         style, frames = Style(self.mapping(z), noise), lr.shape[1]
         if progress is not None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from vsrbench.flow.network import precise
+
 FACTOR = 100.0  # ours: a norm so many times its running median is a spike
 WINDOW = 101  # ours: values that a median is taken over
 KNOWN = 16  # ours: values that must be known before anything counts as a spike
@@ -67,4 +69,4 @@ def worst(values: Mapping[str, Tensor | float], device: torch.device) -> dict[st
 
 def norm(gradients: Iterable[Tensor]) -> Tensor:
     """Length of all gradients taken as one vector."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g.detach().float()) for g in gradients]))
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(precise(g.detach())) for g in gradients]))

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
-from vsrbench.errors import ConfigError, TrainingError
+from vsrbench.errors import ConfigError, TrainingError, WeightsError
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.videogigagan import cost, training
 from vsrbench.methods.videogigagan.discriminator import Discriminator
 from vsrbench.methods.videogigagan.front import Front
 from vsrbench.methods.videogigagan.generator import Generator
 from vsrbench.methods.videogigagan.guard import Guard
+from vsrbench.nn.limits import check_least
 from vsrbench.nn.modulated import NoiseMaps
 from vsrbench.nn.perceptual import NAMES, feature_loss
 from vsrbench.nn.trained_flow import trained_flow
@@ -28,6 +29,16 @@ LADDER: dict[str, dict[str, Any]] = {
     "antialias": {"temporal": True, "propagation": True, "down": "blur", "shuttle": "lf"},
     "hf": {"temporal": True, "propagation": True, "down": "blur", "shuttle": "hf"},
 }
+LEAST: dict[str, dict[str, int]] = {  # of the settings that count something
+    "generator": dict.fromkeys(
+        ("z", "style", "mapping_layers", "encoder", "encoder_blocks", "decoder", "decoder_blocks", "experts", "heads"),
+        1,
+    )
+    | {"head_dim": 1, "temporal_head_dim": 1, "attention_depth": 0, "temporal": 0},
+    "discriminator": {"widths": 1, "blocks": 1, "heads": 1},
+    "front": dict.fromkeys(("width", "groups", "branches", "flow_levels", "flow_widths", "flow_minimum"), 1)
+    | {"feature_blocks": 0, "blocks": 0},
+}
 VIDEO_PARTS = (".front.", ".stem_features.", ".temporal.")  # what an image model lacks, by its parameters' names
 
 
@@ -36,8 +47,10 @@ class VideoGigaGAN(Method):
 
     generator, discriminator, front: settings of the two networks and of the propagation, see ``make_front``.
     ladder: row of Table 1, of which temporal, propagation, down and shuttle replace single settings. crop: LR pixels
-    per side in training. chunk: frames that the U-Net takes at once, None for the whole clip. z: the clip's style from
-    a "random" vector, or the "mean" one. objective: see ``training.Objective``. features: feature loss, see
+    per side in training. chunk: frames that the U-Net takes at once, None for the whole clip. mirror: clips of
+    fewer frames, but not single ones, go on in reverse until they have so many, in training and in use; None: as they
+    are (Vimeo-90K has 7 frames, the paper trains on 10; BasicVSR++ makes 14 of them in this way). z: the clip's style
+    from a "random" vector, or the "mean" one. objective: see ``training.Objective``. features: feature loss, see
     ``nn.perceptual``. checkpointing: of the discriminator; the generator has settings of its own. from_scratch: train
     stage=video without an image model. max_context: frames that temporal chunks overlap; None: the whole clip at once.
     stage=image trains the image model on single frames; stage=video trains everything on clips.
@@ -64,6 +77,7 @@ class VideoGigaGAN(Method):
         scale: int = 4,
         crop: int = 64,
         chunk: int | None = 10,
+        mirror: int | None = None,
         z: str = "random",
         objective: Mapping[str, Any] | None = None,
         features: str = "auto",
@@ -81,11 +95,13 @@ class VideoGigaGAN(Method):
         ):
             if value not in allowed:
                 raise ConfigError(f"method.{setting}={value}: use one of {', '.join(allowed)}")
-        if chunk is not None and chunk < 1:
-            raise ConfigError(f"method.chunk={chunk}: use 1 frame or more, or null for the whole clip")
+        frames = {"chunk": chunk, "mirror": mirror, "max_context": max_context}
+        check_least("method", frames, {"chunk": 1, "mirror": 2, "max_context": 0})
+        for group, settings in (("generator", generator), ("discriminator", discriminator), ("front", front)):
+            check_least(f"method.{group}", settings, LEAST[group])
         given = {"temporal": temporal, "propagation": propagation, "down": down, "shuttle": shuttle}
         row = LADDER[ladder] | {key: value for key, value in given.items() if value is not None}
-        self.scale, self.chunk, self.z, self.max_context = scale, chunk, z, max_context
+        self.scale, self.chunk, self.mirror, self.z, self.max_context = scale, chunk, mirror, z, max_context
         self.objective, self.features = training.Objective.of(objective), features
         self.checkpointing, self.stages = checkpointing, self.stages_for({"from_scratch": from_scratch})
         plan = dict(generator)
@@ -103,6 +119,7 @@ class VideoGigaGAN(Method):
         self.guard = Guard()
         self.seen: dict[str, list[Tensor]] = {}
         self.last_r1: float | None = None
+        self.misfit = ""  # why a discriminator that was loaded cannot be trained further
         self.feature_loss: Callable[[Tensor, Tensor], Tensor]
         self.feature_name = features
 
@@ -148,8 +165,21 @@ class VideoGigaGAN(Method):
         )
         return frames
 
+    def as_seen(self, clip: Clip) -> Clip:
+        """The clip, mirrored in time where it is shorter than ``mirror``; exact flow is left out then."""
+        length, frames = self.mirror or 0, clip.frames
+        if not 1 < frames < length:
+            return clip
+        there_and_back = [*range(frames), *reversed(range(frames))]
+        order = [there_and_back[t % (2 * frames)] for t in range(length)]
+        hr = None if clip.hr is None else clip.hr[:, order]
+        return Clip(clip.lr[:, order], hr, clip.name, clip.index[:, order], clip.scale)
+
     def judge(self, frames: Tensor, clip: Clip, checkpointing: bool | None = None, scaled: bool = False) -> Tensor:
         """Logits (B,T) of frames (B,T,3,H,W) in [0,1], or in [-1,1] where they are ``scaled``."""
+        if frames.shape[-1] != self.discriminator.size:
+            ours, theirs = frames.shape[-1] // self.scale, self.discriminator.size // self.scale
+            raise TrainingError(f"method.crop={theirs}, but samples have {ours} LR pixels: leave it as train.crop")
         frames = frames if scaled else training.to_network(frames)
         checkpointing = self.checkpointing if checkpointing is None else checkpointing
         return self.discriminator(frames, training.to_network(clip.lr), checkpointing=checkpointing)
@@ -158,9 +188,10 @@ class VideoGigaGAN(Method):
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
-        """Propagation over the whole clip, the U-Net on chunks of ``chunk`` frames that do not overlap (Sec. 4.1)."""
+        """Propagation over the whole clip, the U-Net on chunks of ``chunk`` frames that do not overlap (Sec. 3.3)."""
         with self.autocast():
-            return self.generate(clip, noise, self.chunk, progress).float().clamp(0, 1)
+            frames = self.generate(self.as_seen(clip), noise, self.chunk, progress)
+            return frames[:, : clip.frames].float().clamp(0, 1)
 
     # --- training --------------------------------------------------------------------------------
 
@@ -171,7 +202,12 @@ class VideoGigaGAN(Method):
         return alone if settings.get("from_scratch") else cls.stages
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
-        """stage=image takes everything off the networks that an image model lacks."""
+        """stage=image takes everything off the networks that an image model lacks.
+
+        Raises WeightsError where weights were loaded whose discriminator does not fit this one.
+        """
+        if self.misfit:
+            raise WeightsError(self.misfit)
         if name in ("default", "image"):
             self._become_image_model()
         super().begin_stage(name, optimiser, noise, schedule)
@@ -191,12 +227,25 @@ class VideoGigaGAN(Method):
         self.discriminator.temporal = nn.ModuleDict()
 
     def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """An image model's weights inflate: what it lacks altogether keeps its start, at which it changes nothing."""
+        """An image model's weights inflate: what it lacks altogether keeps its start, at which it changes nothing.
+
+        A discriminator of another crop or plan is left out, since upscaling does without; training is refused then.
+        """
         own = self.parts()[part].state_dict()
         for mark in VIDEO_PARTS:
             new = {key: value for key, value in own.items() if mark in f".{key}"}
             if not values.keys() & new.keys():
                 values = {**values, **new}
+        if part == "discriminator" and {k: v.shape for k, v in values.items()} != {k: v.shape for k, v in own.items()}:
+            sizes = [int(key.split(".")[2]) for key in values if key.startswith("image.levels.")]
+            theirs, ours = max(sizes, default=0) // self.scale, self.discriminator.size // self.scale
+            what = (
+                f"train.crop={theirs}, here it is {ours}"
+                if theirs != ours
+                else "another plan: see method.discriminator"
+            )
+            self.misfit = f"the weights' discriminator does not fit: it was trained with {what}"
+            return own
         return values
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
@@ -237,6 +286,8 @@ class VideoGigaGAN(Method):
 
     def training_step(self, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
         """One batch; with the last one of ``accumulate``, a step of both optimisers."""
+        if self.stage == "video" and self.row["propagation"] and batch.frames < 2:
+            raise TrainingError("stage=video learns from neighbouring frames: set train.frames=2 or more")
         middle = batch.frames // 2
         clip = batch.window(middle, middle + 1) if self.stage == "image" else batch
         last = (batch_idx + 1) % self.accumulate == 0
@@ -246,6 +297,7 @@ class VideoGigaGAN(Method):
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """The generator's terms; in training the discriminator's own come beside them."""
+        clip = self.as_seen(clip)
         assert clip.hr is not None
         frames = self.generate(clip, noise)
         return training.output_terms(self, frames, clip.hr, self.judge(frames, clip))

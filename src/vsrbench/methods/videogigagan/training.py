@@ -17,9 +17,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, distributed, nn
 
 from vsrbench.errors import ConfigError, TrainingError
+from vsrbench.flow.network import precise
 from vsrbench.methods.videogigagan.guard import norm, worst
 from vsrbench.methods.videogigagan.losses import charbonnier, discriminator_loss, generator_loss, gradient_penalty
 from vsrbench.nn.flow_loss import flow_error
+from vsrbench.nn.limits import check_least
 from vsrbench.nn.propagation import neighbour_flows
 from vsrbench.types import Clip
 
@@ -57,17 +59,19 @@ class Objective:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any] | None) -> "Objective":
-        """Raises ConfigError for keys it does not know and for an interval below 1."""
+        """Raises ConfigError for keys it does not know, negative numbers and an interval below 1."""
         known = {field.name for field in fields(cls)}
         unknown = set(settings or {}) - known
         if unknown:
             raise ConfigError(
                 f"method.objective has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
             )
-        objective = cls(**(settings or {}))
-        if objective.r1_every < 1:
-            raise ConfigError(f"method.objective.r1_every={objective.r1_every}: use 1 or more")
-        return objective
+        least: dict[str, float] = dict.fromkeys(
+            ("gan", "features", "pixel", "r1", "image_rate", "flow_rate", "flow"), 0.0
+        )
+        least |= {"propagation_clip": 0.0, "r1_every": 1, "pixel_steps": 0, "flow_hold": 0}
+        check_least("method.objective", settings or {}, least)
+        return cls(**(settings or {}))
 
     @property
     def r1_weight(self) -> float:
@@ -99,17 +103,18 @@ def output_terms(method: "VideoGigaGAN", frames: Tensor, hr: Tensor, logits: Ten
 
 def batch(method: "VideoGigaGAN", clip: Clip, last: bool) -> None:
     """Add one batch to the gradients of both networks. last: gradients are then shared between ranks (DDP)."""
-    assert clip.hr is not None
+    seen = method.as_seen(clip)
+    assert seen.hr is not None
     active = adversarial(method, method.global_step)
-    fake = method.generate(clip, method.noise).float()
+    fake = precise(method.generate(seen, method.noise))
     output = fake.detach().requires_grad_(True)
-    logits = [method.judge(output, clip), method.judge(clip.hr, clip)] if active else []
-    terms = output_terms(method, output, clip.hr, logits[0] if active else None)
+    logits = [method.judge(output, seen), method.judge(seen.hr, seen)] if active else []
+    terms = output_terms(method, output, seen.hr, logits[0] if active else None)
     slopes = {  # the discriminator's own loss needs the graph behind its logits once more
         name: torch.autograd.grad(term, output, retain_graph=name == "gan")[0] for name, term in terms.items()
     }
     beside = flow_terms(method, clip)
-    own = discriminator_terms(method, clip, *logits) if active else {}
+    own = discriminator_terms(method, seen, *logits) if active else {}
     rest = list(beside.values()) + (list(own.values()) or [resting(method.discriminator)])
     # The derivative of this product by the generator's parameters is that of its terms.
     carrier = (fake * torch.stack(list(slopes.values())).sum(0)).sum()

@@ -64,7 +64,10 @@ class UNet(nn.Module):
         check(scale, encoder, encoder_blocks, decoder, decoder_blocks)
         choose(attention_at=attention_at, down=down, shuttle=shuttle, stem=stem, residual=residual)
         if down == "stride" and shuttle != "full":
-            raise ConfigError(f"shuttle={shuttle} needs the low-pass of down=blur: with down=stride use shuttle=full")
+            raise ConfigError(
+                f"method.shuttle={shuttle} needs the low-pass of method.down=blur: with method.down=stride use "
+                "method.shuttle=full"
+            )
         self.scale, self.residual, levels = scale, residual, LEVELS[scale]
         replaced = stem == "replace" and features > 0
         self.stem = None if replaced else nn.Conv2d(3, encoder[0], 3, padding=1)
@@ -171,9 +174,13 @@ def check(
     if scale not in LEVELS:
         raise ConfigError(f"scale={scale}: VideoGigaGAN's generator upscales by {' or '.join(map(str, LEVELS))}")
     if len(encoder) != 3 or len(encoder_blocks) != 3:
-        raise ConfigError("encoder and encoder_blocks take three numbers, one for each of E_0, E_1, E_2")
+        raise ConfigError(
+            "method.generator.encoder and encoder_blocks take three numbers, one for each of E_0, E_1, E_2"
+        )
     if min(len(decoder), len(decoder_blocks)) < LEVELS[scale]:
-        raise ConfigError(f"decoder and decoder_blocks take at least {LEVELS[scale]} numbers for scale={scale}")
+        raise ConfigError(
+            f"method.generator.decoder and decoder_blocks take at least {LEVELS[scale]} numbers for scale={scale}"
+        )
 
 
 CHOICES = {
@@ -189,4 +196,5 @@ def choose(**settings: str) -> None:
     """Raise ConfigError for a setting that is none of its choices."""
     for name, value in settings.items():
         if value not in CHOICES[name]:
-            raise ConfigError(f"{name}={value}: use {' or '.join(CHOICES[name])}")
+            group = "method" if name in ("down", "shuttle") else "method.generator"
+            raise ConfigError(f"{group}.{name}={value}: use {' or '.join(CHOICES[name])}")

@@ -1,0 +1,194 @@
+"""What is wrong with the settings of a command, in one line: Hydra's errors put into words, values of a wrong kind.
+
+Hydra itself would print its message with the folders that it searched, or take the value as it is.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vsrbench.errors import ConfigError
+
+MANY = 40  # names; longer lists show their folders
+# Groups whose settings are the same for every method: another name in them is a mistake, in a file as well.
+FIXED = (
+    "trainer", "train", "inference", "video", "bench", "analysis", "budget", "optimise", "validation", "checkpoint",
+    "ema",
+)  # fmt: skip
+MIXED = ("trainer.devices", "trainer.compile")  # a number or a switch by default, a word or a list too
+LEAST = {
+    "seed": 0, "trainer.max_steps": 1, "trainer.log_every": 1, "trainer.num_nodes": 1, "trainer.overfit_batches": 0,
+    "validation.every": 0, "validation.clips": 0, "validation.frames": 1, "validation.strips": 0, "checkpoint.every": 0,
+    "data.workers": 0,
+}  # fmt: skip
+NONE = ("validation.every", "validation.clips", "validation.strips", "checkpoint.every")  # of these, null is a choice
+
+
+def refusal(
+    error: Exception, arguments: Sequence[str], conf: Path, settings: Callable[[], dict[str, Any]]
+) -> ConfigError | None:
+    """The error of ours for one that Hydra raises; None for what is no fault of the command.
+
+    arguments: of the command. conf: the folder of the groups. settings: gives all settings of the same command
+    without those that are given one by one.
+    """
+    from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
+    from yaml import YAMLError
+
+    message = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return ConfigError(_absent(error.missing_cfg_file, message, error.options or (), arguments, conf))
+    if isinstance(error, OverrideParseException):
+        why = message.removeprefix(f"Error parsing override {error.override!r}").strip().partition("\n")[0]
+        why = why.partition(" expecting")[0]
+        return ConfigError(
+            f"cannot read {error.override!r} ({why}): settings are written key=value, and a value with blanks, "
+            "commas, brackets or = in quotes of its own, 'key=\"a, b\"'"
+        )
+    if isinstance(error, ValueError) and message.startswith("Config group override"):
+        return ConfigError(_unusable(arguments, conf))
+    if found := re.match(r"Could not override '(.+)'\.", message):
+        return ConfigError(unknown(found[1], conf, settings()))
+    if found := re.match(r"(Ambiguous value for argument|Sweep parameters) '(.+)'", message):
+        key, _, values = found[2].partition("=")
+        as_list = f", or write one list, '{key}=[{values}]'" if found[1].startswith("Ambiguous") else ""
+        return ConfigError(f"{found[2]} is several values: add -m for a job with each{as_list}")
+    if found := re.match(r"Multiple values for (\S+)\. To override", message):
+        return ConfigError(f"{found[1]} is chosen already: leave the + before {found[1]}= out")
+    if isinstance(error, CompactHydraException | YAMLError):
+        said = (message or str(error.__cause__)).partition("\nConfig search path")[0]
+        lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("See http")]
+        return ConfigError(" ".join(lines))
+    return None
+
+
+def _absent(missing: str, message: str, known: Sequence[str], arguments: Sequence[str], conf: Path) -> str:
+    """A choice that does not exist. missing: ``group/name``, of which a name may have parts."""
+    keys = [argument.lstrip("+").partition("=")[0] for argument in arguments]
+    chosen = max((key for key in keys if missing.startswith(f"{key}/")), key=len, default=None)
+    group = chosen or missing.partition("/")[0]
+    name = missing.removeprefix(f"{group}/")
+    instead = offered(name, options(conf / group) or list(known))
+    by = re.match(r"In '([^']+)'", message)
+    if chosen or by is None:
+        return f"{group}={name} does not exist{instead}"
+    files = [argument for argument in arguments if argument.startswith(("experiments=", "recipe="))]
+    asking = " or ".join(files) if by[1] == "config" else f"{by[1]}.yaml"
+    return f"{asking} asks for {group}={name}, which does not exist{instead}"
+
+
+def _unusable(arguments: Sequence[str], conf: Path) -> str:
+    """A choice that is no name: a number, null."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+").partition("=")
+        if not key:
+            return f"cannot read {argument!r}: settings are written key=value"
+        known = options(conf / key)
+        if known and value not in known:
+            return f"{key}={value} does not exist{offered(value, known)}"
+    return "a group of settings is chosen by a name"
+
+
+def options(group: Path) -> list[str]:
+    """Names that can be chosen in a group; in one of folders alone they are ``folder/name``."""
+    files = list(group.glob("*.yaml")) or list(group.rglob("*.yaml"))
+    names = (str(file.relative_to(group).with_suffix("")) for file in files)
+    return sorted(name for name in names if not Path(name).name.startswith(("_", "default_")))
+
+
+def offered(name: str, known: Sequence[str]) -> str:
+    """``: did you mean x? There are x, y``: the nearest of what there is, and all of it, or its folders."""
+    near = difflib.get_close_matches(name, known, 1)
+    folder = name.rpartition("/")[0]
+    shown = [one for one in known if folder and one.startswith(f"{folder}/")] or list(known)
+    if len(shown) > MANY:
+        shown = list(dict.fromkeys(f"{one.partition('/')[0]}/..." if "/" in one else one for one in shown))
+    if near:
+        return f": did you mean {near[0]}? There are {', '.join(shown)}"
+    return f": use one of {', '.join(shown)}" if shown else ""
+
+
+def unknown(key: str, conf: Path, settings: dict[str, Any]) -> str:
+    """A setting that does not exist: the nearest one, and what stands beside it."""
+    if (conf / key).is_dir():
+        return f"{key}=...: this command has no choice of {key}"
+    parent, _, last = key.replace("/", ".").rpartition(".")
+    known = {name: value for name, value in flat(settings).items() if not name.rpartition(".")[2].startswith("_")}
+    beside = [one.rpartition(".")[2] for one in known if one.rpartition(".")[0] == parent]
+    near = [f"{parent}.{one}".lstrip(".") for one in difflib.get_close_matches(last, beside, 1)]
+    near = near or [one for one in known if one.rpartition(".")[2] == last]
+    near = near or [one for one in difflib.get_close_matches(key, list(known), 1) if not key.startswith(one)]
+    text = f"there is no setting {key}"
+    empty = next((one for one in _above(parent) if one in known and not isinstance(known[one], dict)), None)
+    if empty is not None:
+        return f"{text}: {empty} is {known[empty]!r} here".replace("None", "null")
+    if near:
+        text += f": did you mean {' or '.join(near[:3])}?"
+    if parent and beside:
+        return f"{text}{'' if near else ':'} {parent} has {', '.join(beside)}"
+    return f"{text}{'' if near else ':'} --cfg job shows all of them"
+
+
+def _above(key: str) -> Iterable[str]:
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every setting and every group by its full name."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found[f"{prefix}{key}"] = value
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+    return found
+
+
+@cache
+def _defaults(conf: Path, data: str, launcher: str) -> dict[str, Any]:
+    """The settings as conf/ writes them, before any method: what kind of value each has."""
+    from omegaconf import OmegaConf
+
+    files = {"config": "", "training/default": "", "trainer/auto": "trainer.", f"data/{data}": "data."}
+    files[f"launcher/{launcher}"] = "launcher."
+    found: dict[str, Any] = {}
+    for name, prefix in files.items():
+        if (conf / f"{name}.yaml").is_file():
+            settings: Any = OmegaConf.to_container(OmegaConf.load(conf / f"{name}.yaml"))
+            own = {key: value for key, value in settings.items() if key not in ("defaults", "hydra")}
+            found |= flat({prefix.removesuffix("."): own} if prefix else own)
+    return found
+
+
+def check_kinds(settings: dict[str, Any], conf: Path) -> None:
+    """Raise ConfigError for a value of the wrong kind, a count that is none, a name in a file that no setting has."""
+    defaults = _defaults(conf, settings["data"]["set"], settings["launcher"]["kind"])
+    now = flat(settings)
+    for key, default in defaults.items():
+        if key not in now or key in MIXED or now[key] is None:
+            continue
+        value = now[key]
+        if isinstance(default, dict) and default and not isinstance(value, dict):
+            raise ConfigError(f"{key}={value}: {key} is a group, set one of {', '.join(f'{key}.{k}' for k in default)}")
+        if isinstance(default, list) and not isinstance(value, list):
+            raise ConfigError(f"{key}={value}: give a list, {key}=[{value}]")
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ConfigError(f"{key}={value}: give true or false")
+        if isinstance(default, int | float) and isinstance(value, str | list | dict):
+            raise ConfigError(f"{key}={value}: give a number, for instance {default}")
+    for key, least in LEAST.items():
+        if key not in now or (now[key] is None and key in NONE):
+            continue
+        if type(now[key]) is not int or now[key] < least:
+            raise ConfigError(f"{key}={now[key]}: give a whole number from {least}")
+    for key in now:
+        group, _, last = key.rpartition(".")
+        if group.partition(".")[0] in FIXED and group in defaults and key not in defaults and defaults[group]:
+            beside = [one.rpartition(".")[2] for one in defaults if one.rpartition(".")[0] == group]
+            near = difflib.get_close_matches(last, beside, 1)
+            guess = f"did you mean {group}.{near[0]}? " if near else ""
+            raise ConfigError(f"there is no setting {key}: {guess}{group} has {', '.join(beside)}")
