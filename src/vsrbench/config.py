@@ -338,6 +338,9 @@ def build_method(cfg: "DictConfig") -> "Method":
     source = cfg.ckpt_path or cfg.weights
     if source:
         load_trained(method, str(source))
+        if later := method.lacking():
+            stages = " and ".join(f"stage={name}" for name in later)
+            print(f"note: {source} holds nothing of {stages}: that part is as it starts", file=sys.stderr)
     else:
         refuse_untrained(cfg)
     device = cfg.inference.device

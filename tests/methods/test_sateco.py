@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import latent
 from vsrbench import train
-from vsrbench.config import build, compose
+from vsrbench.config import build, build_method, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.objective import draw_timesteps
 from vsrbench.diffusion.schedule import Schedule
@@ -448,6 +448,14 @@ def test_the_last_checkpoint_upscales_with_what_all_stages_trained(finished: Pat
     other = method()
     other.load_trained_state({key: value.float() for key, value in state.items()})
     assert (other.upscale(clip(), Noise(0)) - made.upscale(clip(), Noise(0))).abs().max() < 0.05
+
+
+def test_weights_of_an_earlier_stage_say_what_they_lack(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vae = next(f.parent for f in finished.parent.glob("*/result.json") if '"stage": "vae"' in f.read_text())
+    build_method(compose(["method=sateco", "size=tiny", f"ckpt_path={vae}"], verb="eval"))
+    assert f"note: {vae} holds nothing of stage=refiner: that part is as it starts" in capsys.readouterr().err
+    build_method(compose(["method=sateco", "size=tiny", f"ckpt_path={finished}"], verb="eval"))
+    assert "note:" not in capsys.readouterr().err
 
 
 def test_sampled_clips_stay_on_disk(finished: Path) -> None:

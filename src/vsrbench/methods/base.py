@@ -175,12 +175,12 @@ class Method(pl.LightningModule):
         return {part for stage in (*needed(self.stages, self.stage), self.stage) for part in _trained(self, stage)}
 
     def lacking(self) -> list[str]:
-        """Stages before this one that have parts for which no weights were loaded."""
-        if not self.stage:
-            return []
+        """Stages that have parts for which no weights were loaded: of those before the current one, or, without a
+        stage, of those that build on another one."""
         aside = {name for name, part in self.parts().items() if not any(True for _ in part.parameters())}
         known = self.given | aside | set(self.training_only)
-        return [stage for stage in needed(self.stages, self.stage) if not known.issuperset(_trained(self, stage))]
+        wanted = needed(self.stages, self.stage) if self.stage else [n for n, s in self.stages.items() if s.needs]
+        return [stage for stage in wanted if not known.issuperset(_trained(self, stage))]
 
     def check_start(self) -> None:
         """Refuse to train a stage on top of parts that an earlier one should have trained (ConfigError)."""
