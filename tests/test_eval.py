@@ -105,6 +105,8 @@ def test_the_quoted_row_of_an_experiment_is_shown_and_stored(data, configured, t
     assert published["reference"] == {"paper": "dgaf_vsr", "table": "table1_vid4", "row": "Bicubic"}
     assert (published["values"]["psnr"]["printed"], published["values"]["psnr"]["protocol"]) == (23.78, "dgaf_vid4")
     assert "quoted, not measured: dgaf_vsr table1_vid4 Bicubic" in capsys.readouterr().out
+    entry.run(configured("published={paper: dgaf_vsr, table: table1_vid4, row: EDVR}"))
+    assert read_result(tmp_path)["published"]["reference"]["row"] == "EDVR", "of the last command"
 
 
 def test_force_makes_everything_again(data, configured, tmp_path):

@@ -34,7 +34,7 @@ def run(cfg: "DictConfig") -> Path:
     asked = protocol.from_settings(settings)
     free = again.moved(run_folder(cfg, "eval"), settings, lambda: build(cfg.data).clips(asked[0].split))
     folder = open_run(cfg, "eval", free)
-    found = {} if cfg.force else again.before(folder, asked)
+    found = {} if cfg.force else again.before(folder, asked, settings["published"])
     due = [p for p in asked if p.id not in found or judged_again(p, found[p.id])]
     if due:
         found |= {result["protocol"]["id"]: result for result in evaluate(cfg, folder, due)}

@@ -9,6 +9,7 @@ from typing import Any
 from vsrbench.data.sources import Source
 from vsrbench.evaluation import output, results
 from vsrbench.evaluation.protocol import Protocol
+from vsrbench.published import quote
 from vsrbench.runs import Run, differing, digest, making
 
 TOLD = ("published", "needs", "command", "counts", "timings", "peaks")  # of an experiment: they make no frame
@@ -78,10 +79,12 @@ def moved(folder: Path, settings: dict[str, Any], sources: Callable[[], list[Sou
     return (PLACE,) if there == {source.name: output.fingerprint(source) for source in sources()} else ()
 
 
-def before(run: Run, protocols: Sequence[Protocol]) -> dict[str, dict[str, Any]]:
-    """{protocol: its result} of those under which the run's frames were judged before. Raises RunError as ``load``."""
-    wanted = {(protocol.id, protocol.hash) for protocol in protocols}
-    return {r["protocol"]["id"]: r for r in _all(run) if (r["protocol"]["id"], r["protocol"]["hash"]) in wanted}
+def before(run: Run, protocols: Sequence[Protocol], published: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """{protocol: its result} of those under which the run's frames were judged before, beside the printed row that is
+    asked for now. Raises RunError as ``load``."""
+    wanted, row = {(protocol.id, protocol.hash) for protocol in protocols}, quote(published)
+    known = [r for r in _all(run) if (r["protocol"]["id"], r["protocol"]["hash"]) in wanted]
+    return {r["protocol"]["id"]: {**r, "published": row} for r in known}
 
 
 def store(run: Run, found: Sequence[dict[str, Any]], keep: bool = True) -> None:
