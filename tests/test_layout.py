@@ -33,7 +33,7 @@ ALLOWED = {
     "flow": BASE,
     "nn": BASE | {"flow"},
     "diffusion": KIT | {"known_weights"},
-    "metrics": BASE | {"flow"},
+    "metrics": BASE | {"flow", "nn"},
     "data": KIT | {"diffusion", "config"},
     "methods": KIT | {"diffusion"},
     "training": KIT

@@ -38,11 +38,21 @@ def test_the_ground_truth_itself():
     assert all(math.isinf(value) for value in values["psnr_rgb"] + values["psnr_y"])
     for name in ("ssim_rgb", "ssim_y", "sharpness"):
         assert values[name] == pytest.approx([1] * 6)
-    for name in ("tof_stablevsr", "error_change", "chunk_seam"):
+    for name in ("tof_stablevsr", "error_change", "chunk_seam", "random_features"):
         assert set(values[name]) == {0}
     assert values["consistency"] == pytest.approx([0] * 5, abs=0.01)
     assert values["ewarp"] == values["rwe"]
     assert values["colour_drift"][0] < 0.1
+
+
+def test_random_features_grow_with_the_error_and_do_not_see_brightness():
+    data = moving_clip()
+    frames = data.hr[0] / 2
+    clip = replace(data, hr=frames[None])
+    less, more = (score(quantise(noisy(frames, s)), clip, ["random_features"]) for s in (0.02, 0.05))
+    brighter = score(quantise(frames + 0.1), clip, ["random_features"])
+    rows = zip(*(found["random_features"] for found in (brighter, less, more)), strict=True)
+    assert all(0 <= b < a < c < 1 for b, a, c in rows)
 
 
 def test_counts_per_kind():

@@ -30,6 +30,7 @@ METRICS = {
     "lpips_alex": Metric("frame", "lower", True, "1"),
     "lpips_vgg": Metric("frame", "lower", True, "1"),
     "dists": Metric("frame", "lower", True, "1"),
+    "random_features": Metric("frame", "lower", True, "1"),
     "musiq": Metric("frame", "higher", False, "1"),
     "clipiqa": Metric("frame", "higher", False, "1"),
     "niqe": Metric("frame", "lower", False, "1"),

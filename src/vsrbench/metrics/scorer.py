@@ -24,6 +24,7 @@ from vsrbench.metrics.frame import LUMAS, psnr, sharpness, ssim
 from vsrbench.metrics.masks import RULES, visible
 from vsrbench.metrics.perceptual import RECIPES, Lpips, Perceptual, create, too_small, why_unavailable
 from vsrbench.metrics.sets import InceptionFeatures, frechet
+from vsrbench.nn.perceptual import RandomFeatures
 from vsrbench.types import Clip
 
 Outcome: TypeAlias = float | str | None
@@ -96,6 +97,7 @@ class Scorer:
         self.vgg = VGGFeatures(folder).to(device) if "ewarp_thesis" in made else None
         self.inception = InceptionFeatures(device, folder) if "fid" in made else None
         self.dover = Dover(device, folder) if "dover" in made else None
+        self.random = RandomFeatures().to(device) if "random_features" in made else None
         self.features: dict[str, list[Tensor]] = {"out": [], "truth": []}
 
     def _why_not(self, name: str, folder: Path | None, verify: bool) -> str | None:
@@ -194,6 +196,9 @@ class ClipScorer:
             return drift.colour_shift(self._casts(chunk)[new])
         if name in self.scorer.nets:
             return self._learned(name, chunk, new)
+        if self.scorer.random is not None and name == "random_features":
+            pairs = zip(*(chunk.pixels(w)[new].split(1) for w in ("out", "truth")), strict=True)
+            return torch.stack([self.scorer.random(*pair) for pair in pairs]).double()
         out, truth = (chunk.bytes[w] if name.endswith("_rgb") else chunk.luma(w) for w in ("out", "truth"))
         if name == "sharpness":
             return sharpness(out[new], truth[new], crop)

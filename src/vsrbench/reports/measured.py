@@ -13,7 +13,16 @@ from vsrbench.reports.entries import Entry, Group
 from vsrbench.reports.statistics import Frames
 from vsrbench.reports.tables import Line, Table
 
-DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "dists": 4, "sharpness": 3, "musiq": 2, "clipiqa": 4}  # others: 3
+DIGITS = {
+    "psnr": 2,
+    "ssim": 4,
+    "lpips": 4,
+    "dists": 4,
+    "random": 4,
+    "sharpness": 3,
+    "musiq": 2,
+    "clipiqa": 4,
+}  # others: 3
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "dists": "DISTS", "musiq": "MUSIQ", "niqe": "NIQE"}
 TITLES |= {"clipiqa": "CLIP-IQA", "fid": "FID", "dover": "DOVER", "ewarp": "E_warp", "rwe": "RWE", "tof": "tOF"}
 TITLES |= {"tlpips": "tLPIPS", "we": "WE"}
