@@ -250,6 +250,11 @@ def test_help_names_every_command_that_exists(tmp_path: Path) -> None:
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), verb
 
 
+def test_the_help_of_a_command_begins_with_how_it_is_written(tmp_path: Path) -> None:
+    told = command("vsrbench.upscale", "--help", cwd=tmp_path)
+    assert told.stdout.startswith("vsrbench upscale [key=value ...]") and "upscale IN OUT" in told.stdout[:200]
+
+
 def test_composing_loads_nothing_heavy() -> None:
     code = (
         "import sys; from vsrbench.config import compose; compose(['size=paper'])\n"

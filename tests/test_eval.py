@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -16,6 +18,7 @@ from vsrbench.evaluation.frames import encode
 from vsrbench.metrics import scorer
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
+from vsrbench.reports.entries import groups
 from vsrbench.types import Clip
 
 
@@ -127,6 +130,19 @@ def test_foreign_frames_get_the_same_values_as_our_own(data, configured, tmp_pat
     assert foreign["method"] == "predictions" and foreign["cost"]["seconds_per_frame"] == "not_applicable"
 
 
+def test_foreign_frames_of_other_names_can_be_shown(data, configured, tmp_path):
+    """A report finds them under the data's names, wherever it is called from and whatever they are called."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for source in data.sources:
+        for n, frame in enumerate(source.hr * 0.9):
+            (theirs / f"{source.name}_{n + 1}_x4.png").write_bytes(encode(frame))
+    folder = entry.run(configured(f"predictions={theirs}"))
+    [entered] = groups([folder])[0].entries
+    assert sorted(file.name for file in entered.frames("fast").iterdir()) == ["0000.png", "0001.png", "0002.png"]
+    assert entered.frames("fast").joinpath("0002.png").resolve() == theirs / "fast_3_x4.png"
+
+
 def test_foreign_frames_are_judged_strictly(data, configured, tmp_path):
     folder = tmp_path / "theirs"
     (folder / "slow").mkdir(parents=True)
@@ -148,6 +164,36 @@ def test_other_settings_in_the_same_folder_are_refused(data, configured):
     entry.run(configured())
     with pytest.raises(RunError, match=r"method\.kernel: 'matlab' there, 'cv2' now"):
         entry.run(configured("method.kernel=cv2"))
+
+
+HOLD = "import sys, time; from pathlib import Path; from vsrbench.runs import alone\nwith alone(Path(sys.argv[1])):"
+
+
+def test_a_run_that_another_process_evaluates_is_refused_until_that_has_ended(data, configured, tmp_path):
+    """However it ended: the lock of a killed process is none."""
+    run = tmp_path / "runs/x"
+    command = [sys.executable, "-c", f"{HOLD}\n print('held', flush=True); time.sleep(60)", str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match=rf"^[^\n]*at work already \(process {holder.pid} on [^\n]*$"):
+            entry.run(configured())
+        assert [file.name for file in run.iterdir()] == ["lock"]
+        holder.kill()
+    entry.run(configured())
+    assert read_result(tmp_path)["partial"] is False
+
+
+def test_a_run_is_held_while_it_is_evaluated(data, configured, monkeypatch):
+    write, told = output.write_clip, []
+
+    def meanwhile(run, source, frames, progress):
+        other = subprocess.run([sys.executable, "-c", f"{HOLD}\n pass", run.folder], capture_output=True, text=True)
+        told.append(other.stderr.splitlines()[-1])
+        return write(run, source, frames, progress)
+
+    monkeypatch.setattr(output, "write_clip", meanwhile)
+    entry.run(configured())
+    assert len(told) == 2 and all("at work already" in line for line in told)
 
 
 @pytest.fixture
@@ -299,6 +345,12 @@ def test_the_ground_truth_is_a_row(data, configured, tmp_path):
 def test_the_ground_truth_is_for_eval_alone(verb):
     with pytest.raises(ConfigError, match="method=gt is for eval alone"):
         compose(["method=gt"], verb=verb)
+
+
+def test_a_split_without_clips_cannot_be_judged(data, configured):
+    data.sources = []
+    with pytest.raises(DataError, match=r"data=sample has no clips to judge: set data\.splits\.test"):
+        entry.run(configured())
 
 
 def test_clips_that_a_protocol_does_not_judge_are_refused_before_any_work(data, configured, tmp_path):

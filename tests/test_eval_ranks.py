@@ -92,6 +92,12 @@ def test_no_process_at_all_is_refused(evaluated: Any) -> None:
         evaluated("run", "method=bicubic", "inference.devices=0")
 
 
+def test_clips_that_inference_would_cut_short_are_refused_before_any_work(evaluated: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is for upscale.*data\.splits\.test\.frames=2 takes the first 2"):
+        evaluated("run", "method=bicubic", "inference.max_frames=2")
+    assert not list((tmp_path / "run").rglob("*.png"))
+
+
 def test_the_cost_counts_what_upscaling_needs() -> None:
     cfg = compose(["method=videogigagan", "size=tiny"], verb="bench")
     method = build(cfg.method)

@@ -64,6 +64,20 @@ def test_force_trains_anew_and_leaves_foreign_files(tmp_path: Path) -> None:
     assert same(last(folder)["state_dict"], first["state_dict"])
 
 
+def test_a_run_that_ends_by_itself_is_as_finished_as_one_that_reaches_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enough(self: FakeMethod, *args: object) -> None:
+        if self.trainer.global_step == 2:
+            self.ended, self.trainer.should_stop = "having learnt enough", True
+
+    monkeypatch.setattr(FakeMethod, "on_train_batch_end", enough, raising=False)
+    folder = trained(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["steps"], result["ended"]) == (2, "having learnt enough")
+    assert (folder / "README.md").is_file(), "its card, and with it what goes to the loggers"
+
+
 def test_ckpt_path_last_needs_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"ckpt_path=last: there is no checkpoint in .*run/checkpoints"):
         trained(tmp_path, "ckpt_path=last")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.config import build, launch
+from vsrbench.errors import DataError
 from vsrbench.eval_ranks import make_frames
 
 if TYPE_CHECKING:
@@ -23,43 +24,35 @@ def run(cfg: "DictConfig") -> Path:
     Frames are made once: under another protocol those of the run folder are judged again, and of another run folder
     that differs in how it judges them.
     Raises DataError for data or frames that cannot be judged, ConfigError for a protocol that cannot be met,
-    RunError for a run folder of other settings or weights.
+    RunError for a run folder of other settings or weights, and for one that another process is working in.
     """
     from omegaconf import OmegaConf
 
     from vsrbench.evaluation import again, protocol, results
-    from vsrbench.runs import open_run, run_folder
+    from vsrbench.evaluation.judging import judged_again
+    from vsrbench.runs import alone, open_run, run_folder
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     asked = protocol.from_settings(settings)
-    free = again.moved(run_folder(cfg, "eval"), settings, lambda: build(cfg.data).clips(asked[0].split))
-    folder = open_run(cfg, "eval", free)
-    found = {} if cfg.force else again.before(folder, asked, settings["published"])
-    due = [p for p in asked if p.id not in found or judged_again(p, found[p.id])]
-    if due:
-        found |= {result["protocol"]["id"]: result for result in evaluate(cfg, folder, due)}
-    else:
-        print("evaluated before: force=true does it again")
-    ordered = [found[p.id] for p in asked]
-    again.store(folder, ordered, keep=not cfg.force)
-    if due and cfg.logger.get("_target_"):
-        from vsrbench.training.evaluated import log_results
+    with alone(run_folder(cfg, "eval")):
+        free = again.moved(run_folder(cfg, "eval"), settings, lambda: build(cfg.data).clips(asked[0].split))
+        folder = open_run(cfg, "eval", free)
+        found = {} if cfg.force else again.before(folder, asked, settings["published"])
+        due = [p for p in asked if p.id not in found or judged_again(p, found[p.id])]
+        if due:
+            found |= {result["protocol"]["id"]: result for result in evaluate(cfg, folder, due)}
+        else:
+            print("evaluated before: force=true does it again")
+        ordered = [found[p.id] for p in asked]
+        again.store(folder, ordered, keep=not cfg.force)
+        if due and cfg.logger.get("_target_"):
+            from vsrbench.training.evaluated import log_results
 
-        log_results(cfg, folder, ordered)
+            log_results(cfg, folder, ordered)
     for result in ordered:
         results.show(result)
     print(folder.folder)
     return folder.folder
-
-
-def judged_again(protocol: "Protocol", found: dict[str, Any]) -> bool:
-    """Whether metrics had no weights then and have them now; the frames on disk are judged again for them."""
-    from vsrbench.evaluation.judging import now_available
-
-    names = now_available([protocol], [found])
-    if names:
-        print(f"evaluated before without {', '.join(names)}, which can be computed now: the frames are judged again")
-    return bool(names)
 
 
 def evaluate(cfg: "DictConfig", folder: "Run", protocols: "list[Protocol]") -> list[dict[str, Any]]:
@@ -67,12 +60,15 @@ def evaluate(cfg: "DictConfig", folder: "Run", protocols: "list[Protocol]") -> l
     from omegaconf import OmegaConf
 
     from vsrbench.evaluation import output, results
+    from vsrbench.evaluation.frames import find
     from vsrbench.evaluation.judging import judge
     from vsrbench.evaluation.progress import Bars
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     data, split = build(cfg.data), protocols[0].split
     sources, origin = data.clips(split), results.origin(settings, weights(cfg))
+    if not sources:
+        raise DataError(f"data={cfg.data.set} has no clips to judge: set data.splits.{split}")
     for judged in protocols:
         judged.complete(data.coverage(split))  # refuses clips that it does not judge, before any work
     if cfg.force and cfg.predictions is None:
@@ -80,6 +76,7 @@ def evaluate(cfg: "DictConfig", folder: "Run", protocols: "list[Protocol]") -> l
     with Bars() as bars:
         if cfg.predictions is not None:
             frames, cost = Path(cfg.predictions).expanduser(), output.foreign_cost()
+            output.link(folder, find(frames, sources, protocols[0]), sources)
         else:
             frames, cost = folder.frames, make_frames(cfg, split, folder, sources, origin, bars)
         return judge(settings, protocols, frames, sources, data.coverage(split), cost, origin, bars)

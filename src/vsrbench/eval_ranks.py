@@ -52,13 +52,18 @@ def make_frames(
     """Upscale every clip of a split into the run folder; returns the ``cost`` part of the result.
 
     Frames that a run beside this one made are used again (``again.adopt``), and where all are there nothing is built.
-    origin: as ``results.origin`` gives.
+    origin: as ``results.origin`` gives. Raises ConfigError for ``inference.max_frames``, which leaves clips unfinished.
     """
     from omegaconf import OmegaConf
 
     from vsrbench.evaluation import again, output
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    if (cut := settings["inference"]["max_frames"]) is not None:
+        raise ConfigError(
+            f"inference.max_frames={cut} is for upscale; eval judges the clips as the data have them: "
+            f"data.splits.{split}.frames={cut} takes the first {cut} frames of each"
+        )
     made = again.made_with(settings, split, origin)
     if told := None if cfg.force else again.adopt(run, sources, made):
         print(told)

@@ -8,6 +8,7 @@ import numpy as np
 
 from vsrbench.errors import RunError
 from vsrbench.reports.entries import Group
+from vsrbench.reports.pictures import frame_files
 from vsrbench.reports.shots import flow_picture
 from vsrbench.reports.whole import TRUTH, Motion, Scene
 
@@ -57,7 +58,7 @@ def estimated_flow(folder: Path, frame: int) -> np.ndarray:
     from vsrbench.evaluation.frames import read
     from vsrbench.flow.estimators import DIS
 
-    files = sorted(folder.glob("*.png"))[frame : frame + 2]
+    files = frame_files(folder)[frame : frame + 2]
     a, b = (read(file)[None] / 255 for file in files)
     with torch.inference_mode():
         return np.asarray(DIS()(a, b)[0])
@@ -71,7 +72,7 @@ def films(folders: Mapping[str, Path], output: Path) -> dict[str, Path]:
 
     found = {}
     for number, (label, folder) in enumerate(folders.items()):
-        files = sorted(folder.glob("*.png"))[:MOST]
+        files = frame_files(folder)[:MOST]
         found[label] = output / f"{number}.mp4"
         write_video(found[label], np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]))
     return found

@@ -34,10 +34,14 @@ def run(cfg: "DictConfig") -> Path | None:
     if must_resume:
         cfg = cfg.copy()
         cfg.ckpt_path = None  # it is the same run as without
-    from vsrbench.runs import alone, run_folder
+    from vsrbench.runs import Run, alone, run_folder
     from vsrbench.training.outcome import first_process
+    from vsrbench.training.stages import with_start
 
-    with alone(run_folder(cfg, "train")) if first_process() else nullcontext():
+    folder = run_folder(cfg, "train")
+    if not (folder / "config.yaml").is_file():
+        with_start(cfg, Run(folder), resumed=False, record=False)  # what cannot start leaves no folder behind
+    with alone(folder) if first_process() else nullcontext():
         return _run(cfg, must_resume)
 
 

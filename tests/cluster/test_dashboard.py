@@ -192,6 +192,13 @@ def test_a_refusal_is_said_with_its_remedy(tmp_path: Path, monkeypatch: pytest.M
         workspace.save(workspace.build(of_method("dgaf"), "team", "project"), None)
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_damaged_file_of_a_dashboard_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "dgaf.json").write_text(content)
+    with pytest.raises(RunError, match=r"dgaf\.json is damaged: delete it"):
+        workspace.address(tmp_path / "dgaf.json")
+
+
 def test_unknown_dashboards_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"dashboard=bicubic: use all, comparison, or a method .*dgaf"):
         described("bicubic")

@@ -8,6 +8,8 @@ import pytest
 from vsrbench.cluster import slurm
 from vsrbench.cluster.manifest import Sweep
 from vsrbench.cluster.sweep import launch
+from vsrbench.config import compose
+from vsrbench.errors import ConfigError
 
 Composed = Callable[..., list]
 
@@ -44,8 +46,9 @@ def test_a_sweep_is_one_array(composed: Composed, capsys: pytest.CaptureFixture[
 def test_what_is_printed_can_be_submitted(
     composed: Composed, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The manifest is there and the jobs know their devices."""
+    """The manifest and the folder of the logs, which sbatch does not make, are there; the jobs know their devices."""
     printed(composed(["seed=1"], "launcher=slurm_dry", "launcher.nodes=2", "launcher.gpus=4"), capsys)
+    assert (tmp_path / "sweeps" / "s" / "slurm").is_dir()
     [job] = Sweep.open(tmp_path / "sweeps" / "s").jobs()
     assert job.state == "pending" and not job.active
     assert job.arguments[-2:] == ["trainer.devices=4", "trainer.num_nodes=2"]
@@ -73,6 +76,15 @@ def test_tasks_are_devices(composed: Composed) -> None:
     assert tasks("trainer=ddp_sim") == 2
     assert tasks("trainer=ddp", "launcher.gpus=8") == 8
     assert tasks("launcher.gpus=8", "launcher.tasks=1") == 1
+
+
+@pytest.mark.parametrize("setting", ["launcher.tasks=2", "launcher.nodes=2"])
+def test_an_evaluation_is_one_task(setting: str) -> None:
+    cfg = compose(["method=bicubic", "data=sample", "launcher=slurm", setting], verb="eval")
+    with pytest.raises(ConfigError, match=rf"{setting}.*: eval is one task on one node; inference\.devices=N"):
+        slurm.resources(cfg)
+    cfg.verb = "train"
+    slurm.resources(cfg)
 
 
 def test_jobs_that_ask_for_something_else_are_another_array(

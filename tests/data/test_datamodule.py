@@ -99,6 +99,33 @@ def test_what_a_data_set_does_not_have(make_tree) -> None:
         data("train.crop=0")
 
 
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.splits.test.clips=0", "a split's clips=0: give a whole number from 1, or null"),
+        ("data.splits.test.clips=-1", "a split's clips=-1: give"),
+        ("data.splits.test.frames=1.5", "a split's frames=1.5: give"),
+        ("data.splits=null", "no split 'test': it has none"),
+        ("data.splits.test.partition=[a]", "no partition ..a..: it has train, val, test"),
+        ("data.splits.test.partition={a: 1}", "partition={'a': 1}: give a name or a list"),
+        ("data.root=2024", r"data\.root=2024: give a path; one that is a number is \./2024"),
+        ("data.frame_size=[5]", r"data\.frame_size=\[5\]: give two whole numbers"),
+        ("data.frame_size=[0,8]", r"data\.frame_size=\[0, 8\]: give two whole numbers"),
+    ],
+)
+def test_values_of_another_kind_are_refused_in_one_line(override: str, told: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=told):
+        data(override).clips("test")
+
+
+def test_a_clip_whose_name_is_a_number_can_be_chosen(make_tree) -> None:
+    """Hydra reads the word as a number."""
+    module = data("data=reds", f"data.root={make_tree({'val/val_sharp/001': 2})}", "data.splits.test.partition=241")
+    assert [source.name for source in module.clips("test")] == ["241"]
+    with pytest.raises(DataError, match="no partition or clip '999'"):
+        data("data=reds", f"data.root={make_tree({})}", "data.splits.test.partition=999").clips("test")
+
+
 def test_absent_training_clips_are_said(make_tree, caplog) -> None:
     data("data=reds", f"data.root={reds(make_tree)}").train_dataloader()
     assert "training without 264 absent clips, the first is 002" in caplog.text

@@ -50,6 +50,9 @@ def test_ranges_are_checked() -> None:
         Paths.of({"speed": 3})
     with pytest.raises(ConfigError, match=r"zoom"):
         Paths.of({"zoom": [2, 1]})
+    for key, value in [("zoom", [1]), ("zoom", ["a", "b"]), ("shift", -3), ("spin", "x")]:
+        with pytest.raises(ConfigError, match=rf"data\.motion\.{key}="):
+            Paths.of({key: value})
 
 
 def test_sample_photographs_are_in_one_partition_only() -> None:

@@ -102,7 +102,16 @@ def test_training_needs_ground_truth(make_tree, settings) -> None:
 def test_recipes_are_checked() -> None:
     good = {"crop": 8, "frames": 3, "batch": 2, "stride": [1, 2], "effective_batch": None}
     assert Recipe.of(good) == Recipe(8, 3, 2, stride=(1, 2))
-    for key, value in [("crop", 0), ("frames", None), ("batch", 1.5), ("stride", [0]), ("samples_per_epoch", 0)]:
+    for key, value in [
+        ("crop", 0),
+        ("frames", None),
+        ("batch", 1.5),
+        ("stride", [0]),
+        ("stride", 2),
+        ("stride", ["x"]),
+        ("samples_per_epoch", 0),
+        ("pool", 1.5),
+    ]:
         with pytest.raises(ConfigError, match=f"train.{key}="):
             Recipe.of({**good, key: value})
 
@@ -123,5 +132,5 @@ def test_a_pool_of_samples_comes_again_and_again(kind: str, clips, photos) -> No
 
 
 def test_a_pool_has_a_sample_at_least() -> None:
-    with pytest.raises(ConfigError, match=r"train\.pool=0: give a number from 1, or null"):
+    with pytest.raises(ConfigError, match=r"train\.pool=0: give a whole number from 1, or null"):
         Recipe.of({"crop": 8, "frames": 3, "batch": 2, "pool": 0})

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vsrbench.errors import DataError
-from vsrbench.evaluation.frames import find, pixels
-from vsrbench.evaluation.output import cost, discard, fingerprint, write_clips
+from vsrbench.evaluation.frames import encode, find, pixels
+from vsrbench.evaluation.output import cost, discard, fingerprint, link, write_clips
 from vsrbench.metrics.frame import quantise
 from vsrbench.runs import Run
 
@@ -123,3 +123,23 @@ def test_progress_covers_clips_that_were_there_already(run, make_source):
     write_clips(run, sources[:1], Upscaler(), progress=counter)
     write_clips(run, sources, Upscaler(), progress=counter)
     assert counter.total == counter.done == 5
+
+
+def test_foreign_frames_are_linked_under_the_names_of_the_data(run, make_source, make_protocol, tmp_path):
+    """All that are there, whichever count: a report shows clips of one length."""
+    source, theirs = make_source("a", frames=12), tmp_path / "theirs" / "A"
+    theirs.mkdir(parents=True)
+    for n, frame in enumerate(source.hr):
+        (theirs / f"frame_{n + 1}_x2.png").write_bytes(encode(frame))
+    for _ in range(2):  # a second call finds its own links
+        link(run, find(theirs.parent, [source], make_protocol(trim=2)), [source])
+    files = sorted((run.frames / "a").iterdir())
+    assert [file.stem for file in files] == source.frame_names
+    assert [file.resolve().name for file in files] == [f"frame_{n + 1}_x2.png" for n in range(12)]
+
+
+def test_links_never_take_the_place_of_the_frames_themselves(run, make_source, make_protocol):
+    source = make_source("a")
+    write_clips(run, [source], Upscaler())
+    link(run, find(run.frames, [source], make_protocol()), [source])
+    assert not any(file.is_symlink() for file in (run.frames / "a").iterdir())

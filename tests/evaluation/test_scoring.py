@@ -1,10 +1,14 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
+from vsrbench.benchmarks.standins import fill
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.evaluation.scoring import AT_ONCE, Expected, score
 from vsrbench.metrics.frame import luma, psnr, quantise, ssim
+from vsrbench.metrics.scorer import Scorer
 
 
 def noisy(frames: torch.Tensor, strength: float) -> torch.Tensor:
@@ -279,6 +283,46 @@ def test_the_ground_truth_is_judged_where_it_is_expected(make_source, write, mak
     assert "infinite" in scores.metrics["psnr_y"]["mean"]["unavailable"]
     assert scores.metrics["ssim_y"]["mean"] == pytest.approx(1)
     assert scores.metrics["consistency"]["mean"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "metric"),
+    [
+        ({"crop": 4}, "psnr_rgb"), ({"window": 16}, "psnr_rgb"), ({"frames": 2}, "psnr_rgb"), ({"trim": 1}, "psnr_rgb"),
+        ({"luma": "opencv_i420"}, "psnr_y"), ({"averaging": "frames"}, "psnr_rgb"),
+        ({"flow": "farneback"}, "ewarp"), ({"flow": "farneback"}, "consistency"), ({"mask": "lai"}, "ewarp"),
+        ({"scene_flow": "exact"}, "consistency"),
+    ],
+)  # fmt: skip
+def test_every_switch_changes_a_number(make_source, write, make_protocol, change, metric):
+    long, short = make_source("long", frames=5), make_source("short", frames=3, seed=1)
+    write(long, noisy(long.hr, 0.05))
+    folder = write(short, noisy(short.hr, 0.1))
+    values = [
+        score(folder, [long, short], make_protocol(metrics=[metric], **switches)).metrics[metric]["mean"]
+        for switches in ({}, change)
+    ]
+    assert values[0] != values[1]
+
+
+def test_the_channel_decides_what_lpips_and_dists_see(make_source, write, make_protocol, monkeypatch, tmp_path):
+    """Red and blue are off, luma is not. tLPIPS sees colour whatever the channel, as DGAF-VSR's does."""
+    pytest.importorskip("pyiqa", reason="needs the extra: pip install 'vsrbench[metrics]'")
+    names = ["lpips_alex", "dists", "tlpips_stablevsr"]
+    assert fill(tmp_path / "weights", names[:2]) == names[:2]  # random weights in the form of the published ones
+    made = partial(Scorer, folder=tmp_path / "weights", verify=False)
+    monkeypatch.setattr("vsrbench.evaluation.scoring.Scorer", made)
+    source = make_source("a", frames=2)
+    source.hr = torch.full((2, 3, 64, 64), 128 / 255)
+    out = source.hr.clone()
+    change = torch.tensor([-10.0, 0, 26]).view(3, 1, 1) / 255  # 65.481 of a red level are 24.966 of 2.6 blue ones
+    out[0, :, ::2] += change
+    out[1, :, ::3] += change
+    folder = write(source, out)
+    for channel, sees in (("rgb", True), ("luma", False)):
+        metrics = score(folder, [source], make_protocol(metrics=names, channel=channel)).metrics
+        found = [metrics[name]["mean"] for name in names]
+        assert [value > 1e-4 for value in found] == [sees, sees, True]
 
 
 def test_progress_counts_every_frame(make_source, write, make_protocol):

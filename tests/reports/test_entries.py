@@ -97,6 +97,18 @@ def test_a_reason_is_no_number(make_run) -> None:
     assert group.entries[0].value("dists") == "not_applicable"
 
 
+def test_foreign_frames_lie_in_the_run_folder_or_where_they_were_judged(make_run, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    run = make_run("other", VALUES, predictions=str(theirs))
+    (entry,) = groups([run])[0].entries
+    assert entry.frames("coffee") == run / "frames" / "coffee"
+    (run / "frames").rename(theirs)
+    assert entry.frames("coffee") == theirs / "coffee"
+    theirs.rename(tmp_path / "gone")
+    with pytest.raises(RunError, match=r"no folder .*theirs/coffee with the frames that were judged"):
+        entry.frames("coffee")
+
+
 def test_a_folder_without_a_result_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no result\.json in .*nothing"):
         groups([tmp_path / "nothing"])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vsrbench.errors import RunError
-from vsrbench.reports.pictures import data_uri, framed, read_frames
+from vsrbench.reports.pictures import data_uri, frame_files, framed, read_frames
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -19,6 +19,12 @@ def test_frames_are_read_in_order(tmp_path: Path) -> None:
     for n in (2, 0, 1):
         Image.fromarray(frames[n]).save(tmp_path / f"{n:08d}.png")
     assert np.array_equal(read_frames(tmp_path), frames)
+
+
+def test_names_without_padding_are_read_by_their_numbers(tmp_path: Path) -> None:
+    for n in range(1, 13):
+        (tmp_path / f"{n}.png").touch()
+    assert [file.stem for file in frame_files(tmp_path)] == [str(n) for n in range(1, 13)]
 
 
 def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:

@@ -126,6 +126,7 @@ def test_without_the_stage_before_it_is_refused_with_the_command_that_makes_it(
     with pytest.raises(SystemExit) as stop:
         call(refused)
     assert stop.value.code == 2
+    assert not list(tmp_path.iterdir()), "a refusal leaves no run folder behind"
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  python -m vsrbench.train ")]
     call(shlex.split(line)[3:])
     call(refused)

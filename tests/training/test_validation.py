@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from PIL import Image
 
 from training_fakes import FakeMethod, FakeSource, fake_clip, trained
 from vsrbench.errors import ConfigError, DataError, WeightsError
+from vsrbench.methods.base import checkpoint_file
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
 from vsrbench.training.validation import check_metrics, lpips_network, measures, read_clip
@@ -46,6 +48,15 @@ def test_runs_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:
     endings = (".png", "_slice.png", ".mp4")
     assert written == {f"step_00000{n}_val_{clip}{end}" for n in (2, 4, 5) for clip in (0, 1) for end in endings}
     assert Image.open(folder / "samples" / "step_000002_val_0.png").size == (3 * 24, 24)
+
+
+def test_without_validation_clips_the_last_weights_are_what_training_leaves(tmp_path: Path) -> None:
+    folder = trained(tmp_path, "trainer.max_steps=2", "validation.clips=0")
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["best"], result["metrics"], result["steps"]) == (None, {}, 2)
+    assert checkpoint_file(folder) == folder / "checkpoints" / "last.ckpt"
+    card = (folder / "README.md").read_text()
+    assert "there were no validation clips" in card and "ckpt_path=last.ckpt" in card and "best.ckpt" not in card
 
 
 def test_sees_averaged_weights_in_eval_mode_and_leaves_no_trace(

@@ -35,6 +35,7 @@ def submit(sweep: Sweep, jobs: Sequence[Job], configurations: dict[int, "DictCon
         sweep.save()
         for start in range(0, len(numbers), launcher.array):
             part = numbers[start : start + launcher.array]
+            (sweep.folder / "slurm").mkdir(exist_ok=True)  # SLURM makes no folder, and drops jobs whose log has none
             if launcher.dry:
                 print(script(sweep, [job.number for job in part], resources))
             else:
@@ -64,12 +65,17 @@ def groups(jobs: Sequence[Job], configurations: dict[int, "DictConfig"]) -> list
 
 
 def resources(cfg: "DictConfig") -> dict[str, Any]:
-    """What one job asks for, under submitit's names."""
+    """What one job asks for, under submitit's names. Raises ConfigError for several tasks where one does the work."""
     from omegaconf import OmegaConf
 
     launcher: Any = OmegaConf.to_container(cfg.launcher, resolve=True)
-    tasks = launcher["tasks"]
-    if tasks is None and cfg.verb in ("train", "compare"):
+    tasks, distributed = launcher["tasks"], cfg.verb in ("train", "compare")
+    if not distributed and (tasks or 1) * launcher["nodes"] != 1:
+        raise ConfigError(
+            f"launcher.tasks={tasks} launcher.nodes={launcher['nodes']}: {cfg.verb} is one task on one node; "
+            "inference.devices=N shares an evaluation out over the task's devices"
+        )
+    if tasks is None and distributed:
         tasks = launcher["gpus"] or (cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1)
     wanted = {
         "job_name": launcher["name"],
@@ -118,9 +124,7 @@ def _submit(sweep: Sweep, jobs: Sequence[Job], wanted: dict[str, Any]) -> None:
     from submitit.core.utils import FailedJobError
     from submitit.slurm.slurm import SlurmExecutor
 
-    folder = sweep.folder / "slurm"
-    folder.mkdir(exist_ok=True)
-    executor = SlurmExecutor(folder)
+    executor = SlurmExecutor(sweep.folder / "slurm")
     executor.update_parameters(**wanted)
     if len(jobs) > 1:
         executor.parameters["map_count"] = len(jobs)

@@ -84,8 +84,14 @@ def write(path: Path, workspace: Any, url: str | None) -> None:
 
 
 def address(path: Path) -> str | None:
-    """Where the dashboard that ``path`` describes was saved, None where it never was."""
-    return json.loads(path.read_text())["url"] if path.is_file() else None
+    """Where the dashboard that ``path`` describes was saved, None where it never was.
+
+    Raises RunError for a damaged file.
+    """
+    try:
+        return json.loads(path.read_text())["url"] if path.is_file() else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: delete it, and the same command writes it again") from error
 
 
 def save(workspace: Any, url: str | None) -> str:

@@ -1,5 +1,6 @@
 """The clips of a split: what is there, and what the data set has besides."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,13 +34,15 @@ class Settings:
     def of(cls, node: Mapping[str, Any], degradation: Degradation) -> "Settings":
         """Take this record's keys out of ``conf/data/<set>.yaml``.
 
-        Raises ConfigError for a scale that the degradation is not defined for.
+        Raises ConfigError for a scale that the degradation is not defined for, and for values of another kind.
         """
         degradation.check(node["scale"])
         values = {key: node[key] for key in cls.__dataclass_fields__ if key in node}
         if "frame_size" in values:
-            height, width = values["frame_size"]
-            values["frame_size"] = (int(height), int(width))
+            values["frame_size"] = _height_and_width(values["frame_size"])
+        for key in ("root", "packed"):
+            if not isinstance(values.get(key), str | os.PathLike | None):
+                raise ConfigError(f"data.{key}={values[key]}: give a path; one that is a number is ./{values[key]}")
         return cls(pairing=Pairing(node["scale"], degradation, node.get("crop_to_multiple", False)), **values)
 
     def __post_init__(self) -> None:
@@ -76,6 +79,19 @@ class Catalog:
         """{"set", "clips": {name: frames}, "absent": [names], "short": {name: [have, expected]}}."""
         clips = {s.name: s.frames for s in self.sources}
         return {"set": set_name, "clips": clips, "absent": list(self.absent), "short": dict(self.short)}
+
+
+def _height_and_width(size: Any) -> tuple[int, int]:
+    found = [] if isinstance(size, int | float | str | None) else list(size)
+    if len(found) != 2 or any(type(n) is not int or n < 1 for n in found):
+        raise ConfigError(f"data.frame_size={size}: give two whole numbers from 1, height and width")
+    return found[0], found[1]
+
+
+def whole(value: Any, setting: str) -> None:
+    """Raise ConfigError for a limit that is neither null, which means none, nor a whole number from 1."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ConfigError(f"{setting}={value}: give a whole number from 1, or null for all")
 
 
 def chosen(known: list[str], partition: Any, what: str) -> list[str]:

@@ -114,8 +114,9 @@ class VideoData(pl.LightningDataModule):
 
     def _catalog(self, split: str) -> Catalog:
         if split not in self._catalogs:
-            if split not in self.splits:
-                raise ConfigError(f"data={self.settings.set} has no split {split!r}: it has {', '.join(self.splits)}")
+            if split not in (self.splits or ()):
+                known = ", ".join(self.splits or ["none"])
+                raise ConfigError(f"data={self.settings.set} has no split {split!r}: it has {known}")
             self._catalogs[split] = find(self.settings, self.splits[split])
         return self._catalogs[split]
 

@@ -31,7 +31,7 @@ class Degradation(ABC):
 
     def check(self, scale: int) -> None:
         """Raise ConfigError for a scale that the degradation is not defined for."""
-        if scale not in self.scales:
+        if type(scale) is not int or scale not in self.scales:
             known = ", ".join(map(str, self.scales))
             raise ConfigError(f"scale={scale}: degradation={self.name} is defined for {known}")
 

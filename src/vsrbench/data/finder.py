@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vsrbench.data import folders, packed, rendered, trees
-from vsrbench.data.catalog import Catalog, Settings
+from vsrbench.data.catalog import Catalog, Settings, whole
 from vsrbench.errors import ConfigError
 
 
@@ -12,7 +12,7 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
     """The clips of a split: {partition, clips: first so many or null, frames: first so many or null}.
 
     A clip that ``frames`` cuts counts as short. Raises DataError where the data are absent or broken, ConfigError
-    for an unknown set.
+    for an unknown set and for a split of another form.
     """
     finders = {
         "sample": rendered.sample,
@@ -23,19 +23,25 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
     }
     if split is None:
         return Catalog()
+    if not isinstance(split, Mapping):
+        raise ConfigError(f"a split of data={settings.set} is {{partition, clips, frames}} or null, not {split}")
+    partition, clips, frames = (split.get(key) for key in ("partition", "clips", "frames"))
+    whole(clips, "a split's clips")
+    whole(frames, "a split's frames")
+    if isinstance(partition, Mapping):
+        raise ConfigError(f"a split's partition={partition}: give a name or a list of names")
+    if isinstance(partition, int | float):
+        partition = str(partition)  # the name of a clip may be a number
     if settings.set not in finders:
         raise ConfigError(f"data.set={settings.set}: use one of {', '.join(sorted(finders))}")
     packed.refuse_as_root(settings.root)
     finder = packed.clips if settings.packed else finders[settings.set]
-    catalog = finder(settings, split.get("partition"), split.get("clips"))
-    return _limited(catalog, split.get("frames"))
+    return _limited(finder(settings, partition, clips), frames)
 
 
 def _limited(catalog: Catalog, frames: int | None) -> Catalog:
     if frames is None:
         return catalog
-    if frames < 1:
-        raise ConfigError(f"a split's frames={frames}: give a number from 1, or null for all")
     for source in catalog.sources:
         if source.frames > frames:
             full = catalog.short.get(source.name, [0, source.frames])[1]

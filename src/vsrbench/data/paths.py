@@ -36,7 +36,11 @@ class Paths:
             paths = cls(**values)
         except TypeError as error:
             raise ConfigError(f"data.motion has the keys {', '.join(cls.__dataclass_fields__)}: {error}") from error
-        if not 0 < paths.zoom[0] <= paths.zoom[1]:
+        for key, value in vars(paths).items():
+            numbers = value if key == "zoom" else (value,)
+            if not all(type(n) in (int, float) and n >= 0 for n in numbers):
+                raise ConfigError(f"data.motion.{key}={value}: give numbers from 0")
+        if len(paths.zoom) != 2 or not 0 < paths.zoom[0] <= paths.zoom[1]:
             raise ConfigError(f"data.motion.zoom={list(paths.zoom)}: give two rising numbers above 0")
         return paths
 

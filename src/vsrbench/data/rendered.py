@@ -24,7 +24,7 @@ def frame_names(frames: int) -> list[str]:
 def sample(settings: Settings, partition: Any, limit: int | None) -> Catalog:
     """The clips or training photographs that ``lists/sample.yaml`` describes, inside scikit-image's wheel."""
     book = load_list("sample")
-    if partition not in book:
+    if not isinstance(partition, str) or partition not in book:
         raise DataError(f"data=sample has no partition {partition!r}: it has {', '.join(book)}")
     entry = book[partition]
     if "photos" in entry:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from vsrbench.data.catalog import whole
 from vsrbench.data.degradations import Degradation
 from vsrbench.data.paths import Paths, random_scene
 from vsrbench.data.photos import Album, as_clip
@@ -46,14 +47,12 @@ class Recipe:
         for key in ("crop", "frames", "batch"):
             if not isinstance(values.get(key), int) or values[key] < 1:
                 raise ConfigError(f"train.{key}={values.get(key)}: give a whole number from 1")
-        values["stride"] = tuple(values.get("stride") or (1,))
-        recipe = cls(**values)
-        if any(s < 1 for s in recipe.stride):
-            raise ConfigError(f"train.stride={list(recipe.stride)}: give a list of whole numbers from 1")
+        strides = [1] if values.get("stride") is None else values["stride"]
+        if isinstance(strides, int | float | str) or not strides or any(type(s) is not int or s < 1 for s in strides):
+            raise ConfigError(f"train.stride={strides}: give a list of whole numbers from 1")
         for key in ("samples_per_epoch", "pool"):
-            if values.get(key) is not None and values[key] < 1:
-                raise ConfigError(f"train.{key}={values[key]}: give a number from 1, or null")
-        return recipe
+            whole(values.get(key), f"train.{key}")
+        return cls(**{**values, "stride": tuple(strides)})
 
 
 class TrainingSamples(Dataset[Clip]):

@@ -55,7 +55,7 @@ def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> Found:
         needed = judged(source, protocol.frames, protocol.trim)
         frames, note = _frames(folder, source, clips[source.name], needed)
         missing += [f"{source.name}/{source.frame_names[n]}.png" for n in needed if n not in frames]
-        found.files[source.name] = {n: frames[n] for n in needed if n in frames}
+        found.files[source.name], found.there[source.name] = {n: frames[n] for n in needed if n in frames}, frames
         found.notes += [note] if note else []
     _refuse(folder, missing, strays, sources)
     if not any(found.files.values()):

@@ -37,6 +37,14 @@ def judge(
     ]
 
 
+def judged_again(protocol: Protocol, found: dict[str, Any]) -> bool:
+    """Whether metrics had no weights then and have them now; the frames on disk are judged again for them."""
+    names = now_available([protocol], [found])
+    if names:
+        print(f"evaluated before without {', '.join(names)}, which can be computed now: the frames are judged again")
+    return bool(names)
+
+
 def now_available(protocols: list[Protocol], found: list[dict[str, Any]]) -> list[str]:
     """Metrics without a number in these results, for want of a file or package that is here now."""
     names = []

@@ -38,9 +38,10 @@ class Frame:
 
 @dataclass
 class Found:
-    """files: {clip: {frame number: frame}}; notes: what a reader must know about how names were read."""
+    """files: {clip: {frame number: frame}} of the frames that count, ``there``: of all; notes: how names were read."""
 
     files: dict[str, dict[int, Frame]] = field(default_factory=dict)
+    there: dict[str, dict[int, Frame]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 

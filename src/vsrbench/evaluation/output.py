@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vsrbench.data.sources import Source
 from vsrbench.evaluation.frames import encode
+from vsrbench.evaluation.matching import Found
 from vsrbench.evaluation.values import NOT_APPLICABLE
 from vsrbench.runs import Run, write_atomic
 from vsrbench.types import Progress
@@ -50,6 +51,24 @@ def write_clips(
         clips[source.name] = write_clip(run, source, upscale(source), progress)
         run.write_json(TIMINGS, {**made_with, "clips": clips})
     return clips
+
+
+def link(run: Run, found: Found, sources: list[Source]) -> None:
+    """Links to foreign frames under the data's names, ``frames/<clip>/<frame>.png``, for reports to show.
+
+    Copies where the file system has no links. Frames of a video are left out: they may be many.
+    """
+    for source in sources:
+        for number, frame in found.there[source.name].items():
+            file = run.frames / source.name / f"{source.frame_names[number]}.png"
+            if frame.video is not None or (file.exists() and file.samefile(frame.path)):
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            try:
+                file.symlink_to(frame.path.resolve())
+            except OSError:
+                shutil.copyfile(frame.path, file)
 
 
 def discard(run: Run) -> None:

@@ -257,8 +257,8 @@ class Method(pl.LightningModule):
         for name in sorted(recorded.keys() & parts.keys() - set(trained)):
             if weights_hash(parts[name]) != recorded[name]:
                 raise WeightsError(
-                    f"these weights were trained beside another {name}: give the same prior and flow weights as "
-                    "then (prior.path, flow.weights), or train anew"
+                    f"these weights were trained beside another {name}: give the same size, prior and flow weights as "
+                    "then (size, prior.path, flow.weights), or train anew"
                 )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -39,9 +39,20 @@ class Entry:
         return str(self.result["method"])
 
     def frames(self, clip: str) -> Path:
-        """Where the frames of a clip lie, those of the first seed."""
-        foreign = self.result["predictions"]
-        return (Path(foreign) if foreign else self.folders[0] / "frames") / clip
+        """Where the PNG frames of a clip lie, those of the first seed.
+
+        Raises RunError for foreign frames that lie nowhere as ``<clip>/<frame>.png``, such as those of a video.
+        """
+        foreign, own = self.result["predictions"], self.folders[0] / "frames" / clip
+        if not foreign or own.is_dir():
+            return own
+        there = Path(foreign).expanduser() / clip
+        if not there.is_dir():
+            raise RunError(
+                f"{self.folders[0]}: no folder {there} with the frames that were judged: a report shows PNG frames, "
+                "not those of a video; evaluate predictions=... again (force=true)"
+            )
+        return there
 
     def value(self, metric: str, clip: str | None = None) -> Value:
         """Mean over seeds of the set's value, or of a clip's; the reason where one seed has no number."""

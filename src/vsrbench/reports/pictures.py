@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from PIL import Image
 from vsrbench.errors import RunError
 
 
-def read_frames(folder: Path) -> np.ndarray:
-    """All frames of a clip in the order of their names: (T,H,W,3) uint8. Raises RunError where there are none."""
-    files = sorted(folder.glob("*.png"))
+def frame_files(folder: Path) -> list[Path]:
+    """The frames of a clip in the order of their numbers, padded or not. Raises RunError where there are none."""
+    files = sorted(folder.glob("*.png"), key=lambda f: ([int(n) for n in re.findall(r"\d+", f.stem)], f.name))
     if not files:
         raise RunError(f"no frames in {folder}: evaluate again (force=true)")
-    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    return files
+
+
+def read_frames(folder: Path) -> np.ndarray:
+    """All frames of a clip in order: (T,H,W,3) uint8. Raises RunError where there are none."""
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in frame_files(folder)])
 
 
 def framed(image: np.ndarray, y: int, x: int, side: int, row: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from vsrbench.errors import RunError
 from vsrbench.pictures import busiest, busiest_row, zoom
-from vsrbench.reports.pictures import framed
+from vsrbench.reports.pictures import frame_files, framed
 
 CROP = 64  # pixels of a crop's side
 SIDE = 224  # pixels that crops and slices are enlarged to, at least
@@ -49,7 +49,7 @@ def shoot(clip: str, folders: Mapping[str, Path], truth: str | None) -> Shots:
 
     Raises RunError where frames are absent, or of other number or size than the others'.
     """
-    files = {label: _files(folder) for label, folder in folders.items()}
+    files = {label: frame_files(folder) for label, folder in folders.items()}
     guide = files[truth if truth is not None else next(iter(files))]
     common = {len(found) for found in files.values()}
     if len(common) > 1:
@@ -74,13 +74,6 @@ def shoot(clip: str, folders: Mapping[str, Path], truth: str | None) -> Shots:
     white = max((float(np.quantile(e, 0.995)) for e in errors.values()), default=0.0) or 1.0
     views = [View(v.label, v.whole, v.crop, v.profile, v.strip, _heat(errors.get(v.label), white)) for v in views]
     return Shots(clip, len(guide), middle, framed(real, y, x, side, row), tuple(views), white)
-
-
-def _files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.png"))
-    if not files:
-        raise RunError(f"no frames in {folder}: evaluate again (force=true)")
-    return files
 
 
 def _read(file: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:

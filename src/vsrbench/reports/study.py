@@ -17,6 +17,7 @@ from PIL import Image
 
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.reports.entries import Entry, groups
+from vsrbench.reports.pictures import frame_files
 from vsrbench.reports.tables import Line, Table, markdown
 from vsrbench.reports.whole import environment
 from vsrbench.runs import write_atomic
@@ -61,10 +62,7 @@ def _pair(first: Path, second: Path) -> tuple[Entry, Entry]:
 
 def _moving(folder: Path) -> str:
     """The frames of a clip as a lossless animated WebP inside the page; there and back, so that nothing jumps."""
-    files = sorted(folder.glob("*.png"))[:LONGEST]
-    if not files:
-        raise RunError(f"no frames in {folder}: evaluate again (force=true)")
-    frames = [Image.open(file).convert("RGB") for file in files]
+    frames = [Image.open(file).convert("RGB") for file in frame_files(folder)[:LONGEST]]
     first, *others = frames + frames[-2:0:-1]
     data = io.BytesIO()
     first.save(data, "webp", save_all=True, append_images=others, duration=PACE, loop=0, lossless=True, method=2)

@@ -35,24 +35,22 @@ def card(
     lines = [f"# {name}", "", f"{method}, trained with vsrbench. The whole configuration is in `config.yaml`.", ""]
     lines += table("", "", what)
     lines += ["## Cost", "", *table("", "measured in this run", {k: number(v) for k, v in cost.items()})]
-    lines += [
-        "## Validation",
-        "",
+    told = (
         f"Of the last step: means over the first {validation['frames']} frames of {validation['clips']} clip(s), "
-        "a look at the run's progress and no benchmark. `vsrbench eval` measures one.",
-        "",
-        *table("metric", "value", {k: number(v) for k, v in metrics.items()}),
-    ]
+        "a look at the run's progress and no benchmark. `vsrbench eval` measures one."
+    )
+    found = table("metric", "value", {k: number(v) for k, v in metrics.items()})
+    lines += ["## Validation", "", *([told, "", *found] if metrics else ["None: there were no validation clips.", ""])]
     if best is not None:
         lines += [f"`best.ckpt` is that of step {best['step']}, with {best['metric']} {number(best['value'])}.", ""]
-    lines += ["## Use", "", "```", *use(cfg), "```", ""]
+    lines += ["## Use", "", "```", *use(cfg, "last.ckpt" if best is None else "best.ckpt"), "```", ""]
     lines += [FROZEN, ""]
     return "\n".join(lines)
 
 
-def use(cfg: Mapping[str, Any]) -> list[str]:
-    """Commands that load ``best.ckpt``."""
-    chosen = f"method={cfg['method']['name']} size={cfg['size']} variant={cfg['variant']} ckpt_path=best.ckpt"
+def use(cfg: Mapping[str, Any], file: str) -> list[str]:
+    """Commands that load a checkpoint."""
+    chosen = f"method={cfg['method']['name']} size={cfg['size']} variant={cfg['variant']} ckpt_path={file}"
     return [f"vsrbench upscale IN OUT {chosen}", f"vsrbench eval data=vid4 data.root=DIR {chosen}"]
 
 

@@ -28,10 +28,10 @@ class Publish(pl.Callback):
         self.validation, self.checkpoints = validation, checkpoints
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # A run that a signal or the time limit stopped is not finished; there may be no time left either.
-        if not trainer.is_global_zero or trainer.global_step < trainer.max_steps:
-            return
         assert isinstance(pl_module, Method)
+        # A run that a signal or the time limit stopped is not finished; there may be no time left either.
+        if not trainer.is_global_zero or (trainer.global_step < trainer.max_steps and not pl_module.ended):
+            return
         count, best = parameters(pl_module), self.checkpoints.best
         spent = cost(count["trained"], count["frozen"], self.checkpoints.seconds / 3600, peak_memory())
         facts = {

@@ -77,11 +77,12 @@ def run_all(cfg: "DictConfig", train: Callable[["DictConfig"], Path | None]) -> 
     return folder
 
 
-def with_start(cfg: "DictConfig", run: Run | None, resumed: bool) -> "DictConfig":
+def with_start(cfg: "DictConfig", run: Run | None, resumed: bool, record: bool = True) -> "DictConfig":
     """The configuration with ``ckpt_path`` set to the run of the stage before, where the stage needs one.
 
     run: the folder that this stage writes to; None where nothing is written (``debug=fdr``), which may start without.
-    resumed: the folder already has a checkpoint, which holds all that is needed.
+    resumed: the folder already has a checkpoint, which holds all that is needed. record: what the stage starts from is
+    written into the folder; False asks only whether it can.
     Raises ConfigError for a stage that these settings leave out; RunError where that run is absent or not at its end
     (with the command that makes it), and where this one once started from other weights than are there now.
     """
@@ -97,7 +98,7 @@ def with_start(cfg: "DictConfig", run: Run | None, resumed: bool) -> "DictConfig
         if run is None or resumed:
             return cfg
         raise RunError(_absent(cfg, stage, before, earlier, stages[stage].remedy))
-    if run is not None:
+    if run is not None and record:
         _record_start(run, stage, before, earlier, resumed)
     started = cfg.copy()
     started.ckpt_path = str(earlier.folder)

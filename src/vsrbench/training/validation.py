@@ -79,7 +79,9 @@ class Validation(AfterStep):
             self.measure(trainer, pl_module, trainer.global_step)
 
     def measure(self, trainer: pl.Trainer, method: Method, step: int) -> None:
-        """Sample, log, write strips, offer the weights to the checkpoint callback."""
+        """Sample, log, write strips, offer the weights to the checkpoint callback; nothing where there are no clips."""
+        if not self.sources:
+            return
         self._measured = step
         # Sharded networks run on all ranks or on none.
         if trainer.is_global_zero or isinstance(trainer.strategy, ShardedStrategy):
