@@ -24,6 +24,7 @@ def sweep(tmp_path: Path) -> Sweep:
     made.note(2, state="running", attempts=1)
     made.log(2).parent.mkdir()
     made.log(2).write_text("step 3/6  loss 0.1\n")
+    made.log(1).write_text("before it\n")
     return made
 
 

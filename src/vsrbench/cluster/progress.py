@@ -34,7 +34,7 @@ def show(sweep: Sweep, console: Console | None = None) -> None:
             console.print(f"[red]failed[/]: job {job.number}, {escape(name)}", highlight=False)
             for line in job.failure:
                 console.print(f"  {escape(line)}", highlight=False)
-            if job.hash is not None:  # one that cannot be composed was never started
+            if sweep.log(job.number).is_file():  # not of a job that never started, or of one that shares its process
                 console.print(f"  all of it: {sweep.log(job.number)}", highlight=False, soft_wrap=True)
 
 
