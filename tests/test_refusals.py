@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from omegaconf import OmegaConf
 
 from vsrbench import config
 from vsrbench.cluster.manifest import Job, Sweep
@@ -117,7 +119,8 @@ def test_values_of_another_kind(argument: str, told: str) -> None:
     ],
 )
 def test_values_of_several_kinds(argument: str) -> None:
-    compose(["size=tiny", argument])
+    key, _, value = argument.partition("=")
+    assert OmegaConf.select(compose(["size=tiny", argument]), key) == yaml.safe_load(value)
 
 
 def test_several_values_without_a_sweep() -> None:
