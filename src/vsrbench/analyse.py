@@ -49,7 +49,7 @@ def analyse(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
     from vsrbench.analysis import report
     from vsrbench.analysis.session import Session
     from vsrbench.analysis.tasks import find
-    from vsrbench.evaluation.progress import Bars
+    from vsrbench.progress import Bars
     from vsrbench.reports.figures import draw, encode
     from vsrbench.runs import provenance, write_atomic
 

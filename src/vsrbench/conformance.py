@@ -38,16 +38,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def survey(folder: Path, runs: str) -> list[dict[str, Any]]:
     """One row per protocol, data set, scale and kernel; a bar where there is a terminal."""
-    from rich.console import Console
-
-    from vsrbench.evaluation.progress import Bars
     from vsrbench.evaluation.protocol import shipped
     from vsrbench.evaluation.survey import jobs, root_of
+    from vsrbench.progress import Bars
 
     planned, rows = jobs(shipped()), []
-    with Bars(Console(file=sys.stderr)) as bars:
-        bar = bars.row()
-        bar.start(len(planned), "bicubic rows")
+    with Bars() as bars:
+        bar = bars.row(len(planned), "bicubic rows")
         for job in planned:
             root = root_of(job, folder)
             rows += absent(job, folder) if root is None else measured(job, root, runs)

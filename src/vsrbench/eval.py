@@ -62,7 +62,7 @@ def evaluate(cfg: "DictConfig", folder: "Run", protocols: "list[Protocol]") -> l
     from vsrbench.evaluation import output, results
     from vsrbench.evaluation.frames import find
     from vsrbench.evaluation.judging import judge
-    from vsrbench.evaluation.progress import Bars
+    from vsrbench.progress import Bars
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     data, split = build(cfg.data), protocols[0].split

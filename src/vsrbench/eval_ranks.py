@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from vsrbench.data.sources import Source
-    from vsrbench.evaluation.progress import Bars
     from vsrbench.inference.ranks import Failure, Make
     from vsrbench.methods.base import Method
+    from vsrbench.progress import Bars
     from vsrbench.runs import Run
     from vsrbench.types import Progress
 

@@ -36,12 +36,11 @@ def rehearse_all(names: list[str]) -> list[Outcome]:
     """One after the other, a line for each; a bar with the time that is left where there is a terminal."""
     from rich.console import Console
 
-    from vsrbench.evaluation.progress import Bars
+    from vsrbench.progress import Bars
 
     outcomes = []
-    with Bars(Console(file=sys.stderr)) as bars:
-        row, console = bars.row(), Console(file=sys.stdout)
-        row.start(len(names), "experiments")
+    with Bars() as bars:
+        row, console = bars.row(len(names), "experiments"), Console(file=sys.stdout)
         for number, name in enumerate(names, 1):
             done = rehearse(name, RUN)
             outcomes.append(done)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsrbench.errors import RunError
+from vsrbench.progress import Bars
 from vsrbench.reports import papers, planes, whole
 from vsrbench.reports.asked import Asked
 from vsrbench.reports.entries import Group, groups
@@ -15,28 +16,20 @@ def make(asked: Asked, folders: Sequence[Path], output: Path, remarks: Sequence[
 
     Raises RunError for folders without results, ConfigError for a table or setting that is not there.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     found = groups(folders)
     tables = _tables(asked, found)
     clips = asked.number("clips", whole.CLIPS)
     steps = sum(2 * min(clips, len(group.clips)) + 1 for group in found)
-    columns = (TextColumn("report"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("left"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=steps)
-
-        def advance() -> None:
-            bar.advance(task)
-
+    with Bars() as bars:
+        bar = bars.row(steps, "report")
         parts, shown = [], set()
         for number, group in enumerate(found):
             frames = frozenset(folder for entry in group.entries for folder in entry.folders)
             scenes = [] if frames in shown else _scenes(asked, group, output, number, clips)
-            bar.advance(task, len(scenes))
+            bar.advance(len(scenes))
             parts.append(whole.Part(group, scenes, _against(asked, group), _swept(asked, group), frames in shown))
             shown.add(frames)
-        return whole.write(output, _heading(asked, found), parts, tables, remarks, advance)
+        return whole.write(output, _heading(asked, found), parts, tables, remarks, bar.advance)
 
 
 def _heading(asked: Asked, found: Sequence[Group]) -> str:

@@ -23,8 +23,8 @@ def run(cfg: "DictConfig") -> None:
     """
     source_path, target = paths(cfg)
     from vsrbench.diffusion.noise import Noise
-    from vsrbench.evaluation.progress import Bars
     from vsrbench.inference.files import Job, left_out, open_input
+    from vsrbench.progress import Bars
 
     source = open_input(source_path, int(cfg.scale))
     method = build_method(cfg)
@@ -32,7 +32,7 @@ def run(cfg: "DictConfig") -> None:
         job = Job(method, source, Noise(int(cfg.seed)), cfg.inference, bars.row(), bars.row())
         if is_video(target):
             if notice := left_out(source):
-                bars.display.console.print(notice, highlight=False)
+                bars.print(notice)
             job.to_video(target, cfg.video)
         else:
             job.to_folder(target, made_with(cfg, source_path), bool(cfg.force))

@@ -20,7 +20,7 @@ from vsrbench.data.packed import PackedSource, mapped
 from vsrbench.data.packing import gather, pack
 from vsrbench.data.sources import FolderSource, Source
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.evaluation.progress import Bars
+from vsrbench.progress import Bars
 from vsrbench.types import Clip, Progress
 
 if TYPE_CHECKING:

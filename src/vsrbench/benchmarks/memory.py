@@ -17,7 +17,7 @@ from vsrbench.benchmarks.shapes import clip_length, lr_size, random_clip, with_a
 from vsrbench.config import build_method
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError
-from vsrbench.evaluation.progress import Bars
+from vsrbench.progress import Bars
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

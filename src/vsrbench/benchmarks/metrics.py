@@ -22,7 +22,6 @@ from vsrbench.benchmarks.speed import synchronise
 from vsrbench.benchmarks.standins import fill
 from vsrbench.config import build
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.evaluation.progress import Bars
 from vsrbench.evaluation.protocol import from_settings
 from vsrbench.flow.estimators import DIS, Farneback
 from vsrbench.metrics import changes, drift, temporal
@@ -32,6 +31,7 @@ from vsrbench.metrics.masks import visible
 from vsrbench.metrics.perceptual import RECIPES, Lpips, Perceptual, why_unavailable
 from vsrbench.metrics.scorer import Scorer
 from vsrbench.nn.imresize import imresize
+from vsrbench.progress import Bars
 from vsrbench.types import Clip, Progress
 
 if TYPE_CHECKING:

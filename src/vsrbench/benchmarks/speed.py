@@ -12,7 +12,7 @@ from vsrbench.benchmarks.printed import printed
 from vsrbench.benchmarks.report import Report, device_name, headline, numbers, show, steps
 from vsrbench.benchmarks.shapes import REDS, clip_length, lr_size, passes, random_clip, with_absent_as_random
 from vsrbench.config import build_method
-from vsrbench.evaluation.progress import Bars
+from vsrbench.progress import Bars
 from vsrbench.types import Progress
 
 if TYPE_CHECKING:

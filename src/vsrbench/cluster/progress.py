@@ -8,10 +8,10 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vsrbench.cluster.manifest import STATES, Job, Sweep, labels, tail
+from vsrbench.progress import display
 
 COLOURS = {"pending": "yellow", "running": "cyan", "finished": "green", "failed": "red"}
 ASIDE = ("seconds", "parameters")  # numbers without a column of their own
@@ -68,11 +68,8 @@ class Jobs:
     """A bar over jobs with the time that is left, and a line for each that ended."""
 
     def __init__(self, total: int) -> None:
-        columns = (TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("elapsed,"))
-        self.bar = Progress(
-            *columns, TimeRemainingColumn(), TextColumn("left"), console=Console(stderr=True), transient=True
-        )
-        self.task = self.bar.add_task("", total=total)
+        self.bar = display()
+        self.task = self.bar.add_task("jobs", total=total)
 
     def __enter__(self) -> "Jobs":
         self.bar.start()

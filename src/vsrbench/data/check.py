@@ -1,6 +1,6 @@
 """What of a data set is on disk, for people."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from vsrbench.data.readers import FrameFiles, check_kind, read_header
 from vsrbench.data.sources import Source
 from vsrbench.data.trees import ANY, SETS, expected_tree, full_size, load_list, lr_folders
 from vsrbench.errors import DataError
+from vsrbench.progress import track
 
 NAMED = 8  # absent clips and broken files that are named; the rest are counted
 SLOW = 2000  # files from which on reading headers takes seconds: a progress bar is shown
@@ -51,7 +52,7 @@ def _split(settings: Settings, name: str, partition: Any) -> tuple[list[str], bo
     label = f"{name} ({partition})"
     try:
         catalog = find(settings, {"partition": partition, "clips": None, "frames": None})
-        tracked = _tracked(catalog.sources, len(catalog.sources), f"sizes of {label}")
+        tracked = track(catalog.sources, f"sizes of {label}", shown=len(catalog.sources) >= SLOW)
         sizes = {(s.size[0] * s.scale, s.size[1] * s.scale) for s in tracked}
         expected = _expected(settings, partition)
     except DataError as error:
@@ -107,20 +108,11 @@ def _notes(settings: Settings, catalog: Catalog, sizes: set[tuple[int, int]]) ->
         yield f"  LR of other degradations, not used with {used}: {', '.join(unused)}"
 
 
-def _tracked(items: list[Any], files: int, what: str) -> Iterable[Any]:
-    """The items, behind a progress bar where so many files take seconds."""
-    if files < SLOW:
-        return items
-    from rich.progress import track
-
-    return track(items, description=what, transient=True)
-
-
 def _faults(sources: list[Source], label: str) -> list[str]:
     """What is wrong with files, by their headers and ends: kind, size within the clip, cut off."""
     folders = [files for s in sources for side in ("hr_files", "lr_files") if (files := getattr(s, side, None))]
     count = sum(len(files.files) for files in folders)
-    return [line for files in _tracked(folders, count, f"headers of {label}") for line in _faults_of(files)]
+    return [line for files in track(folders, f"headers of {label}", shown=count >= SLOW) for line in _faults_of(files)]
 
 
 def _faults_of(files: FrameFiles) -> Iterator[str]:

@@ -11,16 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-    track,
-)
+from rich.progress import DownloadColumn, ProgressColumn, TransferSpeedColumn
 from torch.utils.data import DataLoader, Dataset
 
 from vsrbench.data.catalog import Catalog, Settings
@@ -31,6 +22,7 @@ from vsrbench.data.shards import Frame, Writer
 from vsrbench.data.sources import FolderSource
 from vsrbench.data.trees import LONG
 from vsrbench.errors import ConfigError, DataError
+from vsrbench.progress import display, track
 
 CHUNK = 16 * 2**20  # bytes that a check reads at once
 SPARE = 64 * 2**20  # bytes that stay free beside the pack
@@ -48,7 +40,8 @@ class Job:
     @property
     def bytes(self) -> int:
         """Size of the clips once they are packed."""
-        return sum(bytes_of(source) for source in _tracked(list(self.sources.values())))
+        clips = list(self.sources.values())
+        return sum(bytes_of(source) for source in track(clips, "sizes", shown=len(clips) >= LONG))
 
 
 def gather(settings: Settings, splits: Mapping[str, Any]) -> Job:
@@ -85,10 +78,6 @@ def bytes_of(source: FolderSource) -> int:
     return 3 * height * width * source.frames * (1 + source.scale**2 * source.has_hr)
 
 
-def _tracked(sources: list[FolderSource]) -> Any:
-    return track(sources, description="sizes", transient=True) if len(sources) >= LONG else sources
-
-
 def pack(settings: Settings, splits: Mapping[str, Any], folder: str | Path, workers: int = 0) -> Index:
     """Pack the clips of ``splits`` into ``folder``, going on with what an earlier call left there.
 
@@ -99,10 +88,10 @@ def pack(settings: Settings, splits: Mapping[str, Any], folder: str | Path, work
     with Writer(Path(folder), settings, job.unit) as writer:
         fresh = [source for name, source in job.sources.items() if name not in writer.index.entries]
         writer.check_kept([n for n in job.sources if n in writer.index.entries], settings.folder)
-        sizes = [bytes_of(source) for source in _tracked(fresh)]
+        sizes = [bytes_of(source) for source in track(fresh, "sizes", shown=len(fresh) >= LONG)]
         _announce(settings, Path(folder), job, len(fresh), sum(sizes))
         frames = _frames(fresh, workers)
-        with _bar(disable=not fresh) as bar:
+        with display(counts=_bytes(), disable=not fresh) as bar:
             task = bar.add_task("packing", total=sum(sizes))
             for source, size in zip(fresh, sizes, strict=True):
                 bar.update(task, description=f"packing {source.name}")
@@ -128,9 +117,8 @@ def _announce(settings: Settings, folder: Path, job: Job, fresh: int, size: int)
         )
 
 
-def _bar(disable: bool = False) -> Progress:
-    bar = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    return Progress(*bar, TimeElapsedColumn(), TimeRemainingColumn(), disable=disable)
+def _bytes() -> list[ProgressColumn]:
+    return [DownloadColumn(), TransferSpeedColumn()]
 
 
 def _frames(sources: Sequence[FolderSource], workers: int) -> Iterator[Frame]:
@@ -170,7 +158,7 @@ def verify(folder: str | Path) -> tuple[int, dict[str, str]]:
     entries = sorted(index.entries.values(), key=lambda e: (e.shard, e.offset))
     check_shards(index, entries)
     damaged = {}
-    with _bar() as bar:
+    with display(counts=_bytes()) as bar:
         task = bar.add_task("verifying", total=sum(e.bytes for e in entries))
         for entry in entries:
             hashed = digest()

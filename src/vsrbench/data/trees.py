@@ -12,6 +12,7 @@ from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.readers import FrameFiles, list_frames
 from vsrbench.data.sources import FolderSource
 from vsrbench.errors import DataError
+from vsrbench.progress import track
 
 LISTS = Path(__file__).parent / "lists"
 SETS = ("reds", "vimeo", "vid4", "udm10", "videolq")
@@ -58,7 +59,7 @@ def tree(settings: Settings, partition: Any, limit: int | None) -> Catalog:
     catalog = Catalog(unit=book["unit"])
     here = {p.name for p in places}
     catalog.absent = [n for n in names if n not in here] + ([] if limit else unlisted)
-    for place in _tracked(places, settings.set):
+    for place in track(places, f"listing {settings.set}", shown=len(places) >= LONG):
         expected = frames_of(book, place.name)
         source = _source(settings, book, place, expected)
         catalog.sources.append(source)
@@ -88,14 +89,6 @@ def lr_folders(settings: Settings, clip: str, root: Path) -> dict[str, Path]:
 
 def _remedy(settings: Settings) -> str:
     return f"check data.root (`python -m vsrbench.data check data={settings.set}` shows the expected tree)"
-
-
-def _tracked(places: list[Places], label: str) -> Any:
-    if len(places) < LONG:
-        return places
-    from rich.progress import track
-
-    return track(places, description=f"listing {label}", transient=True)
 
 
 def _source(settings: Settings, book: dict[str, Any], place: Places, expected: int) -> FolderSource:

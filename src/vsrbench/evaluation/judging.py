@@ -5,12 +5,12 @@ from typing import Any
 
 from vsrbench.data.sources import Source
 from vsrbench.evaluation import results
-from vsrbench.evaluation.progress import Bars
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.scoring import Expected, score
 from vsrbench.evaluation.scoring import settings as settings_of
 from vsrbench.metrics.perceptual import SMALL
 from vsrbench.metrics.scorer import NOTHING_VISIBLE, Scorer
+from vsrbench.progress import Bars
 from vsrbench.published import quote
 
 
