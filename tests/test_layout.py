@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # What each part of the package may import of the others (itself is always allowed).
 EVERYONE = {"errors", "progress"}
 BASE = EVERYONE | {"types"}
-KIT = BASE | {"flow", "nn"}
+KIT = BASE | {"flow", "nn", "weights"}
 ALLOWED = {
     "__init__": {"compat"},
     "compat": set(),
@@ -26,15 +26,15 @@ ALLOWED = {
     "types": EVERYONE,
     "published": EVERYONE,
     "pictures": set(),
-    "known_weights": EVERYONE,
+    "weights": EVERYONE | {"runs"},  # reading and writing; its commands are further down
     "rehearsal": EVERYONE | {"config", "published", "training"},
-    "config": EVERYONE | {"methods", "published", "refusals"},
+    "config": EVERYONE | {"methods", "published", "refusals", "weights"},
     "refusals": EVERYONE,
     "runs": EVERYONE | {"__init__"},
-    "flow": BASE,
-    "nn": BASE | {"flow"},
-    "diffusion": KIT | {"known_weights"},
-    "metrics": BASE | {"flow", "nn"},
+    "flow": BASE | {"weights"},
+    "nn": BASE | {"flow", "weights"},
+    "diffusion": KIT,
+    "metrics": KIT,
     "data": KIT | {"diffusion", "config"},
     "methods": KIT | {"diffusion"},
     "training": KIT
@@ -43,7 +43,7 @@ ALLOWED = {
     "evaluation": KIT | {"metrics", "data", "config", "runs", "published"},
     "analysis": KIT | {"diffusion", "metrics", "methods", "data", "inference", "runs", "config"},
     "benchmarks": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "published", "evaluation"},
-    "weightbook": KIT | {"diffusion", "methods", "benchmarks", "config", "runs", "known_weights"},
+    "weights/commands": KIT | {"diffusion", "methods", "benchmarks", "config", "runs"},
     # records and names of these; that none of it needs torch is tested below
     "reports": EVERYONE | {"evaluation", "training", "pictures", "published", "runs", "metrics"},
     "cluster": EVERYONE | {"runs", "config", "training"},
@@ -63,8 +63,19 @@ def tree(file: Path) -> ast.Module:
 
 
 def part(file: Path) -> str:
-    """The top-level module or folder of the package that a file belongs to."""
-    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The top-level module or folder of the package that a file belongs to, or a part of it with directions of its own.
+
+    What runs a folder as a verb belongs to the verb's part.
+    """
+    names = file.relative_to(PACKAGE).with_suffix("").parts
+    inner = "/".join(names[:2]).replace("__main__", "commands")
+    return inner if inner in ALLOWED else names[0]
+
+
+def part_of_import(full: str) -> str:
+    """The same of the full name of an import."""
+    names = full.split(".")[1:]
+    return "/".join(names[:2]) if "/".join(names[:2]) in ALLOWED else names[0]
 
 
 def name(file: Path) -> str:
@@ -99,7 +110,7 @@ def test_imports_point_one_way(file: Path) -> None:
     if own not in ALLOWED:
         assert is_entry_point(file), f"{name(file)} has no place in the import directions"
         return
-    used = {full.split(".")[1] for full in imports(tree(file)) if full.startswith("vsrbench.")}
+    used = {part_of_import(full) for full in imports(tree(file)) if full.startswith("vsrbench.")}
     assert used <= ALLOWED[own] | {own}
 
 
@@ -116,7 +127,16 @@ def test_no_method_imports_another() -> None:
         own = file.relative_to(methods).parts[0].removesuffix(".py")
         prefix = "vsrbench.methods."
         used = {f.removeprefix(prefix).split(".")[0] for f in imports(tree(file)) if f.startswith(prefix)}
-        assert used <= {own, "base", "released", "work"}, name(file)  # what all methods share
+        assert used <= {own, "base", "work"}, name(file)  # what all methods share
+
+
+def test_one_home_opens_weights_files() -> None:
+    """Formats, errors and key reports are those of ``weights/``, whoever reads."""
+    for file in FILES:
+        if "weights" not in file.relative_to(PACKAGE).parts:
+            names = {full for full in imports(tree(file)) if full.startswith("safetensors")}
+            calls = {ast.unparse(node) for node in ast.walk(tree(file)) if isinstance(node, ast.Attribute)}
+            assert not names and "torch.load" not in calls, name(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)

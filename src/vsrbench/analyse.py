@@ -76,7 +76,7 @@ def weights(cfg: "DictConfig") -> dict[str, str] | None:
     if not source:
         return None
     from vsrbench.evaluation.results import fingerprint
-    from vsrbench.methods.base import checkpoint_file
+    from vsrbench.weights.trained import checkpoint_file
 
     return fingerprint(checkpoint_file(Path(source).expanduser()))
 

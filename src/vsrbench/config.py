@@ -331,7 +331,7 @@ def build_method(cfg: "DictConfig") -> "Method":
     """
     import torch
 
-    from vsrbench.methods.base import load_trained
+    from vsrbench.weights.trained import load_trained
 
     torch.manual_seed(int(cfg.seed))  # an untrained part is a function of the seed, in every process
     method: Method = build(cfg.method)

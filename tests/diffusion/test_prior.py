@@ -12,8 +12,9 @@ from vsrbench.config import compose
 from vsrbench.diffusion.export import save_prior
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.prior import load_prior
-from vsrbench.diffusion.weights import load_prompt, locate
 from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.weights.folders import load_prompt
+from vsrbench.weights.hub import locate
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -224,7 +225,7 @@ def test_the_prompt_is_computed_once(with_encoder: Path, monkeypatch: pytest.Mon
     def never(_: Path) -> None:
         raise AssertionError("the encoder was asked again")
 
-    monkeypatch.setattr("vsrbench.diffusion.weights.encode_empty_prompt", never)
+    monkeypatch.setattr("vsrbench.weights.folders.encode_empty_prompt", never)
     assert torch.equal(load_prompt(str(with_encoder)), first)
 
 

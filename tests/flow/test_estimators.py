@@ -176,7 +176,7 @@ def test_raft_says_where_weights_go(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"cut\.pth.*truncated"):
         RAFT(str(tmp_path / "cut.pth"))
     torch.save({"other": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=r"other\.pth.*raft_large.*0 of 169 keys match.*1 unexpected \['other'\]"):
+    with pytest.raises(WeightsError, match=r"other\.pth.*raft_large.*0 of 169 tensors fit.*1 unexpected \['other'\]"):
         RAFT(str(tmp_path / "other.pth"))
 
 

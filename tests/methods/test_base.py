@@ -11,9 +11,10 @@ import latent
 from vsrbench.config import build_method, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import TrainingError, WeightsError
-from vsrbench.methods.base import Method, load_trained
+from vsrbench.methods.base import Method
 from vsrbench.methods.bicubic import Bicubic
 from vsrbench.nn.ema import EMA
+from vsrbench.weights.trained import load_trained
 
 
 @pytest.fixture
@@ -121,9 +122,9 @@ def test_files_that_cannot_be_used_are_named(method: Method, tmp_path: Path) -> 
     (tmp_path / "cut.safetensors").write_bytes(whole[:-50])
     assert "cut.safetensors cannot be read" in told("cut.safetensors")
     torch.save({"weights": 1}, tmp_path / "foreign.ckpt")
-    assert "foreign.ckpt holds no 'state_dict'" in told("foreign.ckpt")
+    assert "foreign.ckpt holds no state dict" in told("foreign.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
-    assert "list.ckpt holds no 'state_dict'" in told("list.ckpt")
+    assert "list.ckpt holds a list and no state dict" in told("list.ckpt")
 
 
 def test_the_configuration_names_the_weights(method: Method, tmp_path: Path) -> None:

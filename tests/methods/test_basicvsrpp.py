@@ -14,13 +14,13 @@ from vsrbench.errors import ConfigError, TrainingError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.inference.chunks import upscale_source
 from vsrbench.inference.padding import upscale_padded
-from vsrbench.methods.base import load_trained
 from vsrbench.methods.basicvsrpp import BasicVSRPP
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.perceptual import LPIPS, RandomFeatures
 from vsrbench.types import WHOLE, Clip
-from vsrbench.weightbook.check import examine
+from vsrbench.weights.commands.check import examine
+from vsrbench.weights.trained import load_trained
 
 State = dict[str, Tensor]
 

@@ -15,13 +15,13 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.objective import draw_timesteps
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError, RunError, WeightsError
-from vsrbench.methods.base import load_trained
 from vsrbench.methods.sateco import training
 from vsrbench.methods.sateco.module import SATeCo
 from vsrbench.methods.sateco.sampling import restore
 from vsrbench.nn.colour import replace_low_band
 from vsrbench.training.stages import with_start
 from vsrbench.types import Clip
+from vsrbench.weights.trained import load_trained
 
 STAGES = ["upscaler", "unet", "vae", "refiner"]
 TRAINED = {

@@ -11,9 +11,9 @@ import latent
 from vsrbench.config import build, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.methods.base import load_trained
 from vsrbench.methods.stablevsr import StableVSR
 from vsrbench.types import WHOLE, Clip
+from vsrbench.weights.trained import load_trained
 
 FOUR_STEPS = ["sampler.kind=ddpm", "sampler.steps=4"]
 

@@ -18,7 +18,6 @@ from vsrbench import config, train
 from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, TrainingError, WeightsError
-from vsrbench.methods.base import load_trained
 from vsrbench.methods.videogigagan import training
 from vsrbench.methods.videogigagan.guard import KNOWN, WINDOW, Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import discriminator_loss, gradient_penalty
@@ -26,6 +25,7 @@ from vsrbench.methods.videogigagan.module import LADDER, VideoGigaGAN
 from vsrbench.nn.flow_loss import flow_error
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
+from vsrbench.weights.trained import load_trained
 
 
 def method(*overrides: str, stage: str = "video", lr: float = 2e-3, betas: tuple[float, float] = (0.0, 0.99)) -> Any:

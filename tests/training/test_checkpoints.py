@@ -6,9 +6,9 @@ import torch
 
 from training_fakes import FakeMethod, same, trained
 from vsrbench.errors import ConfigError, RunError, WeightsError
-from vsrbench.methods.base import load_trained
 from vsrbench.training import names
 from vsrbench.training.checkpoints import AtomicCheckpointIO, Checkpoints, resume_point
+from vsrbench.weights.trained import load_trained
 
 BIG = {"state_dict": {"w": torch.zeros(1_000_000)}}
 

@@ -13,8 +13,9 @@ from training_fakes import FakeChain, same, tiny, trained
 from vsrbench import config, train
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, WeightsError
-from vsrbench.methods.base import load_trained, needed, weights_hash
+from vsrbench.methods.base import needed
 from vsrbench.training.stages import START, stages_of, with_stage
+from vsrbench.weights.trained import load_trained, weights_hash
 
 TESTS = Path(__file__).parents[1]
 ORDER = ["gain", "learn", "offset"]

@@ -7,11 +7,11 @@ from PIL import Image
 
 from training_fakes import FakeMethod, FakeSource, fake_clip, trained
 from vsrbench.errors import ConfigError, DataError, WeightsError
-from vsrbench.methods.base import checkpoint_file
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
 from vsrbench.training.validation import check_metrics, lpips_network, measures, read_clip
 from vsrbench.types import Clip
+from vsrbench.weights.trained import checkpoint_file
 
 
 def test_measures_are_perfect_for_the_ground_truth_and_finite_otherwise() -> None:

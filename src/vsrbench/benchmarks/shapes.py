@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vsrbench.config import compose
-from vsrbench.diffusion.weights import load_config
 from vsrbench.errors import ConfigError
 from vsrbench.types import Clip
+from vsrbench.weights.folders import load_config
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.layout import FILES
 from vsrbench.diffusion.prior import Prior
 from vsrbench.errors import WeightsError
+from vsrbench.weights.files import write
+from vsrbench.weights.layout import FILES
 
 
 def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16) -> None:
@@ -25,11 +26,9 @@ def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16)
 
 def save_part(state: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path, dtype: torch.dtype) -> None:
     """The same for a network that diffusers does not know: ``config`` holds its ``_class_name``."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
-    save_file(cast(state, dtype), folder / FILES[0], {"format": "pt"})
+    write(folder / FILES[0], cast(state, dtype), {"format": "pt"})
 
 
 def cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
@@ -51,11 +50,10 @@ def refuse_overflow(state: Mapping[str, Tensor], dtype: torch.dtype) -> None:
 def save_prior(prior: Prior, folder: Path, dtype: torch.dtype = torch.float16) -> None:
     """A diffusers folder: ``unet/``, ``vae/``, ``scheduler/`` and the embedded prompt."""
     from diffusers import DDIMScheduler
-    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("unet", "vae"):
         save_network(getattr(prior, part), folder / part, dtype)
     scheduler: Any = DDIMScheduler(**prior.schedule.config)
     scheduler.save_pretrained(folder / "scheduler")
-    save_file(cast({"prompt_embeds": prior.prompt}, dtype), folder / "prompt_embeds.safetensors")
+    write(folder / "prompt_embeds.safetensors", cast({"prompt_embeds": prior.prompt}, dtype))

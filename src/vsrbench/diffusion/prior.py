@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.guided import Guidance, forward
 from vsrbench.diffusion.schedule import Schedule
-from vsrbench.diffusion.weights import load_config, load_part, load_prompt
 from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.weights.folders import load_config, load_part, load_prompt
 
 KINDS = ("upscaler", "image")
 WHERE = {

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.schedule import Schedule
-from vsrbench.diffusion.weights import read_safetensors
-from vsrbench.errors import ConfigError, DataError, WeightsError
+from vsrbench.errors import ConfigError, DataError
+from vsrbench.weights.files import read
+from vsrbench.weights.report import load_strictly
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,19 @@ class Recording:
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:
-        return read_safetensors(self.folder / "inputs.safetensors")
+        return read(self.folder / "inputs.safetensors").tensors
 
     @cached_property
     def trace(self) -> dict[str, Tensor]:
-        return read_safetensors(self.folder / "trace.safetensors")
+        return read(self.folder / "trace.safetensors").tensors
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
-        return read_safetensors(self.folder / self.config.get("weights", "weights.safetensors"))
+        return read(self.folder / self.config.get("weights", "weights.safetensors")).tensors
 
     @cached_property
     def weights_after(self) -> dict[str, Tensor]:
-        return read_safetensors(self.folder / "weights_after.safetensors")
+        return read(self.folder / "weights_after.safetensors").tensors
 
     def part(self, name: str, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """State dict of one network."""
@@ -88,7 +89,7 @@ class Recording:
             "vae": AutoencoderKL(**self.config["vae"]),
         }
         for name, network in networks.items():
-            load(network, self.part(name), f"{self.folder} {name}")
+            load(network, self.part(name), self.folder, name)
         schedule = Schedule(**self.config["scheduler"])
         return Prior(networks["unet"].eval(), networks["vae"].eval(), schedule, self.inputs["prompt_embeds"], None)
 
@@ -133,9 +134,6 @@ def difference(name: str, ours: Tensor, recorded: Tensor) -> Difference:
     return Difference(name, tuple(recorded.shape), value)
 
 
-def load(network: nn.Module, state: dict[str, Tensor], where: str) -> None:
+def load(network: nn.Module, state: dict[str, Tensor], folder: Path, name: str) -> None:
     """Strictly. Raises WeightsError naming the folder and part."""
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(f"{where}: the recorded weights do not fit the recorded configuration ({error})") from error
+    load_strictly(network, state, f"{folder} {name}: the recorded weights do not fit the recorded configuration")

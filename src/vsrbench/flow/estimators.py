@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.flow.network import full_precision, load_strictly, read_state
+from vsrbench.flow.network import full_precision
+from vsrbench.weights.files import read
+from vsrbench.weights.report import load_strictly
 
 
 class DIS(nn.Module):
@@ -107,8 +109,8 @@ class RAFT(nn.Module):
         self.updates, self.batch_statistics = updates, batch_statistics
         self.net = raft_large(weights=None)
         if weights is not None:
-            state = read_state(Path(weights).expanduser())
-            load_strictly(self.net, state, f"flow.weights={weights}", "raft_large's state dict")
+            state = read(Path(weights).expanduser(), "flow.weights").tensors
+            load_strictly(self.net, state, f"flow.weights={weights} does not hold raft_large's state dict")
         elif not random:
             raise WeightsError(
                 "flow=raft needs weights: set flow.weights=FILE to torchvision's raft_large state dict "

@@ -4,7 +4,6 @@
 behind ``flow=spynet``.
 """
 
-import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import WeightsError
-from vsrbench.flow.network import full_precision, load_strictly, precise, read_state
+from vsrbench.flow.network import full_precision, precise
 from vsrbench.flow.warp import warp
+from vsrbench.weights.files import read
+from vsrbench.weights.key_maps import MEAN, STD, spynet_state
+from vsrbench.weights.report import load_strictly
 
 LEVELS = 6
 WIDTHS = (8, 32, 64, 32, 16, 2)  # first frame 3, warped second frame 3, flow 2 → correction of the flow 2
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0,1]
 
 
 class SpyNetwork(nn.Module):
@@ -95,30 +96,9 @@ class SpyNet(nn.Module):
 def load_spynet(path: str) -> SpyNetwork:
     """A trainable SpyNetwork from a file. Raises WeightsError with a key report where it does not fit."""
     network, source = SpyNetwork(), f"flow.weights={path}"
-    state = spynet_state(read_state(Path(path).expanduser()), source)
-    load_strictly(network, state, source, "SPyNet's weights")
+    state = spynet_state(read(Path(path).expanduser(), "flow.weights").tensors, source)
+    load_strictly(network, state, f"{source} does not hold SPyNet's weights")
     return network
-
-
-_NAME = r"(?:basic_module|netBasic|moduleBasic)"
-_KEY = re.compile(rf"{_NAME}\.(\d)\.{_NAME}\.(\d)\.(conv\.)?(weight|bias)")
-
-
-def spynet_state(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Weights in any published layout, renamed to SpyNetwork's; names that are none of them stay as they are.
-
-    Layouts, with levels coarse to fine in all: ``basic_module.L.basic_module.N.conv.weight`` with N the number of
-    the convolution (BasicVSR line, mmagic); ``basic_module.L.basic_module.N.weight`` with N counting ReLUs too
-    (BasicSR); the same with ``netBasic`` or ``moduleBasic`` (pytorch-spynet). Of a whole BasicVSR generator its
-    SPyNet is taken. Raises WeightsError for a stored ``mean`` or ``std`` that is not ImageNet's.
-    """
-    for prefix in ("generator.spynet.", "spynet."):
-        part = {key.removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
-        state = part or state
-    for name, own in (("mean", MEAN), ("std", STD)):
-        if name in state and not _close(state[name], own):
-            raise WeightsError(f"{source}: its {name} is not ImageNet's {own}, on which SPyNet's weights rest")
-    return {_renamed(str(key)): value for key, value in state.items() if key not in ("mean", "std")}
 
 
 def _convolutions() -> nn.Sequential:
@@ -126,16 +106,3 @@ def _convolutions() -> nn.Sequential:
     for inputs, outputs in zip(WIDTHS, WIDTHS[1:], strict=False):
         layers += [nn.Conv2d(inputs, outputs, kernel_size=7, padding=3), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
-
-
-def _renamed(key: str) -> str:
-    match = _KEY.fullmatch(key)
-    if match is None:
-        return key
-    level, number, wrapped, kind = match.groups()
-    layer = 2 * int(number) if wrapped else int(number)
-    return f"basic_module.{level}.basic_module.{layer}.{kind}"
-
-
-def _close(stored: Tensor, own: tuple[float, ...]) -> bool:
-    return stored.numel() == len(own) and bool((stored.float().flatten() - torch.tensor(own)).abs().max() < 1e-3)

@@ -1,7 +1,5 @@
 """What every method promises to the shells: upscale a clip, name its parts and stages, give loss terms."""
 
-import hashlib
-import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +10,10 @@ import torch
 from torch import Tensor, distributed, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
-from vsrbench.diffusion.weights import read_safetensors
 from vsrbench.errors import ConfigError, TrainingError, WeightsError
-from vsrbench.methods.released import FILES, find_released, key_report
 from vsrbench.types import Clip, Progress, Trace
+from vsrbench.weights.report import load_strictly
+from vsrbench.weights.trained import weights_hash
 
 
 @dataclass(frozen=True)
@@ -218,7 +216,8 @@ class Method(pl.LightningModule):
         for name, values in by_part.items():
             if name not in parts:
                 raise WeightsError(f"weights hold a part {name!r}; this method has {', '.join(parts)}")
-            _load_strictly(parts[name], self.adapt_weights(name, values), name)
+            where = f"weights do not fit {name!r} (of another method, size or variant?)"
+            load_strictly(parts[name], self.adapt_weights(name, values), where)
         self.given |= by_part.keys()
 
     def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -320,71 +319,3 @@ def _on_any_rank(flag: bool, device: torch.device) -> bool:
     shared = torch.tensor(float(flag), device=device)
     distributed.all_reduce(shared, distributed.ReduceOp.MAX)
     return bool(shared)
-
-
-def _load_strictly(module: nn.Module, values: dict[str, Tensor], name: str) -> None:
-    key_report(module.state_dict(), values, f"weights do not fit {name!r} (of another method, size or variant?)")
-    module.load_state_dict(values)
-
-
-def weights_hash(part: nn.Module) -> str:
-    """Hash of a module's parameters and buffers: names, shapes and values."""
-    digest = hashlib.blake2b(digest_size=8)
-    for key, value in sorted(part.state_dict().items()):
-        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def load_trained(method: Method, source: str) -> None:
-    """Load trained parts from a safetensors file, a checkpoint, a run folder (its best checkpoint), or a folder or hub
-    id in the layout of the released code, whose key report is printed.
-
-    Averaged weights (EMA) are preferred where a checkpoint holds them. Raises WeightsError.
-    """
-    path = checkpoint_file(Path(source).expanduser())
-    if path.name in FILES and (path.parent / "config.json").is_file():
-        print(method.load_released(path.parent))
-        return
-    if path.suffix == ".safetensors":
-        method.load_trained_state({k: v.float() for k, v in read_safetensors(path).items()})
-        return
-    content = read_checkpoint(path)
-    method.check_frozen(content.get("frozen", {}), {key.partition(".")[0] for key in content["state_dict"]})
-    method.load_trained_state(content["state_dict"])
-    averaged = content.get("ema")
-    if averaged:
-        method.load_trained_state({**content["state_dict"], **averaged["shadow"]})
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The weights file meant by a path: the file itself, best/last of a run folder, or that of a released folder."""
-    if path.is_file():
-        return path
-    for name in ("best.ckpt", "last.ckpt"):
-        for folder in (path, path / "checkpoints"):
-            if (folder / name).is_file():
-                return folder / name
-    released = find_released(path)
-    if released is not None:
-        return released
-    raise WeightsError(
-        f"no weights at {path}: give a .safetensors or .ckpt file, a run folder with checkpoints, or a folder with "
-        "config.json and diffusion_pytorch_model.safetensors"
-    )
-
-
-def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint's content on the CPU. Raises WeightsError for a truncated or foreign file.
-
-    mmap: leave the tensors on disk until they are used, for a look at the counters.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read ({error}): it may be truncated; use another checkpoint") from error
-    if isinstance(content, dict) and isinstance(content.get("params"), dict):  # as BasicSR stores a network
-        content = {"state_dict": content.get("params_ema", content["params"])}
-    if "state_dict" not in content:
-        raise WeightsError(f"{path} holds no 'state_dict': it was not written by this project")
-    return content

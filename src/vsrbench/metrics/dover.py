@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from vsrbench.metrics.perceptual import VARIABLE, find, weights_folder
+from vsrbench.weights.files import read
+from vsrbench.weights.report import load_strictly
 
 FILE = "dover/DOVER.pth"
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -54,7 +56,7 @@ class Dover:
         path = find(FILE, folder or weights_folder())
         self.device = device
         self.net: Any = DOVER(**NETWORK).to(device).eval()
-        self.net.load_state_dict(torch.load(path or FILE, map_location=device, weights_only=True))
+        load_strictly(self.net, read(path or Path(FILE)).tensors, f"{path} does not fit DOVER")
 
     @torch.no_grad()
     def __call__(self, frames: Tensor) -> float:

@@ -1,13 +1,14 @@
 """VGG16 features for the thesis's E_warp."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vsrbench.errors import WeightsError
 from vsrbench.metrics.perceptual import VGG16, at_once, find, weights_folder
+from vsrbench.weights.files import read
+from vsrbench.weights.report import load_strictly
 
 RELU2_2 = 8  # torchvision's index
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0,1]
@@ -35,12 +36,9 @@ class VGGFeatures(nn.Module):
             raise WeightsError(f"{(folder or weights_folder()) / VGG16} is missing: put torchvision's file there")
         with torch.device("meta"):
             layers = vgg16(weights=None).features[: RELU2_2 + 1]
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        part = {key.removeprefix("features."): value for key, value in state.items()}
-        try:
-            layers.load_state_dict({key: part[key] for key in layers.state_dict()}, assign=True)
-        except (KeyError, RuntimeError) as error:
-            raise WeightsError(f"{path} is no VGG16 of torchvision: {error}") from error
+        state = {key.removeprefix("features."): value for key, value in read(path).tensors.items()}
+        own = {key: value for key, value in state.items() if key in layers.state_dict()}  # without what is above
+        load_strictly(layers, own, f"{path} is no VGG16 of torchvision", assign=True)
         self.layers = layers
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1))

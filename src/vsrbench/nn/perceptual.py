@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.flow.network import precise, read_state
+from vsrbench.flow.network import precise
+from vsrbench.weights.files import read
+from vsrbench.weights.report import load_strictly
 
 VGG16 = "checkpoints/vgg16-397923af.pth"  # torchvision's file, below torch.hub.get_dir()
 LINEAR = "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth"  # IQA-PyTorch's copy of LPIPS v0.1
@@ -31,18 +33,15 @@ class LPIPS(nn.Module):
         net = make_layers(cfgs["D"])  # without the classifier, nine tenths of VGG16
         weights = {
             key.removeprefix("features."): value
-            for key, value in read_state(vgg, "method.features").items()
+            for key, value in read(vgg, "method.features").tensors.items()
             if "features." in key
         }
-        try:
-            net.load_state_dict(weights)
-        except RuntimeError as error:
-            raise WeightsError(f"{vgg} is no VGG16 of torchvision: {error}") from error
+        load_strictly(net, weights, f"{vgg} is no VGG16 of torchvision")
         self.layers: Any = net[: TAPS[-1] + 1]
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # features are kept
-        found = read_state(linear, "method.features")
+        found = read(linear, "method.features").tensors
         names = [f"lin{n}.model.1.weight" for n in range(len(TAPS))]
         missing = [name for name in names if name not in found]
         if missing:

@@ -11,9 +11,10 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from vsrbench.data.loading import lost_worker
 from vsrbench.errors import ConfigError, RunError, WeightsError
-from vsrbench.methods.base import Method, read_checkpoint
+from vsrbench.methods.base import Method
 from vsrbench.runs import atomic_file, discard_unfinished, flush
 from vsrbench.training.callbacks import AfterStep
+from vsrbench.weights.files import read_checkpoint
 
 IDENTITY = "vsrbench"  # key under which a checkpoint says what it belongs to
 

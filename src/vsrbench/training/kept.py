@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from vsrbench.diffusion.weights import read_safetensors
-from vsrbench.runs import write_atomic
+from vsrbench.weights.files import read, write
 
 
 class Kept:
@@ -25,6 +23,6 @@ class Kept:
         file = self.folder / f"{key}.safetensors"
         if not file.is_file():
             made = make().detach()
-            write_atomic(file, save({"kept": made.half().cpu().contiguous()}))
+            write(file, {"kept": made.half().cpu()})
             return made.half().to(made.dtype)
-        return read_safetensors(file)["kept"].to(torch.float32)
+        return read(file).tensors["kept"].to(torch.float32)

@@ -19,7 +19,7 @@ from vsrbench import config
 from vsrbench.data.loading import lost_workers_told
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.methods.base import Method, checkpoint_file, load_trained
+from vsrbench.methods.base import Method
 from vsrbench.runs import Run
 from vsrbench.training.callbacks import Averaging, BatchDone, Meter, StopOnSignal
 from vsrbench.training.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -33,6 +33,7 @@ from vsrbench.training.settings import apply_checkpointing, apply_compile, paper
 from vsrbench.training.sharding import frozen_blocks, strategy
 from vsrbench.training.summary import device_name, parameter_table, parameters
 from vsrbench.training.validation import Validation, check_metrics, lpips_network
+from vsrbench.weights.trained import checkpoint_file, load_trained
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -134,7 +134,7 @@ def _absent(cfg: "DictConfig", stage: str, before: str, earlier: Run, remedy: st
 
 def _record_start(run: Run, stage: str, before: str, earlier: Run, resumed: bool) -> None:
     """Write down what a new run starts from; refuse to go on with one that started from something else."""
-    from vsrbench.methods.base import checkpoint_file
+    from vsrbench.weights.trained import checkpoint_file
 
     file = checkpoint_file(earlier.folder)
     start = {"stage": before, "checkpoint": str(file), "hash": _digest(file)}

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.layout import FILES, current_name, read_json, weight_files
 from vsrbench.diffusion.prior import to_network
 from vsrbench.diffusion.schedule import Schedule
-from vsrbench.diffusion.weights import key_report, load_prompt, read_tensors
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.adapter.unet import AliUNet, VideoUNet
 from vsrbench.methods.adapter.vae import ClipVAE
+from vsrbench.weights.files import read
+from vsrbench.weights.folders import load_prompt
+from vsrbench.weights.layout import FILES, current_name, read_json, weight_files
+from vsrbench.weights.report import key_report
 
 UNETS, VAES = ("upscale", "ali"), ("sft", "3d", "sd_f8")
 # The releases' own files, below the folder that is given.
@@ -195,7 +197,7 @@ def _fill(part: Any, folder: Path, names: tuple[str, ...], kind: str) -> None:
     files = weight_files(folder, names)
     if not files:
         raise WeightsError(f"{folder} holds none of {', '.join(names)}: it is to hold the weights of {kind}")
-    stored = {name: tensor for file in files for name, tensor in read_tensors(file).items()}
+    stored = {name: tensor for file in files for name, tensor in read(file).tensors.items()}
     values = {
         current_name(name): tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
         for name, tensor in stored.items()

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.diffusion.hub import Wanted, locate
-from vsrbench.diffusion.layout import TRANSFORMERS_FILES, read_json, weight_files
 from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.weights.hub import Wanted, locate
+from vsrbench.weights.layout import TRANSFORMERS_FILES, read_json, weight_files
 
 WANTED = Wanted(
     ("config.json", "*.safetensors", "*.bin"),

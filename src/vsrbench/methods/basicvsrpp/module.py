@@ -11,13 +11,13 @@ from vsrbench.errors import TrainingError
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
-from vsrbench.nn.basicvsrpp_weights import is_published, own_state
 from vsrbench.nn.flow_loss import flow_error
 from vsrbench.nn.limits import check_least
 from vsrbench.nn.perceptual import feature_loss
 from vsrbench.nn.propagation import GridPropagation
 from vsrbench.nn.trained_flow import trained_flow
 from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.weights.key_maps import is_published, own_state
 
 LEAST: dict[str, float] = {  # of the settings that are numbers
     **dict.fromkeys(("mid_channels", "hr_channels", "flow_levels", "flow_widths", "flow_minimum"), 1),

@@ -13,7 +13,8 @@ from torch import Tensor
 from vsrbench.diffusion.export import save_part
 from vsrbench.errors import WeightsError
 from vsrbench.methods.dgaf.networks import GuidingUNet
-from vsrbench.methods.released import key_report, read_released, refuse_class
+from vsrbench.weights.report import load_strictly
+from vsrbench.weights.trained import read_released, refuse_class
 
 CLASSES = ("DGAFNetModel", "BrushNetModel")
 CONDITIONING = 4  # channels of the aligned x0
@@ -48,9 +49,7 @@ def load(guide: GuidingUNet, folder: Path) -> str:
             f"set method.guide_attention={str(attention).lower()}"
         )
     values = to_ours(state)
-    report = key_report(guide.state_dict(), values, str(folder))
-    guide.load_state_dict(values)
-    return report
+    return load_strictly(guide, values, str(folder))
 
 
 def export(guide: GuidingUNet, folder: Path, dtype: torch.dtype) -> None:

@@ -30,7 +30,7 @@ def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) ->
 def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, flow: nn.Module) -> DGAF:
     """The method with the recorded networks."""
     method = DGAF(recording.prior(), sampler, flow, **settings)
-    load(method.guide, to_ours(recording.part("dgafnet")), f"{recording.folder} dgafnet")
+    load(method.guide, to_ours(recording.part("dgafnet")), recording.folder, "dgafnet")
     return method.eval()
 
 

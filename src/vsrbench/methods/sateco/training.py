@@ -12,10 +12,10 @@ from vsrbench.diffusion.frames import frame_noise
 from vsrbench.diffusion.noise import NoiseSource, stable_seed
 from vsrbench.diffusion.objective import TERMS, draw_timesteps, objective
 from vsrbench.errors import ConfigError
-from vsrbench.methods.base import weights_hash
 from vsrbench.methods.sateco.guidance import decode, encode, predict
 from vsrbench.methods.sateco.sampling import generate
 from vsrbench.types import Clip
+from vsrbench.weights.trained import weights_hash
 
 if TYPE_CHECKING:
     from vsrbench.methods.sateco.module import SATeCo

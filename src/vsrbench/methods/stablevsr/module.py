@@ -16,12 +16,13 @@ from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank, clip_flows
 from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.methods.released import key_report, read_released, refuse_class
 from vsrbench.methods.stablevsr import cost, training
 from vsrbench.methods.stablevsr.networks import TemporalConditioning
 from vsrbench.methods.stablevsr.sampling import STRATEGIES, Sampling, sample
 from vsrbench.methods.stablevsr.texture import Texture
 from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.weights.report import load_strictly
+from vsrbench.weights.trained import read_released, refuse_class
 
 
 class StableVSR(Method):
@@ -168,9 +169,7 @@ class StableVSR(Method):
         """Load a TCM from a ``controlnet/`` folder as published. Raises WeightsError listing keys that do not fit."""
         config, state = read_released(folder)
         refuse_class(config, folder, ("ControlNetModel",), "stablevsr")
-        report = key_report(self.tcm.net.state_dict(), state, str(folder))
-        self.tcm.net.load_state_dict(state)
-        return report
+        return load_strictly(self.tcm.net, state, str(folder))
 
     def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write the whole pipeline folder as published: the prior's parts and ``controlnet/``."""

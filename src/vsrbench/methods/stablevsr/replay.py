@@ -27,7 +27,7 @@ def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, f
     """The method with the recorded networks."""
     given = {**settings, "embedding": recording.config["controlnet"]["conditioning_embedding_out_channels"]}
     method = StableVSR(recording.prior(), sampler, flow, **given)
-    load(method.tcm.net, recording.part("controlnet"), f"{recording.folder} controlnet")
+    load(method.tcm.net, recording.part("controlnet"), recording.folder, "controlnet")
     return method.eval()
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vsrbench.flow.network import load_strictly, read_state
 from vsrbench.flow.warp import warp
-from vsrbench.nn.basicvsrpp_weights import is_published, own_state
 from vsrbench.nn.propagation import GridPropagation, neighbour_flows
 from vsrbench.nn.residual import ConvResidualBlocks
+from vsrbench.weights.files import read
+from vsrbench.weights.key_maps import is_published, own_state
+from vsrbench.weights.report import load_strictly
 
 BATCH = 32  # frames or pairs per call where none waits for another
 
@@ -99,7 +100,7 @@ class Front(nn.Module):
         Branches that are not here are left out. Raises WeightsError for a file that lacks or does not fit a part.
         """
         source = f"method.front.weights={file}"
-        state = read_state(Path(file).expanduser(), "method.front.weights")
+        state = read(Path(file).expanduser(), "method.front.weights").tensors
         state = own_state(state, source) if is_published(state) else state
         state = {re.sub(r"^spynet\.", "flow.", key): value for key, value in state.items()}
         others = tuple(
@@ -111,7 +112,8 @@ class Front(nn.Module):
         left_out = ("reconstruction.", *others)
         used = {key: value.float() for key, value in state.items() if not key.startswith(left_out)}
         own = {key: value for key, value in self.state_dict().items() if key.startswith("fusion.")}
-        load_strictly(self, used | own, source, "BasicVSR++'s propagation at these settings of method.front")
+        where = f"{source} does not hold BasicVSR++'s propagation at these settings of method.front"
+        load_strictly(self, used | own, where)
 
     def counted(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table."""

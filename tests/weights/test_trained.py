@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 import latent
 from vsrbench.config import build_method, compose
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.methods.base import load_trained
 from vsrbench.methods.dgaf import DGAF
 from vsrbench.methods.dgaf.released import to_ours, to_released
+from vsrbench.weights.trained import load_trained
 
 
 @pytest.fixture

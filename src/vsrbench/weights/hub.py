@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from vsrbench.errors import WeightsError
-from vsrbench.known_weights import gone
+from vsrbench.weights.catalogue import gone
 
 TIMEOUT = 5.0  # seconds without an answer until the hub counts as out of reach
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".msgpack", ".ckpt", ".h5", ".onnx", ".pt", ".pth")

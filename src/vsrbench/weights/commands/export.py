@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from vsrbench.config import build_method
 from vsrbench.diffusion.export import cast
-from vsrbench.diffusion.hub import locate
 from vsrbench.errors import ConfigError
-from vsrbench.runs import write_atomic
+from vsrbench.weights.files import write
+from vsrbench.weights.hub import locate
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,7 +44,7 @@ def export(cfg: "DictConfig") -> Path:
         raise ConfigError(f"output={target} is a file; the released layout is a folder: choose another name")
     method: Any = build_method(cfg)
     if layout == "project":
-        save_trained(method.trained_state(), target, PRECISIONS[cfg.dtype])
+        write(target, cast(method.trained_state(), PRECISIONS[cfg.dtype]))
         return target
     with_prior = cfg.prior.path if cfg.prior is not None else None
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,13 +67,6 @@ def layout_of(asked: str | None, target: Path) -> str:
         kind = "output=FILE.safetensors" if asked == "project" else "output=FOLDER"
         raise ConfigError(f"layout={asked} needs {kind}, not output={target}")
     return meant
-
-
-def save_trained(state: dict[str, Tensor], target: Path, dtype: torch.dtype = torch.float16) -> None:
-    """This project's own file (``<part>.<key>``), written beside the target and renamed."""
-    from safetensors.torch import save
-
-    write_atomic(target, save(cast(state, dtype)))
 
 
 def complete_pipeline(folder: Path, source: str | None, pipeline: str | None) -> None:

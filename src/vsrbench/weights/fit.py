@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vsrbench.weightbook.headers import Header
+from vsrbench.weights.files import Header
 
 
 @dataclass

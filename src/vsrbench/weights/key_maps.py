@@ -1,12 +1,14 @@
-"""Weights as OpenMMLab (mmediting, mmagic) and BasicSR publish them, under the names used here."""
+"""SPyNet and BasicVSR++ as OpenMMLab (mmediting, mmagic), BasicSR and others publish them, under our names."""
 
+import re
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 from vsrbench.errors import WeightsError
-from vsrbench.flow.spynet import spynet_state
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0,1]
 # A published name begins with one of these; ours begins with what stands beside it.
 PREFIXES = {
     "feat_extract.": "feat_extract.",
@@ -51,3 +53,37 @@ def own_state(state: dict[str, Tensor], source: str = "the published weights") -
 
 def _bare(key: str) -> str:
     return key.removeprefix("generator.")
+
+
+_NAME = r"(?:basic_module|netBasic|moduleBasic)"
+_KEY = re.compile(rf"{_NAME}\.(\d)\.{_NAME}\.(\d)\.(conv\.)?(weight|bias)")
+
+
+def spynet_state(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Weights in any published layout, renamed to SpyNetwork's; names that are none of them stay as they are.
+
+    Layouts, with levels coarse to fine in all: ``basic_module.L.basic_module.N.conv.weight`` with N the number of
+    the convolution (BasicVSR line, mmagic); ``basic_module.L.basic_module.N.weight`` with N counting ReLUs too
+    (BasicSR); the same with ``netBasic`` or ``moduleBasic`` (pytorch-spynet). Of a whole BasicVSR generator its
+    SPyNet is taken. Raises WeightsError for a stored ``mean`` or ``std`` that is not ImageNet's.
+    """
+    for prefix in ("generator.spynet.", "spynet."):
+        part = {key.removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
+        state = part or state
+    for name, own in (("mean", MEAN), ("std", STD)):
+        if name in state and not _close(state[name], own):
+            raise WeightsError(f"{source}: its {name} is not ImageNet's {own}, on which SPyNet's weights rest")
+    return {_renamed(str(key)): value for key, value in state.items() if key not in ("mean", "std")}
+
+
+def _renamed(key: str) -> str:
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return key
+    level, number, wrapped, kind = match.groups()
+    layer = 2 * int(number) if wrapped else int(number)
+    return f"basic_module.{level}.basic_module.{layer}.{kind}"
+
+
+def _close(stored: Tensor, own: tuple[float, ...]) -> bool:
+    return stored.numel() == len(own) and bool((stored.float().flatten() - torch.tensor(own)).abs().max() < 1e-3)

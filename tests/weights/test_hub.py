@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub.errors import HTTPError
 
-from vsrbench.diffusion import hub
-from vsrbench.diffusion.hub import PRIOR, Wanted, chosen, locate
 from vsrbench.errors import WeightsError
+from vsrbench.weights import hub
+from vsrbench.weights.hub import PRIOR, Wanted, chosen, locate
 
 ID = "someone/upscaler"
 PRIOR_FILES = (

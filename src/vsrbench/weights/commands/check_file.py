@@ -8,15 +8,13 @@ import torch
 
 from vsrbench.benchmarks.shapes import without_weights
 from vsrbench.config import build
-from vsrbench.diffusion.layout import FILES
 from vsrbench.errors import WeightsError
-from vsrbench.flow.network import read_state
-from vsrbench.flow.spynet import SpyNetwork, spynet_state
-from vsrbench.methods.base import read_checkpoint
-from vsrbench.nn.basicvsrpp_weights import is_published, own_state
-from vsrbench.weightbook.fit import Fit, compare
-from vsrbench.weightbook.headers import Header, read_headers
-from vsrbench.weightbook.kinds import examine_part
+from vsrbench.flow.spynet import SpyNetwork
+from vsrbench.weights.commands.kinds import examine_part
+from vsrbench.weights.files import Header, headers_of, read, read_headers
+from vsrbench.weights.fit import Fit, compare
+from vsrbench.weights.key_maps import is_published, own_state, spynet_state
+from vsrbench.weights.layout import FILES
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,9 +29,9 @@ def examine_file(file: Path, cfg: "DictConfig") -> list[Fit]:
     """
     if file.name in FILES and (file.parent / "config.json").is_file():
         return [examine_part(file.parent)]
-    if file.suffix == ".ckpt":
-        return _trained(file, headers_of(read_checkpoint(file, mmap=True)["state_dict"]), _run_config(file) or cfg)
     found = read_headers(file)
+    if file.suffix == ".ckpt":
+        return _trained(file, found, _run_config(file) or cfg)
     keys = {key.removeprefix("module.") for key in found}
     if any(key.startswith("feature_encoder.") for key in keys):
         return [_raft(file, found)]
@@ -43,7 +41,7 @@ def examine_file(file: Path, cfg: "DictConfig") -> list[Fit]:
         )
         return [Fit("flow", "RAFT", file.name, parameters=_numbers(found), faults=[fault])]
     if is_published(keys) and cfg.method.name == "basicvsrpp":
-        return _trained(file, headers_of(own_state(read_state(file), str(file))), cfg)
+        return _trained(file, headers_of(own_state(read(file).tensors, str(file))), cfg)
     whole = file.suffix == ".safetensors" and any(key.startswith("propagation.") for key in keys)
     if any(key.startswith(SPYNET) for key in keys) and not whole:  # of a published generator its SPyNet
         return [_spynet(file)]
@@ -53,12 +51,6 @@ def examine_file(file: Path, cfg: "DictConfig") -> list[Fit]:
         f"{file} is of no kind known here: its keys are {', '.join(sorted(found)[:4])}, ...; known are RAFT, SPyNet, "
         "trained parts of this project, and folders with a config.json"
     )
-
-
-def headers_of(state: Mapping[str, Any]) -> dict[str, Header]:
-    """Headers of tensors that have been read."""
-    tensors = {str(key): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    return {key: Header(tuple(v.shape), str(v.dtype).removeprefix("torch.")) for key, v in tensors.items()}
 
 
 def _raft(file: Path, found: Mapping[str, Header]) -> Fit:
@@ -75,7 +67,7 @@ def _spynet(file: Path) -> Fit:
     with torch.device("meta"):
         own = SpyNetwork().state_dict()
     try:
-        state = spynet_state(read_state(file), str(file))
+        state = spynet_state(read(file).tensors, str(file))
     except WeightsError as error:
         return Fit("flow", "SPyNet", file.name, faults=[str(error)])
     fit = compare("flow", "SPyNet", file.name, own, headers_of(state))

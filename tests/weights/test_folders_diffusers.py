@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 import latent
 from vsrbench.diffusion.export import cast, save_network, save_prior
-from vsrbench.diffusion.layout import weight_files
 from vsrbench.diffusion.prior import load_prior
-from vsrbench.diffusion.weights import load_part, read_tensors
 from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.weights.files import read
+from vsrbench.weights.folders import load_part
+from vsrbench.weights.layout import weight_files
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -117,8 +118,8 @@ def test_a_pickle_is_never_run(folder: Path) -> None:
 
 def test_a_pickle_without_a_state_dict(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.bin")
-    with pytest.raises(WeightsError, match=r"list\.bin holds no state dict"):
-        read_tensors(tmp_path / "list.bin")
+    with pytest.raises(WeightsError, match=r"list\.bin holds a list and no state dict"):
+        read(tmp_path / "list.bin")
 
 
 def test_class_embeddings_that_config_and_weights_do_not_agree_on(folder: Path) -> None:

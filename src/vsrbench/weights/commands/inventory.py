@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsrbench.known_weights import Known, catalogue
+from vsrbench.weights.catalogue import Known, catalogue
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 HASHED = 8  # bytes of the digest
 
 

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from vsrbench.known_weights import Known
-from vsrbench.weightbook.inventory import Found
+from vsrbench.weights.catalogue import Known
+from vsrbench.weights.commands.inventory import Found
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -1,20 +1,18 @@
 """Reading a diffusers folder or hub id strictly: every key must fit, and a report says what did not."""
 
 import os
-import pickle
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.hub import locate
-from vsrbench.diffusion.layout import FILES, current_name, faults, oddities, read_json, weight_files
 from vsrbench.errors import WeightsError
-
-WRAPPERS = ("state_dict", "module", "params")  # keys below which trainers keep the tensors
+from vsrbench.weights.files import first_line, read, write
+from vsrbench.weights.hub import locate
+from vsrbench.weights.layout import FILES, current_name, faults, oddities, read_json, weight_files
+from vsrbench.weights.report import load_strictly
 
 
 def load_config(path: str, part: str, name: str = "config.json", kind: str = "upscaler") -> dict[str, Any]:
@@ -49,9 +47,8 @@ def load_part(path: str, part: str, kind: str = "upscaler") -> Any:
             network = model.from_config(config)
         values = read_weights(folder)
     except (TypeError, ValueError, WeightsError) as error:
-        raise WeightsError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-    key_report(network.state_dict(), values, f"{folder}: weights do not fit the config")
-    network.load_state_dict(values, assign=True)
+        raise WeightsError(f"{folder} cannot be loaded: {first_line(error)}") from error
+    load_strictly(network, values, f"{folder}: weights do not fit the config", assign=True)
     empty = [name for name, buffer in network.named_buffers() if buffer.is_meta]
     if empty:
         raise WeightsError(f"{folder}: its config asks for {', '.join(empty)}, which no weights file holds")
@@ -65,56 +62,9 @@ def read_weights(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, Tens
         raise WeightsError(f"{folder} holds a config but no {names[0]} (or .bin)")
     state: dict[str, Tensor] = {}
     for file in files:
-        state.update(read_tensors(file))
+        state.update(read(file).tensors)
     # copies, not views of the mapped file: its odd addresses change the last bits of results
     return {current_name(k): v.to(torch.float32, copy=True) if v.is_floating_point() else v for k, v in state.items()}
-
-
-def read_tensors(file: Path, mmap: bool = False) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, or of a pickle read with ``weights_only``, taken out of a trainer's wrapper.
-
-    mmap: leave a pickle's tensors on disk until they are used. Raises WeightsError for a damaged or foreign file.
-    """
-    if file.suffix == ".safetensors":
-        return read_safetensors(file)
-    try:
-        state: Any = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        raise WeightsError(
-            f"{file} cannot be read ({_first_line(error)}): it may be truncated or hold more than tensors; get it anew"
-        ) from error
-    wrapped = [state[w] for w in WRAPPERS if isinstance(state, dict) and isinstance(state.get(w), dict)]
-    state = wrapped[0] if wrapped else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{file} holds no state dict")
-    return {str(key): value for key, value in state.items()}
-
-
-def key_report(own: Mapping[str, Tensor], values: Mapping[str, Tensor], where: str) -> str:
-    """One line about weights that fit. Raises WeightsError listing what is missing, unexpected or of another shape."""
-    missing = sorted(own.keys() - values.keys())
-    unexpected = sorted(values.keys() - own.keys())
-    shared = own.keys() & values.keys()
-    shapes = sorted(
-        f"{k} {tuple(values[k].shape)} for {tuple(own[k].shape)}" for k in shared if own[k].shape != values[k].shape
-    )
-    if missing or unexpected or shapes:
-        raise WeightsError(
-            f"{where}: {len(shared) - len(shapes)} of {len(own)} tensors fit; {len(missing)} missing {missing[:3]}, "
-            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(shapes)} of wrong shape {shapes[:3]}"
-            + _class_embedding(missing + unexpected)
-        )
-    return f"{where}: all {len(own)} tensors fit"
-
-
-def _class_embedding(keys: Sequence[str]) -> str:
-    """The remedy where weights and network disagree about the stock upscaler's noise level."""
-    if not any(key.endswith("class_embedding.weight") for key in keys):
-        return ""
-    return (
-        "; only one side has a class embedding: the stock UNet has 1000 levels (num_class_embeds of its config.json, "
-        "prior.noise_level=0), that of StableVSR and what was trained on it has none (null, null)"
-    )
 
 
 def load_prompt(path: str) -> Tensor:
@@ -122,8 +72,6 @@ def load_prompt(path: str) -> Tensor:
 
     Raises WeightsError when there is neither ``prompt_embeds.safetensors`` nor a text encoder, or they are broken.
     """
-    from safetensors.torch import save_file
-
     folder = locate(path)
     stored = folder / "prompt_embeds.safetensors"
     if stored.is_file():
@@ -136,9 +84,7 @@ def load_prompt(path: str) -> Tensor:
         return _stored_prompt(cached)
     embeds = encode_empty_prompt(folder)
     cached.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cached.with_suffix(f".{os.getpid()}")
-    save_file({"prompt_embeds": embeds.contiguous()}, temporary)
-    temporary.replace(cached)
+    write(cached, {"prompt_embeds": embeds})
     return embeds
 
 
@@ -153,7 +99,7 @@ def encode_empty_prompt(folder: Path) -> Tensor:
         model, report = kind.from_pretrained(str(folder / "text_encoder"), output_loading_info=True)
     except (RuntimeError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{folder}: the text encoder cannot be loaded ({_first_line(error)}); it needs text_encoder/ and tokenizer/"
+            f"{folder}: the text encoder cannot be loaded ({first_line(error)}); it needs text_encoder/ and tokenizer/"
         ) from error
     bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
     if any(bad.values()):
@@ -164,26 +110,11 @@ def encode_empty_prompt(folder: Path) -> Tensor:
     return model(tokens.input_ids)[0]
 
 
-def read_safetensors(file: Path) -> dict[str, Tensor]:
-    """Tensors of a file on the CPU. Raises WeightsError for a truncated or foreign one."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} cannot be read ({error}): it may be truncated; fetch or export it again") from error
-
-
 def _stored_prompt(file: Path) -> Tensor:
-    content = read_safetensors(file)
+    content = read(file).tensors
     if "prompt_embeds" not in content:
         raise WeightsError(f"{file} holds {', '.join(content) or 'nothing'} instead of prompt_embeds")
     return content["prompt_embeds"].float()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _cache_folder() -> Path:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vsrbench.known_weights import FILE
-from vsrbench.weightbook.inventory import Found, digest, inventory
+from vsrbench.weights.catalogue import FILE
+from vsrbench.weights.commands.inventory import Found, digest, inventory
 
 RAFT = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 

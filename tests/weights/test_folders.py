@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 import latent
 from vsrbench.errors import WeightsError
-from vsrbench.weightbook import headers
-from vsrbench.weightbook.fit import Fit
-from vsrbench.weightbook.folders import examine_folder
+from vsrbench.weights import files
+from vsrbench.weights.commands.check_folder import examine_folder
+from vsrbench.weights.fit import Fit
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -52,7 +52,7 @@ def test_no_tensor_is_read(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError("tensors were read")
 
     monkeypatch.setattr("safetensors.torch.load_file", never)
-    monkeypatch.setattr(headers, "read_tensors", never)
+    monkeypatch.setattr(files, "read", never)
     assert all(fit.fits for fit in examine_folder(pipeline))
 
 

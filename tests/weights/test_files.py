@@ -13,7 +13,7 @@ import latent
 from vsrbench.config import compose
 from vsrbench.errors import WeightsError
 from vsrbench.flow.spynet import SpyNetwork
-from vsrbench.weightbook.check import examine
+from vsrbench.weights.commands.check import examine
 
 
 def config(*overrides: str) -> Any:

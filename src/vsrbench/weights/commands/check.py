@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsrbench.diffusion.hub import Wanted, locate
-from vsrbench.methods.base import checkpoint_file
-from vsrbench.weightbook.files import examine_file
-from vsrbench.weightbook.fit import Fit
-from vsrbench.weightbook.folders import examine_folder
+from vsrbench.weights.commands.check_file import examine_file
+from vsrbench.weights.commands.check_folder import examine_folder
+from vsrbench.weights.fit import Fit
+from vsrbench.weights.hub import Wanted, locate
+from vsrbench.weights.trained import checkpoint_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -8,7 +8,7 @@ from typing import Any
 
 from vsrbench.errors import ConfigError
 
-FILE = Path(__file__).parent / "assets" / "weights.yaml"
+FILE = Path(__file__).parents[1] / "assets" / "weights.yaml"
 VERSION = 1
 PLACES = (None, "shipped", "checkpoints", "pyiqa", "clip", "dover")
 

@@ -8,7 +8,7 @@ import latent
 from vsrbench.config import compose
 from vsrbench.diffusion.export import save_prior
 from vsrbench.errors import ConfigError
-from vsrbench.weights import run
+from vsrbench.weights.__main__ import run
 
 
 def weights(*words: str) -> None:

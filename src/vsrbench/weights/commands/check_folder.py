@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from vsrbench.diffusion.layout import faults, oddities, read_json
 from vsrbench.errors import ConfigError, VsrbenchError, WeightsError
-from vsrbench.weightbook.fit import Fit
-from vsrbench.weightbook.headers import read_headers
-from vsrbench.weightbook.kinds import examine_part
+from vsrbench.weights.commands.kinds import examine_part
+from vsrbench.weights.files import read_headers
+from vsrbench.weights.fit import Fit
+from vsrbench.weights.layout import faults, oddities, read_json
 
 NOT_NEEDED = ("safety_checker", "feature_extractor", "low_res_scheduler", "watermarker")
 SCHEDULE = (

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vsrbench.diffusion.layout import FILES, TRANSFORMERS_FILES, current_name, faults, oddities, read_json
-from vsrbench.errors import VsrbenchError
+from vsrbench.errors import VsrbenchError, WeightsError
 from vsrbench.methods.dgaf.released import CONDITIONING, expected
-from vsrbench.weightbook.fit import Fit, compare
-from vsrbench.weightbook.headers import folder_headers
+from vsrbench.weights.files import Header, read_headers
+from vsrbench.weights.fit import Fit, compare
+from vsrbench.weights.layout import FILES, TRANSFORMERS_FILES, current_name, faults, oddities, read_json, weight_files
 
 Config = Mapping[str, Any]
 PREFIX = "text_model."  # newer transformers leave it out
@@ -41,6 +41,17 @@ def examine_part(folder: Path) -> Fit:
     fit.doubts += [f"config.json: {oddity}" for oddity in oddities(part, config)]
     NOTES.get(kind, lambda config, fit: None)(config, fit)
     return fit
+
+
+def folder_headers(folder: Path, names: tuple[str, ...]) -> tuple[str, dict[str, Header]]:
+    """(file names, headers) of a part's weights. Raises WeightsError where there are none."""
+    files = weight_files(folder, names)
+    if not files:
+        raise WeightsError(f"{folder} has a config.json but none of {', '.join(names)}")
+    headers: dict[str, Header] = {}
+    for file in files:
+        headers.update(read_headers(file))
+    return ", ".join(file.name for file in files), headers
 
 
 def _diffusers(name: str) -> Callable[[Config], Mapping[str, Any]]:

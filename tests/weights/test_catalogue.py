@@ -10,8 +10,8 @@ from vsrbench.config import compose
 from vsrbench.errors import ConfigError
 from vsrbench.flow.estimators import RAFT
 from vsrbench.flow.spynet import SpyNetwork
-from vsrbench.known_weights import Gone, Known, catalogue, gone
 from vsrbench.metrics.perceptual import RECIPES
+from vsrbench.weights.catalogue import Gone, Known, catalogue, gone
 
 ENTRIES = {entry.name: entry for entry in catalogue()}
 

@@ -14,7 +14,7 @@ import latent
 from vsrbench.config import build_method, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.weightbook.export import export
+from vsrbench.weights.commands.export import export
 
 TINY = ["size=tiny", "dtype=float32"]
 

@@ -29,15 +29,15 @@ def run(cfg: "DictConfig") -> None:
 
 def show_list(cfg: "DictConfig") -> None:
     """Print the catalogue and what is here."""
-    from vsrbench.weightbook.inventory import inventory
-    from vsrbench.weightbook.table import show
+    from vsrbench.weights.commands.inventory import inventory
+    from vsrbench.weights.commands.table import show
 
     show(inventory(), _console())
 
 
 def check(cfg: "DictConfig") -> None:
     """Print whether ``input`` fits."""
-    from vsrbench.weightbook.check import examine, show
+    from vsrbench.weights.commands.check import examine, show
 
     if not cfg.input:
         raise ConfigError("check needs a folder, file or hub id: `vsrbench weights check PATH`")
@@ -47,7 +47,7 @@ def check(cfg: "DictConfig") -> None:
 
 def export(cfg: "DictConfig") -> None:
     """Write ``output`` and print its path."""
-    from vsrbench.weightbook.export import export
+    from vsrbench.weights.commands.export import export
 
     print(export(cfg))
 

@@ -1,0 +1,1 @@
+"""What ``weights list``, ``weights check`` and ``weights export`` do."""

@@ -1,0 +1,132 @@
+"""The trained part of a method: where its weights lie, and loading them from our layouts and those of released code."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vsrbench.errors import WeightsError
+from vsrbench.weights.files import read
+from vsrbench.weights.folders import read_weights
+from vsrbench.weights.hub import Wanted, locate
+from vsrbench.weights.layout import FILES, read_json, weight_files
+
+HALF = (torch.float16, torch.bfloat16)
+# Classes of trained parts, as their config.json names them; unet/ and vae/ beside them belong to the prior.
+CLASSES = ("DGAFNetModel", "BrushNetModel", "ControlNetModel")
+
+
+class Trained(Protocol):
+    """What of a method is needed to load its trained part."""
+
+    def check_frozen(self, recorded: dict[str, str], trained: Iterable[str]) -> None: ...
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None: ...
+
+    def load_released(self, folder: Path) -> str: ...
+
+
+def find_released(source: Path) -> Path | None:
+    """The weights file of a trained part in a folder of diffusers' layout, in one of its subfolders, or on the hub.
+
+    source: folder, or a hub id such as ``owner/name`` (then it is fetched). None where there is none.
+    Raises WeightsError where a folder holds several, or a config without weights.
+    """
+    folder = source
+    if not source.exists():
+        if len(source.parts) != 2 or source.is_absolute() or str(source).startswith((".", "~")):
+            return None
+        folder = locate(str(source), "ckpt_path", TRAINED_PART)
+    if not folder.is_dir():
+        return None
+    found = _trained_parts(folder)
+    if len(found) > 1:
+        names = ", ".join(f.name for f in found)
+        raise WeightsError(f"{folder} holds several trained parts ({names}): give the folder of one of them")
+    if not found:
+        return None
+    files = weight_files(found[0])
+    if not files:
+        raise WeightsError(f"{found[0]} has a config.json but none of {', '.join(FILES)}")
+    return files[0]
+
+
+def read_released(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(config, state dict in float32) of a part's folder; ``module.`` prefixes of DDP are taken off.
+
+    Pickles are read with ``weights_only``. Raises WeightsError for files that are absent or damaged.
+    """
+    return read_json(folder / "config.json"), read_weights(folder)
+
+
+def refuse_class(config: dict[str, Any], folder: Path, allowed: tuple[str, ...], method: str) -> None:
+    """Raise WeightsError where a folder's config names the trained part of another method."""
+    named = config.get("_class_name")
+    if named not in allowed:
+        raise WeightsError(
+            f"{folder / 'config.json'} is of class {named}; method={method} takes {' or '.join(allowed)}"
+        )
+
+
+def _trained_parts(folder: Path) -> list[Path]:
+    folders = (folder, *sorted(p for p in folder.iterdir() if p.is_dir()))
+    return [f for f in folders if (f / "config.json").is_file() and _class_name(f) in CLASSES]
+
+
+def _class_name(folder: Path) -> str | None:
+    return read_json(folder / "config.json").get("_class_name")
+
+
+TRAINED_PART = Wanted(
+    ("config.json", "diffusion_pytorch_model*", "*/config.json", "*/diffusion_pytorch_model*"),
+    complete=lambda folder: any(weight_files(part) for part in _trained_parts(folder)),
+    skip=("unet/*", "vae/*", "text_encoder/*"),
+    what=" with the trained part's config.json and weights",
+)
+
+
+def weights_hash(part: nn.Module) -> str:
+    """Hash of a module's parameters and buffers: names, shapes and values."""
+    digest = hashlib.blake2b(digest_size=8)
+    for key, value in sorted(part.state_dict().items()):
+        digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_trained(method: Trained, source: str) -> None:
+    """Load trained parts from a safetensors file, a checkpoint, a run folder (its best checkpoint), or a folder or hub
+    id in the layout of the released code, whose key report is printed.
+
+    Averaged weights (EMA) are preferred where a checkpoint holds them. Raises WeightsError.
+    """
+    path = checkpoint_file(Path(source).expanduser())
+    if path.name in FILES and (path.parent / "config.json").is_file():
+        print(method.load_released(path.parent))
+        return
+    state, metadata = read(path)
+    state = {key: value.float() if value.dtype in HALF else value for key, value in state.items()}
+    method.check_frozen(metadata.get("frozen", {}), {key.partition(".")[0] for key in state})
+    method.load_trained_state(state)
+    if metadata.get("ema"):
+        method.load_trained_state({**state, **metadata["ema"]["shadow"]})
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The weights file meant by a path: the file itself, best/last of a run folder, or that of a released folder."""
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        for folder in (path, path / "checkpoints"):
+            if (folder / name).is_file():
+                return folder / name
+    released = find_released(path)
+    if released is not None:
+        return released
+    raise WeightsError(
+        f"no weights at {path}: give a .safetensors or .ckpt file, a run folder with checkpoints, or a folder with "
+        "config.json and diffusion_pytorch_model.safetensors"
+    )
