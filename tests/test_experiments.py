@@ -1,5 +1,6 @@
 """experiments/: every file composes, every printed row has one, and a file sets what its row is about."""
 
+import re
 from collections import Counter
 from functools import cache
 from typing import Any
@@ -7,29 +8,49 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from vsrbench import published
+from vsrbench import experiments, published
 from vsrbench.config import compose, expand_arguments, home
 from vsrbench.errors import ConfigError
 from vsrbench.evaluation import protocol
-from vsrbench.rehearsal import SHORT, found
+from vsrbench.rehearsal import SHORT
+
+ROOT = home() / "conf" / "experiments"
+
+
+def found(pattern: str = "**/*") -> list[str]:
+    """What follows ``experiments=``, for every printed row: ``FILE``, or ``FILE row=ROW``."""
+    return [
+        f"{name} row={row}" if row else name
+        for name in experiments.names(ROOT, pattern)
+        for row in experiments.rows(ROOT, name) or [""]
+    ]
+
 
 NAMES = found()
 DGAF, STABLE, VIDEO = found("dgaf/*"), found("stablevsr/*"), found("videogigagan/*")
-OTHERS = ("dgaf/f5_", "stablevsr/f6_", "stablevsr/fewstep_", "stablevsr/t1_")  # figures, a sweep, halves of a table
+OTHERS = ("dgaf/f5", "stablevsr/f6", "stablevsr/fewstep", "stablevsr/t1")  # figures, a sweep, halves of a table
 PAPERS = {"dgaf": "dgaf_vsr", "stablevsr": "stablevsr"}
 TABLES = {  # what a name begins with: the table whose rows the files are for
-    "dgaf/t1_reds4_": "table1_reds4", "dgaf/t1_vid4_": "table1_vid4", "dgaf/t2_": "table2", "dgaf/t3_": "table3",
-    "dgaf/st3_x8_": "s_table3_x8", "dgaf/st3_x16_": "s_table3_x16", "dgaf/st4_": "s_table4", "dgaf/st5_": "s_table5",
-    "dgaf/st6_": "s_table6", "dgaf/st7_": "s_table7", "dgaf/st8_": "s_table8",
-    "stablevsr/t2_": "table2", "stablevsr/t3_": "table3", "stablevsr/t4_": "table4",
+    "dgaf/t1_reds4": "table1_reds4", "dgaf/t1_vid4": "table1_vid4", "dgaf/t2": "table2", "dgaf/t3": "table3",
+    "dgaf/st3_x8": "s_table3_x8", "dgaf/st3_x16": "s_table3_x16", "dgaf/st4": "s_table4", "dgaf/st5": "s_table5",
+    "dgaf/st6": "s_table6", "dgaf/st7": "s_table7", "dgaf/st8": "s_table8",
+    "stablevsr/t2": "table2", "stablevsr/t3": "table3", "stablevsr/t4": "table4",
 }  # fmt: skip
+
+
+def within(name: str, *tables: str) -> bool:
+    """Whether a row is of one of these tables: in its file, or in a file of its own, ``TABLE_ROW``."""
+    return any(name.split()[0] == table or name.startswith(f"{table}_") for table in tables)
 
 
 @cache
 def composed(name: str) -> Any:
-    """The file's configuration as plain dicts, with what its row needs left open."""
-    quoted = "quoted_only" in (home() / "conf" / "experiments" / f"{name}.yaml").read_text()
-    cfg = compose([f"experiments={name}", *(["published.quoted_only=null"] if quoted else [])], verb="rehearse")
+    """The row's configuration as plain dicts, with what it needs left open."""
+    file = name.split()[0]
+    quoted = "quoted_only" in (ROOT / f"{file}.yaml").read_text()
+    cfg = compose(
+        [*f"experiments={name}".split(), *(["published.quoted_only=null"] if quoted else [])], verb="rehearse"
+    )
     return OmegaConf.to_container(cfg, resolve=True)
 
 
@@ -43,7 +64,7 @@ def differences(name: str, other: str) -> dict[str, Any]:
     """Settings of a file that another has not or has otherwise; what it is called and quotes does not count."""
     ours, theirs = flat(composed(name)), flat(composed(other))
     changed = {key: value for key, value in ours.items() if key not in theirs or theirs[key] != value}
-    return {key: value for key, value in changed.items() if not key.startswith("published")}
+    return {key: value for key, value in changed.items() if key.split(".")[0] not in ("published", "rows", "row")}
 
 
 def row_of(name: str) -> dict[str, published.Value]:
@@ -54,24 +75,25 @@ def row_of(name: str) -> dict[str, published.Value]:
 # --- all files -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", experiments.names(ROOT))
 def test_every_file_composes_and_says_how_it_is_run(name: str) -> None:
-    command = composed(name)["command"]
+    first = next(iter(experiments.rows(ROOT, name)), None)
+    command = composed(f"{name} row={first}" if first else name)["command"]
     assert command in SHORT
-    text = (home() / "conf" / "experiments" / f"{name}.yaml").read_text()
+    text = (ROOT / f"{name}.yaml").read_text()
     assert f"\n# python -m vsrbench.{command} experiments={name}" in text
 
 
 def test_what_files_share_is_no_experiment() -> None:
-    shared = [path.stem for path in (home() / "conf" / "experiments" / "dgaf").glob("_*.yaml")]
+    shared = [path.stem for path in (ROOT / "dgaf").glob("_*.yaml")]
     assert shared and not {f"dgaf/{stem}" for stem in shared} & set(NAMES)
     [expanded, _] = expand_arguments(["experiments=dgaf/*"], "eval")
-    assert expanded == "experiments=" + ",".join(DGAF)
+    assert expanded == "experiments=" + ",".join(experiments.names(ROOT, "dgaf/*"))
 
 
 @pytest.mark.parametrize(("prefix", "table"), TABLES.items())
 def test_every_printed_row_has_exactly_one_file(prefix: str, table: str) -> None:
-    references = [composed(name)["published"] for name in NAMES if name.startswith(prefix)]
+    references = [composed(name)["published"] for name in NAMES if within(name, prefix)]
     paper = PAPERS[prefix.split("/")[0]]
     assert {(r["paper"], r["table"]) for r in references} == {(paper, table)}
     assert Counter(r["row"] for r in references) == Counter(published.rows(paper, table))
@@ -82,19 +104,19 @@ def test_every_printed_row_of_a_half_has_exactly_one_file(half: str, column: str
     """StableVSR's Table 1 prints Vimeo-90K and REDS side by side, with gaps."""
     rows = published.rows("stablevsr", "table1")
     printed = [r for r in rows if published.row("stablevsr", "table1", r)[column].printed is not None]
-    references = [composed(name)["published"] for name in STABLE if name.startswith(f"stablevsr/t1_{half}_")]
+    references = [composed(name)["published"] for name in STABLE if within(name, f"stablevsr/t1_{half}")]
     assert {(r["paper"], r["table"]) for r in references} == {("stablevsr", "table1")}
     assert Counter(r["row"] for r in references) == Counter(printed)
 
 
 def test_no_file_is_for_anything_else() -> None:
-    assert [name for name in DGAF + STABLE if not name.startswith((*TABLES, *OTHERS))] == []
+    assert [name for name in DGAF + STABLE if not within(name, *TABLES, *OTHERS)] == []
 
 
 # --- rows of this framework's methods --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in DGAF if n.startswith(("dgaf/t3_", "dgaf/st7_", "dgaf/st8_"))])
+@pytest.mark.parametrize("name", [n for n in DGAF if within(n, "dgaf/t3", "dgaf/st7", "dgaf/st8")])
 def test_an_ablation_sets_what_its_row_prints_and_nothing_else(name: str) -> None:
     row = row_of(name)
     printed: dict[str, Any] = {}
@@ -114,9 +136,9 @@ def test_an_ablation_sets_what_its_row_prints_and_nothing_else(name: str) -> Non
 
 
 def test_rows_of_the_papers_own_configuration_are_the_same_run() -> None:
-    for name in ("dgaf/t3_case4", "dgaf/st7_case5", "dgaf/st8_s4", "dgaf/f5_dgaf"):
+    for name in ("dgaf/t3_case4", "dgaf/st7_case5", "dgaf/st8 row=s4", "dgaf/f5_dgaf"):
         assert differences(name, "dgaf/t1_reds4_dgaf") == {}
-    for name in ("stablevsr/t2_bidirectional", "stablevsr/t4_proposed", "stablevsr/f6_50"):
+    for name in ("stablevsr/t2_bidirectional", "stablevsr/t4_proposed", "stablevsr/f6 row=50"):
         assert differences(name, "stablevsr/t1_reds4_stablevsr") == {}
 
 
@@ -130,7 +152,7 @@ def test_rows_of_the_papers_own_configuration_are_the_same_run() -> None:
         ("t4_no_x0", {"method.guidance": "x_t"}),
         ("t4_no_mc", {"method.compensation": "none"}),
         ("t4_no_rgb", {"method.compensation": "latent", "method.tcm_input": "latent"}),
-        *((f"f6_{steps}", {"sampler.steps": steps}) for steps in (10, 20, 30, 40, 60, 70, 80, 90, 100)),
+        *((f"f6 row={steps}", {"sampler.steps": steps}) for steps in (10, 20, 30, 40, 60, 70, 80, 90, 100)),
         ("fewstep_ddim", {"sampler.kind": "ddim", "sampler.steps": 10}),
         ("fewstep_dpmpp", {"sampler.kind": "dpmpp", "sampler.steps": 10}),
     ],
@@ -141,7 +163,7 @@ def test_stablevsrs_rows_set_what_they_are_called_for_and_nothing_else(name: str
 
 
 def test_figure_6_is_quoted_in_words_for_it_prints_no_number() -> None:
-    quoted = published.quote(composed("stablevsr/f6_20")["published"])
+    quoted = published.quote(composed("stablevsr/f6 row=20")["published"])
     assert (
         quoted is not None and quoted["values"] == {} and "NIQE and worsen PSNR" in quoted["claims"]["figure6"]["text"]
     )
@@ -152,7 +174,7 @@ def test_paper_size_and_data() -> None:
         cfg = composed(name)
         assert cfg["size"] == "paper" or cfg["method"]["name"] == "bicubic", name
         assert cfg["command"] == "bench" or cfg["data"]["set"] == (
-            "vid4" if "vid4" in name else "videolq" if "/t2_" in name else "reds"
+            "vid4" if "vid4" in name else "videolq" if within(name, "dgaf/t2") else "reds"
         )
     for name in STABLE:
         cfg = composed(name)
@@ -195,10 +217,10 @@ def test_rows_of_other_software_ask_for_its_frames() -> None:
 
 def test_without_frames_such_a_row_is_refused_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        compose(["experiments=dgaf/t1_vid4_rvrt"], verb="eval")
+        compose(["experiments=dgaf/t1_vid4", "row=rvrt"], verb="eval")
     assert str(caught.value).startswith("the setting 'predictions' has no value: add predictions=... to the command (")
     assert "RVRT" in str(caught.value)
-    assert compose(["experiments=dgaf/t1_vid4_rvrt", "predictions=x"], verb="eval").predictions == "x"
+    assert compose(["experiments=dgaf/t1_vid4", "row=rvrt", "predictions=x"], verb="eval").predictions == "x"
 
 
 def test_the_other_papers_rows_of_a_method_that_is_here_are_runs_of_its_published_weights() -> None:
@@ -212,7 +234,39 @@ def test_the_other_papers_rows_of_a_method_that_is_here_are_runs_of_its_publishe
 
 def test_memory_of_other_software_can_only_be_quoted() -> None:
     with pytest.raises(published.QuotedOnlyError, match=r"24.42 GB; STAR is not part of this framework"):
-        compose(["experiments=dgaf/st4_star"], verb="bench")
+        compose(["experiments=dgaf/st4", "row=star"], verb="bench")
+
+
+def test_a_row_is_chosen_among_those_of_its_file() -> None:
+    with pytest.raises(ConfigError, match="row=NAME is missing: use one of basicvsr, edvr, mgldvsr, rvrt, star, uav"):
+        compose(["experiments=dgaf/t1_vid4"], verb="eval")
+    with pytest.raises(ConfigError, match="row=vrt is no row of this experiment: use one of basicvsr, edvr"):
+        compose(["experiments=dgaf/t1_vid4", "row=vrt"], verb="eval")
+    with pytest.raises(ConfigError, match="row=rvrt chooses a row of an experiment that has several"):
+        compose(["row=rvrt"], verb="eval")
+
+
+@pytest.mark.parametrize(
+    ("name", "spelling"),
+    [
+        ("dgaf/t1_reds4_edvr", "dgaf/t1_reds4 row=edvr"),
+        ("dgaf/st5_ogwm_up", "dgaf/st5 row=ogwm_up"),
+        ("adapter/t3_reds_upscale_on", "adapter/t3_reds row=upscale_on"),
+        ("adapter/t1_frames_16", "adapter/t1_frames row=16"),
+        ("stablevsr/f6_*", "stablevsr/f6 row=10,20,30,40,50,60,70,80,90,100"),
+    ],
+)
+def test_a_row_that_was_a_file_is_answered_with_its_new_spelling(name: str, spelling: str) -> None:
+    with pytest.raises(ConfigError, match=f"use experiments={re.escape(spelling)}$"):
+        compose([f"experiments={name}"], verb="eval")
+
+
+def test_as_many_printed_rows_as_ever_are_within_reach() -> None:
+    """Rows in files of their own and rows of files that hold several."""
+    assert len(NAMES) == 339
+    quoted = {(r["paper"], r["table"], r["row"]) for n in NAMES if (r := composed(n)["published"]) and r.get("table")}
+    assert len(quoted) == 198
+    assert {paper for paper, *_ in quoted} == {"dgaf_vsr", "stablevsr", "sateco", "videogigagan", "adapter_thesis"}
 
 
 def test_a_wrong_reference_is_refused_with_near_names() -> None:
@@ -223,9 +277,9 @@ def test_a_wrong_reference_is_refused_with_near_names() -> None:
 # --- VideoGigaGAN ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("prefix", "table"), [("t1_", "table1"), ("t3_", "table3"), ("f6_", "figure6")])
+@pytest.mark.parametrize(("prefix", "table"), [("t1", "table1"), ("t3", "table3"), ("f6", "figure6")])
 def test_videogigagans_rows_have_exactly_one_file_each(prefix: str, table: str) -> None:
-    references = [composed(name)["published"] for name in VIDEO if name.startswith(f"videogigagan/{prefix}")]
+    references = [composed(name)["published"] for name in VIDEO if within(name, f"videogigagan/{prefix}")]
     assert {(r["paper"], r["table"]) for r in references} == {("videogigagan", table)}
     assert Counter(r["row"] for r in references) == Counter(published.rows("videogigagan", table))
 
@@ -235,7 +289,7 @@ def test_table_2_has_a_file_for_each_printed_cell(place: str) -> None:
     column = f"{place.removesuffix('_bd') if 'udm10' in place else place}_psnr"
     rows = published.rows("videogigagan", "table2")
     printed = [r for r in rows if published.row("videogigagan", "table2", r)[column].printed is not None]
-    names = [name for name in VIDEO if name.startswith(f"videogigagan/t2_{place}_")]
+    names = [name for name in VIDEO if within(name, f"videogigagan/t2_{place}")]
     assert Counter(composed(name)["published"]["row"] for name in names) == Counter(printed)
     for name in names:
         cfg = composed(name)
@@ -245,7 +299,7 @@ def test_table_2_has_a_file_for_each_printed_cell(place: str) -> None:
 
 @pytest.mark.parametrize("ladder", ["base", "temporal", "propagation", "antialias", "hf"])
 def test_the_ladder_sets_its_rung_and_nothing_else(ladder: str) -> None:
-    own = differences(f"videogigagan/t1_{ladder}", "videogigagan/t2_reds4_videogigagan")
+    own = differences(f"videogigagan/t1 row={ladder}", "videogigagan/t2_reds4_videogigagan")
     assert own == ({} if ladder == "hf" else {"method.ladder": ladder})
 
 
@@ -291,10 +345,10 @@ def test_a_printed_row_is_judged_under_the_protocol_it_was_printed_under(name: s
 
 @pytest.mark.parametrize(
     ("prefix", "table"),
-    [("t1_reds4_", "table1_reds4"), ("t1_vid4_", "table1_vid4"), ("t2_", "table2"), ("t3_", "table3")],
+    [("t1_reds4", "table1_reds4"), ("t1_vid4", "table1_vid4"), ("t2", "table2"), ("t3", "table3")],
 )
 def test_every_row_of_satecos_tables_has_exactly_one_file(prefix: str, table: str) -> None:
-    references = [composed(name)["published"] for name in found(f"sateco/{prefix}*")]
+    references = [composed(name)["published"] for name in found("sateco/*") if within(name, f"sateco/{prefix}")]
     assert {(r["paper"], r["table"]) for r in references} == {("sateco", table)}
     assert Counter(r["row"] for r in references) == Counter(published.rows("sateco", table))
 

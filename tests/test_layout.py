@@ -25,10 +25,11 @@ ALLOWED = {
     "progress": set(),
     "types": EVERYONE,
     "published": EVERYONE,
+    "experiments": EVERYONE,
     "pictures": set(),
     "weights": EVERYONE | {"runs"},  # reading and writing; its commands are further down
-    "rehearsal": EVERYONE | {"config", "published", "training"},
-    "config": EVERYONE | {"methods", "published", "refusals", "weights"},
+    "rehearsal": EVERYONE | {"config", "experiments", "published", "training"},
+    "config": EVERYONE | {"experiments", "methods", "published", "refusals", "weights"},
     "refusals": EVERYONE,
     "runs": EVERYONE | {"__init__"},
     "flow": BASE | {"weights"},

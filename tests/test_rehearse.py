@@ -31,15 +31,23 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> Verbs:
 
 
 def test_every_experiment_is_found_by_its_name() -> None:
-    names = rehearsal.found()
-    assert {"mini/dgaf", "dgaf/t3_case1"} <= set(names) and names == sorted(names)
-    assert set(rehearsal.found("mini/*")) < set(names)
-    assert rehearsal.found("no/such/*") == []
+    names = rehearsal.commands()
+    assert {"mini/dgaf", "dgaf/t3_case1"} <= set(names)
+    assert set(rehearsal.commands("mini/*")) < set(names)
+    assert rehearsal.commands("no/such/*") == []
     assert [name for name in names if "/_" in name] == []
 
 
+def test_each_row_that_sets_something_runs_and_one_of_those_that_quote() -> None:
+    assert rehearsal.commands("dgaf/st8")[:2] == ["dgaf/st8 row=s1", "dgaf/st8 row=s1_6"]
+    assert rehearsal.commands("adapter/s413") == [
+        f"adapter/s413 row={s}" for s in ("gaussian", "encoded_noise", "encoded_lr")
+    ]
+    assert rehearsal.commands("dgaf/t1_reds4") == ["dgaf/t1_reds4 row=basicvsr"]
+
+
 @pytest.mark.parametrize(
-    ("name", "command"), [("mini/dgaf", "train"), ("dgaf/t1_vid4_bicubic", "eval"), ("dgaf/st5_fm", "bench")]
+    ("name", "command"), [("mini/dgaf", "train"), ("dgaf/t1_vid4_bicubic", "eval"), ("dgaf/st5", "bench")]
 )
 def test_a_file_runs_its_command_small(name: str, command: str, verbs: Verbs) -> None:
     outcome = rehearsal.rehearse(name, verbs)
@@ -55,7 +63,7 @@ def test_a_rehearsal_leaves_nothing_behind(verbs: Verbs, capsys: pytest.CaptureF
 
 
 def test_bicubic_stands_in_for_frames_of_other_software(verbs: Verbs) -> None:
-    outcome = rehearsal.rehearse("dgaf/st3_x8_star", verbs)
+    outcome = rehearsal.rehearse("dgaf/st3_x8 row=star", verbs)
     assert outcome.why == "foreign frames: bicubic stands in"
     made, judged = verbs.seen
     assert (made.predictions, made.method.name, made.scale) == (None, "bicubic", 8)
@@ -69,10 +77,10 @@ def test_random_weights_stand_in_for_those_of_a_flow_network(verbs: Verbs) -> No
 
 
 def test_what_can_only_be_quoted_is_skipped_with_the_reason(verbs: Verbs, capsys: pytest.CaptureFixture[str]) -> None:
-    rehearse.main(["dgaf/st4_star"])
+    rehearse.main(["dgaf/st4"])
     printed = capsys.readouterr().out
     assert verbs.seen == [] and "0 ok, 0 failed, 1 skipped" in printed
-    assert "STAR is not part of this" in printed
+    assert "MGLD-VSR is not part of this" in printed
 
 
 def test_a_failure_is_reported_and_the_others_run(
@@ -84,7 +92,7 @@ def test_a_failure_is_reported_and_the_others_run(
             raise DataError("a file [is] missing")
 
     monkeypatch.setattr(rehearse, "RUN", dict.fromkeys(rehearsal.SHORT, run))
-    monkeypatch.setattr(rehearse, "found", lambda pattern: ["mini/dgaf", "mini/prior"])
+    monkeypatch.setattr(rehearse, "commands", lambda pattern: ["mini/dgaf", "mini/prior"])
     with pytest.raises(SystemExit) as stop:
         rehearse.main([])
     told = capsys.readouterr()
@@ -110,7 +118,7 @@ def test_a_file_without_a_command_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["dgaf/t1_reds4_edvr", "dgaf/t3_case1", "dgaf/st3_x8_dgaf", "dgaf/st6_fm", "mini/videogigagan"]
+    "name", ["dgaf/t1_reds4 row=edvr", "dgaf/t3_case1", "dgaf/st3_x8_dgaf", "dgaf/st6", "mini/videogigagan"]
 )
 def test_files_run(name: str) -> None:
     assert rehearsal.rehearse(name, rehearse.RUN).state == "ok"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench import published, refusals
+from vsrbench import experiments, published, refusals
 from vsrbench.errors import ConfigError, VsrbenchError
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
             flags.append(argument)
         else:
             (words if _is_word(argument, verb) else settings).append(argument)
-    expanded = [_expand_experiments(re.sub(r"^experiment=", "experiments=", a)) for a in settings]
+    root = home() / "conf" / "experiments"
+    expanded = [experiments.expand(re.sub(r"^experiment=", "experiments=", a), root) for a in settings]
     expanded += _positional(words, verb)
     if not any(a.startswith("verb=") for a in expanded):
         expanded.append(f"verb={verb}")
@@ -216,18 +217,6 @@ def _quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _expand_experiments(argument: str) -> str:
-    key, _, pattern = argument.partition("=")
-    if key != "experiments" or "*" not in pattern:
-        return argument
-    root = home() / "conf" / "experiments"
-    files = (p for p in root.glob(pattern + ".yaml") if not p.name.startswith("_"))  # _x.yaml: what several files share
-    found = sorted(str(p.relative_to(root).with_suffix("")) for p in files)
-    if not found:
-        raise ConfigError(f"experiments={pattern} matches no file below {root}")
-    return "experiments=" + ",".join(found)
-
-
 def _register_resolvers() -> None:
     """``${assets:name}``: a file or folder shipped inside the package."""
     from omegaconf import OmegaConf
@@ -247,6 +236,7 @@ def check(cfg: "DictConfig") -> None:
     known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
     if cfg.stage not in known:
         raise ConfigError(f"stage={cfg.stage} is not one of {', '.join(known)}")
+    experiments.check_row(cfg)  # what the row chooses is resolved by its name
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

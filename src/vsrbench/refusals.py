@@ -94,7 +94,7 @@ def _unusable(arguments: Sequence[str], conf: Path) -> str:
 
 def options(group: Path) -> list[str]:
     """Names that can be chosen in a group; in one of folders alone they are ``folder/name``."""
-    files = list(group.glob("*.yaml")) or list(group.rglob("*.yaml"))
+    files = [file for file in group.glob("*.yaml") if not file.name.startswith("_")] or list(group.rglob("*.yaml"))
     names = (str(file.relative_to(group).with_suffix("")) for file in files)
     return sorted(name for name in names if not Path(name).name.startswith(("_", "default_")))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsrbench import experiments
 from vsrbench.config import compose, home
 from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.published import QuotedOnlyError
@@ -47,11 +48,16 @@ class Outcome:
     why: str
 
 
-def found(pattern: str = "**/*") -> list[str]:
-    """Experiments as ``experiments=`` takes them, in order, without what several files share (``_*.yaml``)."""
+def commands(pattern: str = "**/*") -> list[str]:
+    """What follows ``experiments=`` of each file, ``TABLE row=ROW`` where it has rows: each row that sets something,
+    one of those that only quote another printed line."""
     root = home() / "conf" / "experiments"
-    files = (path for path in root.glob(f"{pattern}.yaml") if not path.name.startswith("_"))
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in files)
+    names: list[str] = []
+    for name in experiments.names(root, pattern):
+        rows = experiments.rows(root, name)
+        same = [row for row, value in rows.items() if isinstance(value, str) and value != row]
+        names += [f"{name} row={row}" for row in rows if row not in same[1:]] or [name]
+    return names
 
 
 def rehearse(name: str, verbs: Verbs) -> Outcome:
@@ -59,6 +65,7 @@ def rehearse(name: str, verbs: Verbs) -> Outcome:
 
     verbs: what runs each command; ``eval`` returns its run folder.
     """
+    overrides = f"experiments={name}".split()
     command, state, why, output = None, "ok", "", io.StringIO()
     started = time.perf_counter()
     try:
@@ -67,9 +74,9 @@ def rehearse(name: str, verbs: Verbs) -> Outcome:
             redirect_stdout(output),
             redirect_stderr(output),
         ):
-            cfg = compose([f"experiments={name}", *SMALL], verb="rehearse")
+            cfg = compose([*overrides, *SMALL], verb="rehearse")
             command = command_of(cfg)
-            why = run(cfg, command, [f"experiments={name}", *SMALL, *SHORT[command], f"runs={runs}"], verbs)
+            why = run(cfg, command, [*overrides, *SMALL, *SHORT[command], f"runs={runs}"], verbs)
     except QuotedOnlyError as reason:
         state, why = "skipped", str(reason)
     except (Exception, SystemExit) as failure:  # whatever one file does, the others get their turn

@@ -12,7 +12,7 @@ from collections import Counter
 
 from vsrbench import analyse, bench, train
 from vsrbench import eval as evaluate
-from vsrbench.rehearsal import Outcome, found, rehearse
+from vsrbench.rehearsal import Outcome, commands, rehearse
 
 RUN = {"train": train.run, "eval": evaluate.run, "bench": bench.run, "analyse": analyse.run}
 COLOURS = {"ok": "green", "failed": "red", "skipped": "yellow"}
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Print a table of files; exit code 1 where one failed, 2 where the pattern matches none."""
     parser = argparse.ArgumentParser(prog="vsrbench.rehearse", description="run every experiment file once, tiny")
     parser.add_argument("pattern", nargs="?", default="**/*", help="files below experiments/, for instance mini/*")
-    names = found(parser.parse_args(arguments).pattern)
+    names = commands(parser.parse_args(arguments).pattern)
     if not names:
         parser.error("no file below experiments/ matches the pattern")
     started = time.perf_counter()

@@ -32,7 +32,7 @@ MAY_CHANGE = (
     "trainer.log_every",
     "data.recipe",  # repeats train
     "plan",  # what is set for the stage in hand stands in train, trainer, optimiser, ...
-    "supports", "needs", "command", "untrained",  # what is refused, not what is done
+    "supports", "needs", "command", "rows", "row", "untrained",  # what is refused, not what is done
     "counts", "timings", "peaks",  # printed tables that bench shows
     "replay", "reference", "tolerance", "layout", "dtype",  # of verify and weights, which have no run folder
 )  # fmt: skip

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from training_fakes import tiny_arguments
-from vsrbench import config
+from vsrbench import config, experiments
 from vsrbench.cluster.manifest import Sweep
 from vsrbench.config import expand_arguments, home, sweep_arguments
 from vsrbench.errors import ConfigError
-from vsrbench.rehearsal import found
 from vsrbench.runs import run_folder
 from vsrbench.training import names
 
@@ -103,7 +102,7 @@ def test_a_grid_with_a_failing_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_a_pattern_of_experiments_runs_each_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = found("dgaf/t3_*")
+    rows = experiments.names(home() / "conf" / "experiments", "dgaf/t3_*")
     monkeypatch.setattr("sys.argv", ["eval", "-m", "experiments=dgaf/t3_*", f"runs={tmp_path}", "launcher=basic"])
     seen: list[Any] = []
     config.launch(seen.append, "eval")
