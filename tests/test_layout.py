@@ -44,6 +44,7 @@ ALLOWED = {
     "evaluation": KIT | {"metrics", "data", "config", "runs", "published"},
     "analysis": KIT | {"diffusion", "metrics", "methods", "data", "inference", "runs", "config"},
     "benchmarks": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "published", "evaluation"},
+    "parity": KIT | {"diffusion", "methods", "config"},
     "weights/commands": KIT | {"diffusion", "methods", "benchmarks", "config", "runs"},
     # records and names of these; that none of it needs torch is tested below
     "reports": EVERYONE | {"evaluation", "training", "pictures", "published", "runs", "metrics"},

@@ -37,7 +37,7 @@ LONGER = [
     "trainer.max_time=00:01:00:00", "data.workers=7", "train.batch=2", "inference.device=cpu", "checkpoint.every=5",
     "validation.every=3", "logger=wandb", "tags=[x]", "force=true", "runs=elsewhere", "inference.batch=1",
     "untrained=true", "sweep=s", "launcher=slurm", "analysis.bins=9", "bench.height=9", "video.crf=9", "input=x",
-    "output=x", "task=flops", "dtype=float32", "layout=project", "tolerance=1", "replay=x", "reference=x",
+    "output=x", "task=flops", "dtype=float32", "layout=project", "tolerance=1", "reference=x",
     "command=train", "+needs.prior=x", "dashboard=comparison", "optimise.metrics=[val/ssim_y]",
     "budget.steps=5", "supports.untrained=[]",
 ]  # fmt: skip

@@ -34,7 +34,8 @@ MAY_CHANGE = (
     "plan",  # what is set for the stage in hand stands in train, trainer, optimiser, ...
     "supports", "needs", "command", "rows", "row", "untrained",  # what is refused, not what is done
     "counts", "timings", "peaks",  # printed tables that bench shows
-    "replay", "reference", "tolerance", "layout", "dtype",  # of verify and weights, which have no run folder
+    "reference", "tolerance", "layout", "dtype",  # of verify and weights, which have no run folder
+    "replay",  # in the files of older runs
 )  # fmt: skip
 # train.batch may change because accumulation keeps train.effective_batch (checked when training starts),
 # inference.batch because noise belongs to a frame and not to its batch.

@@ -5,15 +5,15 @@ from typing import Any
 
 from torch import nn
 
-from vsrbench.diffusion import replays
 from vsrbench.diffusion.noise import Noise
-from vsrbench.diffusion.recordings import Difference, Recording, load
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.methods.stablevsr.module import StableVSR
+from vsrbench.parity import replays
+from vsrbench.parity.recordings import Difference, Recording, load
 
 
 def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
-    """Largest differences of every recorded tensor; arguments as in ``methods.dgaf.replay``.
+    """Largest differences of every recorded tensor; arguments as in ``parity.dgaf.replay``.
 
     Raises ConfigError for a recording of another method.
     """
@@ -25,8 +25,8 @@ def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) ->
 
 def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, flow: nn.Module) -> StableVSR:
     """The method with the recorded networks."""
-    given = {**settings, "embedding": recording.config["controlnet"]["conditioning_embedding_out_channels"]}
-    method = StableVSR(recording.prior(), sampler, flow, **given)
+    settings = {**settings, "embedding": recording.config["controlnet"]["conditioning_embedding_out_channels"]}
+    method = StableVSR(recording.prior(), sampler, flow, **settings)
     load(method.tcm.net, recording.part("controlnet"), recording.folder, "controlnet")
     return method.eval()
 
@@ -34,7 +34,7 @@ def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, f
 def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterator[Difference]:
     """Every latent, prediction, texture and residual, and the decoded frames."""
     method = build(recording, settings, replays.sampler(recording), replays.sampling_flow(recording))
-    seen = replays.Seen()
+    seen = replays.Recorder()
     yield from replays.replay_sampling(recording, method, seen)
     yield from replays.compare_guidance(recording, seen, "texture", "guide_rgb", "tcm_norm", "tcm")
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import NoiseSource, RecordedNoise
 from vsrbench.diffusion.prior import Prior, to_network
-from vsrbench.diffusion.recordings import Difference, RecordedFlow, Recording, difference, recorded_flow
 from vsrbench.diffusion.samplers import Sampler
+from vsrbench.parity.recordings import Difference, RecordedFlow, Recording, difference, recorded_flow
 from vsrbench.types import Clip, Trace
 
 NAME = "recorded"
@@ -28,8 +28,8 @@ class Sampled(Protocol):
 Losses = Callable[[Clip, NoiseSource, Trace], dict[str, Tensor]]
 
 
-class Seen:
-    """Everything the trace was told, by (step, frame), in the order in which it was told."""
+class Recorder:
+    """A trace that stores every tensor by (step, frame), in the order of the steps."""
 
     def __init__(self) -> None:
         self.tensors: dict[tuple[int, int | None], dict[str, Tensor]] = {}
@@ -72,7 +72,7 @@ def sampler(recording: Recording) -> Sampler:
     return Sampler(kind="ddpm", steps=int(recording.config["num_inference_steps"]))
 
 
-def replay_sampling(recording: Recording, method: Sampled, seen: Seen) -> Iterator[Difference]:
+def replay_sampling(recording: Recording, method: Sampled, seen: Recorder) -> Iterator[Difference]:
     """Upscale the recorded clip: timesteps, order, every latent and prediction, and the decoded frames."""
     upscaled = method.upscale(sampling_clip(recording), sampling_noise(recording), seen)
     prior, timesteps = method.prior, method.sampler.timesteps(method.prior.schedule)
@@ -90,7 +90,7 @@ def replay_sampling(recording: Recording, method: Sampled, seen: Seen) -> Iterat
 
 
 def compare_guidance(
-    recording: Recording, seen: Seen, image: str, images: str, norms: str, prefix: str
+    recording: Recording, seen: Recorder, image: str, images: str, norms: str, prefix: str
 ) -> Iterator[Difference]:
     """What guides a frame (our ``image``, recorded under ``images``), norms of all residuals, and those kept whole.
 
@@ -99,12 +99,12 @@ def compare_guidance(
     trace, tensors = recording.trace, seen.tensors
     guided = [torch.stack([tensors[s, n][image][0] for n in seen.visits(s)[1:]]) for s in range(len(trace[images]))]
     yield recording.compare(images, torch.stack(guided))
-    found = torch.zeros_like(trace[norms])
+    ours = torch.zeros_like(trace[norms])
     for (step, frame), values in tensors.items():
         if frame is not None:
             residuals = [v for key, v in values.items() if key.startswith(("down", "mid", "up"))]
-            found[step, frame] = torch.tensor([float(r.norm()) for r in residuals] or [0.0])
-    yield recording.compare(norms, found)
+            ours[step, frame] = torch.tensor([float(r.norm()) for r in residuals] or [0.0])
+    yield recording.compare(norms, ours)
     for name in sorted(key for key in trace if key.startswith(f"{prefix}_s")):
         _, step_, frame_, place = name.split("_")
         yield recording.compare(name, tensors[int(step_[1:]), int(frame_[1:])][place][0])
@@ -156,7 +156,7 @@ def replay_steps(
     """
     sure = {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
     for step in range(int(recording.config["steps"])):
-        seen = Seen()
+        seen = Recorder()
         terms = losses(training_clip(recording, step), training_noise(recording, step), seen)
         loss = torch.stack(list(terms.values())).sum()
         yield from _compare_batch(recording, prior, step, seen, guidance)
@@ -175,7 +175,9 @@ def replay_steps(
         yield difference(f"weights_after.{name}", torch.where(sure[name], parameter, after[name]), after[name])
 
 
-def _compare_batch(recording: Recording, prior: Prior, step: int, seen: Seen, guidance: str) -> Iterator[Difference]:
+def _compare_batch(
+    recording: Recording, prior: Prior, step: int, seen: Recorder, guidance: str
+) -> Iterator[Difference]:
     clip = training_clip(recording, step)
     assert clip.hr is not None
     posterior: Any = prior.vae.encode(to_network(clip.hr[:, 1])).latent_dist

@@ -67,8 +67,8 @@ class Recording:
 
     def part(self, name: str, weights: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
         """State dict of one network."""
-        found = (self.weights if weights is None else weights).items()
-        return {k.removeprefix(f"{name}."): v for k, v in found if k.startswith(f"{name}.")}
+        stored = (self.weights if weights is None else weights).items()
+        return {k.removeprefix(f"{name}."): v for k, v in stored if k.startswith(f"{name}.")}
 
     def require(self, method: str) -> None:
         """Raise ConfigError for a recording of another method."""

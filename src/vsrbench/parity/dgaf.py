@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from vsrbench.diffusion import replays
 from vsrbench.diffusion.noise import Noise
-from vsrbench.diffusion.recordings import Difference, Recording, load, recorded_flow
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.rescaled import on_grid, upscale
 from vsrbench.flow.warp import warp
 from vsrbench.methods.dgaf.module import DGAF
 from vsrbench.methods.dgaf.released import to_ours, to_released
+from vsrbench.parity import replays
+from vsrbench.parity.recordings import Difference, Recording, load, recorded_flow
 
 
 def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
@@ -37,13 +37,13 @@ def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, f
 def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterator[Difference]:
     """Every latent, prediction, aligned x0 and residual, and the decoded frames."""
     method = build(recording, settings, replays.sampler(recording), replays.sampling_flow(recording))
-    seen = replays.Seen()
+    seen = replays.Recorder()
     yield from replays.replay_sampling(recording, method, seen)
     yield from replays.compare_guidance(recording, seen, "aligned", "guide_latent", "guide_norm", "guide")
     yield _compare_enlarged(recording, seen, method)
 
 
-def _compare_enlarged(recording: Recording, seen: replays.Seen, method: DGAF) -> Difference:
+def _compare_enlarged(recording: Recording, seen: replays.Recorder, method: DGAF) -> Difference:
     """The warped latent of the first step before downscaling, from the second visited frame to the first."""
     guidance = method.guidance
     flow = recorded_flow(recording.inputs["flow_forward"])[:1]
@@ -55,8 +55,8 @@ def _compare_enlarged(recording: Recording, seen: replays.Seen, method: DGAF) ->
 def replay_training(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
     """Losses, gradients and weights of the recorded optimiser steps."""
     # the recorded guide came from a folder, so its input bias is no longer the frozen U-Net's and is trained
-    given = {**settings, "train_input_bias": True}
-    method = build(recording, given, Sampler(), replays.training_flow(recording))
+    settings = {**settings, "train_input_bias": True}
+    method = build(recording, settings, Sampler(), replays.training_flow(recording))
     method.begin_stage("guide", optimiser, Noise(0))
     method.train()
     parameters = {to_released(name): p for name, p in method.guide.named_parameters()}
