@@ -13,7 +13,7 @@ from vsrbench import eval as entry
 from vsrbench.config import compose
 from vsrbench.data.sources import Source, Window
 from vsrbench.errors import ConfigError, DataError, RunError
-from vsrbench.evaluation import output, results
+from vsrbench.evaluation import evaluate, outputs, results
 from vsrbench.evaluation.frames import encode
 from vsrbench.metrics import scorer
 from vsrbench.metrics.frame import psnr, quantise
@@ -65,7 +65,8 @@ class Data:
 @pytest.fixture
 def data(monkeypatch) -> Data:
     made = Data()
-    monkeypatch.setattr(entry, "build", lambda node: made)
+    for module in (entry, evaluate):
+        monkeypatch.setattr(module, "build", lambda node: made)
     return made
 
 
@@ -184,14 +185,14 @@ def test_a_run_that_another_process_evaluates_is_refused_until_that_has_ended(da
 
 
 def test_a_run_is_held_while_it_is_evaluated(data, configured, monkeypatch):
-    write, told = output.write_clip, []
+    write, told = outputs.write_clip, []
 
     def meanwhile(run, source, frames, progress):
         other = subprocess.run([sys.executable, "-c", f"{HOLD}\n pass", run.folder], capture_output=True, text=True)
         told.append(other.stderr.splitlines()[-1])
         return write(run, source, frames, progress)
 
-    monkeypatch.setattr(output, "write_clip", meanwhile)
+    monkeypatch.setattr(outputs, "write_clip", meanwhile)
     entry.run(configured())
     assert len(told) == 2 and all("at work already" in line for line in told)
 
@@ -200,13 +201,13 @@ def test_a_run_is_held_while_it_is_evaluated(data, configured, monkeypatch):
 def made(monkeypatch) -> list[str]:
     """Names of the clips that were upscaled."""
     names: list[str] = []
-    write = output.write_clip
+    write = outputs.write_clip
 
     def counted(run, source, frames, progress):
         names.append(source.name)
         return write(run, source, frames, progress)
 
-    monkeypatch.setattr(output, "write_clip", counted)
+    monkeypatch.setattr(outputs, "write_clip", counted)
     return names
 
 

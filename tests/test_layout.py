@@ -41,7 +41,7 @@ ALLOWED = {
     "training": KIT
     | {"diffusion", "methods", "metrics", "data", "config", "runs", "inference", "evaluation", "pictures"},
     "inference": KIT | {"diffusion", "methods", "data", "config", "runs"},
-    "evaluation": KIT | {"metrics", "data", "config", "runs", "published"},
+    "evaluation": KIT | {"diffusion", "metrics", "data", "config", "runs", "published", "inference"},
     "analysis": KIT | {"diffusion", "metrics", "methods", "data", "inference", "runs", "config"},
     "benchmarks": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "published", "evaluation"},
     "parity": KIT | {"diffusion", "methods", "config"},
@@ -51,7 +51,6 @@ ALLOWED = {
     "cluster": EVERYONE | {"runs", "config", "training"},
     "report_making": EVERYONE | {"reports", "report_material"},
     "report_material": KIT | {"config", "data", "demonstration", "evaluation", "pictures", "reports", "training"},
-    "eval_ranks": BASE | {"config", "data", "diffusion", "evaluation", "inference", "runs"},
     "demonstration": EVERYONE | {"data", "evaluation", "inference", "runs", "config"},
 }
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "diffusers", "transformers", "kornia"}

@@ -16,7 +16,7 @@ from vsrbench.config import compose, one_line
 from vsrbench.errors import DataError
 
 if TYPE_CHECKING:
-    from vsrbench.evaluation.survey import Job
+    from vsrbench.evaluation.conformance import BicubicRow
 
 COLOURS = {"verified": "green", "deviates": "red"}
 
@@ -38,11 +38,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def survey(folder: Path, runs: str) -> list[dict[str, Any]]:
     """One row per protocol, data set, scale and kernel; a bar where there is a terminal."""
+    from vsrbench.evaluation.conformance import bicubic_rows, root_of
     from vsrbench.evaluation.protocol import shipped
-    from vsrbench.evaluation.survey import jobs, root_of
     from vsrbench.progress import Bars
 
-    planned, rows = jobs(shipped()), []
+    planned, rows = bicubic_rows(shipped()), []
     with Bars() as bars:
         bar = bars.row(len(planned), "bicubic rows")
         for job in planned:
@@ -52,7 +52,7 @@ def survey(folder: Path, runs: str) -> list[dict[str, Any]]:
     return rows
 
 
-def measured(job: "Job", root: Path, runs: str) -> list[dict[str, Any]]:
+def measured(job: "BicubicRow", root: Path, runs: str) -> list[dict[str, Any]]:
     """Evaluate, or take what the same evaluation found before; a row per protocol."""
     from vsrbench.evaluation import results
 
@@ -62,7 +62,7 @@ def measured(job: "Job", root: Path, runs: str) -> list[dict[str, Any]]:
     return [{"job": job, "id": p["id"], **p["comparison"], "folder": str(run)} for p in found]
 
 
-def absent(job: "Job", folder: Path) -> list[dict[str, Any]]:
+def absent(job: "BicubicRow", folder: Path) -> list[dict[str, Any]]:
     """The rows of a job whose data are not there."""
     why = f"neither {folder} nor a folder in it holds {job.set}"
     return [{"job": job, "id": name, "verdict": "data_absent", "why": why, "cells": []} for name in job.protocols]

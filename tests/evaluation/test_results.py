@@ -7,7 +7,7 @@ from rich.console import Console
 
 from vsrbench.errors import RunError
 from vsrbench.evaluation import results
-from vsrbench.evaluation.output import foreign_cost
+from vsrbench.evaluation.outputs import foreign_cost
 from vsrbench.evaluation.scoring import score
 from vsrbench.published import quote
 

@@ -5,14 +5,14 @@ import json
 import pytest
 
 from vsrbench import conformance
+from vsrbench.evaluation.conformance import BicubicRow, bicubic_rows, root_of
 from vsrbench.evaluation.protocol import shipped
-from vsrbench.evaluation.survey import Job, jobs, root_of
 
 CLIPS = {"calendar": 41, "city": 34, "foliage": 49, "walk": 47}
 
 
 def test_every_printed_bicubic_row_is_a_job_under_each_kernel_it_is_made_of():
-    found = {(job.set, job.scale, job.kernel): job.protocols for job in jobs(shipped())}
+    found = {(job.set, job.scale, job.kernel): job.protocols for job in bicubic_rows(shipped())}
     assert found[("vid4", 4, "matlab")] == found[("vid4", 4, "cv2")] == ("dgaf", "sateco")
     assert found[("reds", 4, "matlab")] == ("sateco", "videogigagan") and ("reds", 4, "cv2") in found
     assert found[("reds", 4, "pil")] == ("dgaf", "stablevsr") and ("vimeo", 4, "matlab") in found
@@ -21,15 +21,15 @@ def test_every_printed_bicubic_row_is_a_job_under_each_kernel_it_is_made_of():
 
 def test_data_are_found_in_the_folder_or_one_below(make_tree):
     root = make_tree({f"GT/{clip}": 1 for clip in CLIPS}, size=(16, 16))
-    job = Job("vid4", 4, "matlab", ("sateco",))
+    job = BicubicRow("vid4", 4, "matlab", ("sateco",))
     assert root_of(job, root) == root_of(job, root.parent) == root
-    assert root_of(Job("reds", 4, "matlab", ("sateco",)), root.parent) is None
+    assert root_of(BicubicRow("reds", 4, "matlab", ("sateco",)), root.parent) is None
 
 
 def test_the_command_measures_what_is_there_and_says_what_is_not(make_tree, tmp_path, capsys, monkeypatch):
     make_tree({f"GT/{clip}": 1 for clip in CLIPS}, size=(48, 48))
-    wanted = [Job("reds", 4, "matlab", ("sateco",)), Job("vid4", 4, "matlab", ("sateco", "dgaf"))]
-    monkeypatch.setattr("vsrbench.evaluation.survey.jobs", lambda nodes: wanted)
+    wanted = [BicubicRow("reds", 4, "matlab", ("sateco",)), BicubicRow("vid4", 4, "matlab", ("sateco", "dgaf"))]
+    monkeypatch.setattr("vsrbench.evaluation.conformance.bicubic_rows", lambda nodes: wanted)
     conformance.main([str(tmp_path), "--runs", str(tmp_path / "runs")])
     told = capsys.readouterr().out
     assert "data_absent" in told and told.count("partial") == 2
@@ -40,7 +40,7 @@ def test_the_command_measures_what_is_there_and_says_what_is_not(make_tree, tmp_
 
 
 def test_a_row_that_deviates_fails_the_command(monkeypatch, tmp_path):
-    row = {"job": Job("vid4", 4, "matlab", ("sateco",)), "id": "sateco", "why": "psnr_y -0.5", "cells": []}
+    row = {"job": BicubicRow("vid4", 4, "matlab", ("sateco",)), "id": "sateco", "why": "psnr_y -0.5", "cells": []}
     for verdict, code in (("deviates", 1), ("verified", None)):
         monkeypatch.setattr(conformance, "survey", lambda folder, runs, v=verdict: [{**row, "verdict": v}])
         if code is None:

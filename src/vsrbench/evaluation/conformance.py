@@ -3,12 +3,15 @@
 Needs no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vsrbench import published
+from vsrbench.config import build, compose
+from vsrbench.errors import DataError
 from vsrbench.evaluation.protocol import Protocol, condition
 from vsrbench.evaluation.values import Value
 
@@ -167,3 +170,51 @@ def recorded() -> dict[str, Any]:
 
     found: dict[str, Any] = yaml.safe_load(RECORDED.read_text())
     return found
+
+
+@dataclass(frozen=True)
+class BicubicRow:
+    """One evaluation of bicubic frames, judged under every protocol that prints a row of them.
+
+    set: the data set; LR by MATLAB's bicubic at ``scale``. kernel: of the enlargement. protocols: their ids.
+    """
+
+    set: str
+    scale: int
+    kernel: str
+    protocols: tuple[str, ...]
+
+    def overrides(self, root: Path | str) -> list[str]:
+        """The command line behind ``vsrbench eval``."""
+        chosen = ["method=bicubic", f"method.kernel={self.kernel}", f"protocol=[{','.join(self.protocols)}]"]
+        return [*chosen, f"data={self.set}", f"data.root='{root}'", f"scale={self.scale}"]
+
+
+def bicubic_rows(nodes: Mapping[str, Mapping[str, Any]], scales: tuple[int, ...] = (4, 8, 16)) -> list[BicubicRow]:
+    """Every data set, scale and kernel that a paper prints a bicubic row for. nodes: as ``protocol.shipped`` gives."""
+    found: dict[tuple[str, int, str], list[str]] = {}
+    for protocol, node in nodes.items():
+        for data_set, block in node["blocks"].items():
+            for scale in scales:
+                identity = ((block or {}).get("published") or {}).get(condition({"name": "bicubic"}, scale))
+                if identity is None or "set" in block or not printed(identity, ROWS["bicubic"]):
+                    continue
+                for kernel in sorted({k for k in block.get("bicubic", {}).values() if k}):
+                    found.setdefault((data_set, scale, kernel), []).append(protocol)
+    return [BicubicRow(*key, tuple(protocols)) for key, protocols in sorted(found.items())]
+
+
+def root_of(row: BicubicRow, folder: Path) -> Path | None:
+    """The folder itself or one of its subfolders that holds clips of the job's data set; None where none does."""
+    for root in _candidates(folder):
+        try:
+            if build(compose(row.overrides(root), verb="eval").data).clips("test"):
+                return root
+        except DataError:
+            continue
+    return None
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

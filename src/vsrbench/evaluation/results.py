@@ -1,11 +1,11 @@
-"""result.json: assembling, checking and showing it. Needs no torch: a login node may have none."""
+"""result.json: assembling, checking, storing and showing it. Needs no torch: a login node may have none."""
 
 import hashlib
 import json
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,8 @@ from vsrbench.errors import RunError
 from vsrbench.evaluation.conformance import FAMILIES, compare
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
-from vsrbench.runs import provenance
+from vsrbench.published import quote
+from vsrbench.runs import Run, provenance
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,6 +124,44 @@ def load(path: Path) -> dict[str, Any]:
     if weights and Path(weights["file"]).is_file() and fingerprint(Path(weights["file"])) != weights:
         raise RunError(f"{weights['file']} has changed since {path} was made: evaluate again (force=true)")
     return result
+
+
+def stored_results(
+    run: Run, protocols: Sequence[Protocol], published: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """{protocol: result} of the protocols under which the run was evaluated before, beside the printed row of now.
+
+    Raises RunError as ``load``.
+    """
+    keys, row = {(protocol.id, protocol.hash) for protocol in protocols}, quote(published)
+    known = [r for r in _results(run) if (r["protocol"]["id"], r["protocol"]["hash"]) in keys]
+    return {r["protocol"]["id"]: {**r, "published": row} for r in known}
+
+
+def store_results(run: Run, new: Sequence[dict[str, Any]], keep: bool = True) -> None:
+    """Write the results of an evaluation; ``result.json`` is the first's, last of all, since it marks the end.
+
+    Earlier ones under other protocols stay (``keep``) as ``result_<id>.json``, with the hash where the id is taken.
+    """
+    ids = [result["protocol"]["id"] for result in new]
+    files = dict(zip(file_names(ids), new, strict=True))
+    now = {(r["protocol"]["id"], r["protocol"]["hash"]) for r in new}
+    for old in _results(run) if keep else []:
+        name, mark = old["protocol"]["id"], old["protocol"]["hash"]
+        if (name, mark) not in now:
+            now.add((name, mark))
+            file = f"result_{name}.json"
+            files[f"result_{name}_{mark}.json" if name in ids or file in files else file] = old
+    for file, result in reversed(files.items()):
+        run.write_json(file, result)
+    for stale in run.folder.glob("result*.json"):
+        if stale.name not in files:
+            stale.unlink()
+
+
+def _results(run: Run) -> list[dict[str, Any]]:
+    """Every result of a run folder; none where ``result.json``, which is written last, is not there."""
+    return [load(file) for file in sorted(run.folder.glob("result*.json"))] if run.finished else []
 
 
 def _check_value(value: Value, where: str) -> None:

@@ -13,14 +13,18 @@ from vsrbench.errors import ConfigError, DataError
 from vsrbench.evaluation import frames as reading
 from vsrbench.evaluation.matching import Frame
 from vsrbench.evaluation.protocol import Protocol
-from vsrbench.evaluation.suspicions import look
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value, mean, number, unavailable
 from vsrbench.metrics.catalog import METRICS
 from vsrbench.metrics.frame import quantise
 from vsrbench.metrics.scorer import ClipScorer, Outcome, Scorer, Settings
+from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress
 
 AT_ONCE = 8  # frames that are read and judged together
+CHECKED = 4  # frames of a clip that are checked for faults that leave its numbers plausible
+SLIGHT = 1.0  # grey levels: frames that are nearer to bicubic interpolation are that, rounded otherwise
+MARGIN = 0.98  # an error counts as smaller below this share: on still scenes neighbours differ by noise alone
+STEPS = {"down": (1, 0), "up": (-1, 0), "right": (0, 1), "left": (0, -1)}
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def score(
     for source in sources:
         reading.check_sizes(source, found.files[source.name])
         _check_window(source, protocol)
-    scorer = Scorer(protocol.metrics, settings(protocol), device=device)
+    scorer = Scorer(protocol.metrics, metric_settings(protocol), device=device)
     if progress is not None:
         progress.start(sum(len(files) for files in found.files.values()), f"scoring, {protocol.id}")
     advance = progress.advance if progress is not None else lambda count: None
@@ -88,7 +92,7 @@ def score(
     )
 
 
-def settings(protocol: Protocol) -> Settings:
+def metric_settings(protocol: Protocol) -> Settings:
     """The switches that the metrics themselves take."""
     names = ("crop", "channel", "scene_flow", "flow", "mask", "luma")
     return Settings(**{name: getattr(protocol, name) for name in names})
@@ -115,7 +119,8 @@ def _score_clip(
         flat = [n for n in fresh if _constant(out[n - start])]
         scores.warnings += [f"{source.name}/{files[n].path.name}: the frame has a single colour" for n in flat]
         if not scores.warnings and start == min(files) and not expected.truth:
-            scores.warnings += [f"{source.name}: {line}" for line in look(out, data, truth, expected.bicubic)]
+            faults = sanity_warnings(out, data, truth, expected.bicubic)
+            scores.warnings += [f"{source.name}: {line}" for line in faults]
         if truth is not None:
             copies += sum(bool(out[n - start].equal(truth[n - start])) for n in fresh if n not in flat)
         advance(len(fresh))
@@ -210,3 +215,51 @@ def _summary(
     else:
         total = mean([value for s in clips.values() for value in s.values[name]])
     return {"mean": total, "clips": per_clip}
+
+
+def sanity_warnings(out: Tensor, clip: Clip, truth: Tensor | None, bicubic: bool) -> list[str]:
+    """Faults that consecutive frames of one clip seem to have, as lines without the clip's name.
+
+    out: uint8 (N,3,H,W). clip: the same frames of the data. truth: uint8 (N,3,H,W) or None. bicubic: whether the
+    frames are expected to be bicubic interpolation of LR. These faults lower a number without making it implausible;
+    one is reported only where every frame shows it.
+    """
+    out = out[:CHECKED].float()
+    warnings = []
+    if not bicubic and _is_bicubic(out[0], clip):
+        warnings.append("the frames are bicubic interpolation of LR: is this the method's output?")
+    if truth is None:
+        return warnings
+    truth = truth[: len(out)].float()
+    error = _error(out, truth)
+    if (_error(out.flip(1), truth) < MARGIN * error).all():
+        warnings.append("red and blue look swapped: write RGB, not BGR")
+    for offset, word in ((1, "late"), (-1, "early")):
+        if len(out) > 2 and _is_offset(out, truth, error, offset):
+            warnings.append(f"each frame is nearer to its neighbour in the ground truth: they look one frame {word}")
+    for word, (down, right) in STEPS.items():
+        if (_shifted_error(out, truth, down, right) < MARGIN * _shifted_error(out, truth, 0, 0)).all():
+            warnings.append(f"the frames look shifted {word} by a pixel: align pixel centres, pad at the far side")
+    return warnings
+
+
+def _error(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().mean((1, 2, 3))
+
+
+def _is_bicubic(out: Tensor, clip: Clip) -> bool:
+    enlarged = imresize(clip.lr[0, 0], clip.scale).clamp(0, 1) * 255
+    return bool((out - enlarged).abs().mean() < SLIGHT)
+
+
+def _is_offset(out: Tensor, truth: Tensor, error: Tensor, offset: int) -> bool:
+    """True where frame t of the output is nearer to frame t - offset (late: 1) of the ground truth, for every t."""
+    ours, theirs = (out[1:], truth[:-1]) if offset > 0 else (out[:-1], truth[1:])
+    own = error[1:] if offset > 0 else error[:-1]
+    return bool((_error(ours, theirs) < MARGIN * own).all())
+
+
+def _shifted_error(out: Tensor, truth: Tensor, down: int, right: int) -> Tensor:
+    """Error against the ground truth moved by so many pixels, over the pixels that every move leaves."""
+    moved = torch.roll(truth, (down, right), (2, 3))
+    return _error(out[..., 1:-1, 1:-1], moved[..., 1:-1, 1:-1])

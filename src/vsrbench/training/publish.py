@@ -4,7 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from vsrbench.evaluation.output import peak_memory
+from vsrbench.evaluation.outputs import peak_memory
 from vsrbench.methods.base import Method
 from vsrbench.runs import Run
 from vsrbench.training import names

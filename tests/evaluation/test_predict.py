@@ -11,7 +11,7 @@ import torch
 from vsrbench import eval as entry
 from vsrbench.config import build, compose
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.eval_ranks import Others, Piece, facts_of, own_device, pieces
+from vsrbench.evaluation.predict import Others, Piece, method_facts, own_device, pieces
 
 CLIPS = {"GT/a": 3, "GT/b": 5, "GT/c": 4, "GT/d": 2}
 
@@ -101,6 +101,6 @@ def test_clips_that_inference_would_cut_short_are_refused_before_any_work(evalua
 def test_the_cost_counts_what_upscaling_needs() -> None:
     cfg = compose(["method=videogigagan", "size=tiny"], verb="bench")
     method = build(cfg.method)
-    parameters, _, _ = facts_of(method, cfg)
+    parameters, _, _ = method_facts(method, cfg)
     assert parameters == sum(p.numel() for p in method.generator.parameters())
     assert parameters < sum(p.numel() for p in method.parameters())

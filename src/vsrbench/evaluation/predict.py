@@ -1,4 +1,4 @@
-"""Making the frames that ``eval`` judges: in this process, or in several (``inference.devices=N``).
+"""Making the frames that ``eval`` scores: in this process, or in several (``inference.devices=N``).
 
 For several, a piece of work is a temporal chunk of a clip, or the whole clip where a method looks at all its frames.
 The chunks are those of a single process and noise is a function of the frame, so that every number of ranks makes the
@@ -10,17 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+from omegaconf import OmegaConf
+
+from vsrbench.config import build, build_method
+from vsrbench.data.sources import Source
+from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError
+from vsrbench.evaluation import outputs
+from vsrbench.inference.chunks import chunk_size, upscale_source
+from vsrbench.inference.ranks import Failure, Make, Ranks
+from vsrbench.progress import Bars
+from vsrbench.runs import Run
+from vsrbench.types import Progress
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from vsrbench.data.sources import Source
-    from vsrbench.inference.ranks import Failure, Make
     from vsrbench.methods.base import Method
-    from vsrbench.progress import Bars
-    from vsrbench.runs import Run
-    from vsrbench.types import Progress
 
 
 class Piece(NamedTuple):
@@ -44,19 +51,16 @@ class Others:
 def make_frames(
     cfg: "DictConfig",
     split: str,
-    run: "Run",
-    sources: "list[Source]",
+    run: Run,
+    sources: list[Source],
     origin: dict[str, Any],
-    bars: "Bars",
+    bars: Bars,
 ) -> dict[str, Any]:
     """Upscale every clip of a split into the run folder; returns the ``cost`` part of the result.
 
-    Frames that a run beside this one made are used again (``again.adopt``), and where all are there nothing is built.
+    Frames of a run beside this one are reused (``outputs.reuse_frames``); where all are there nothing is built.
     origin: as ``results.origin`` gives. Raises ConfigError for ``inference.max_frames``, which leaves clips unfinished.
     """
-    from omegaconf import OmegaConf
-
-    from vsrbench.evaluation import again, output
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     if (cut := settings["inference"]["max_frames"]) is not None:
@@ -64,34 +68,30 @@ def make_frames(
             f"inference.max_frames={cut} is for upscale; eval judges the clips as the data have them: "
             f"data.splits.{split}.frames={cut} takes the first {cut} frames of each"
         )
-    made = again.made_with(settings, split, origin)
-    if told := None if cfg.force else again.adopt(run, sources, made):
-        print(told)
-    known = output.known(run)
-    if known.get("facts") and len(output.complete(run, sources, made)) == len(sources):
-        return output.cost({source.name: known["clips"][source.name] for source in sources}, *known["facts"])
-    timings, facts = (make_alone if cfg.inference.devices == 1 else make_by_ranks)(cfg, split, run, sources, made, bars)
-    run.write_json(output.TIMINGS, {**made, "facts": facts, "clips": timings})
-    return output.cost(timings, *facts)
+    key = outputs.frame_key(settings, split, origin)
+    if note := None if cfg.force else outputs.reuse_frames(run, sources, key):
+        print(note)
+    known = outputs.read_timings(run)
+    if known.get("facts") and len(outputs.complete_clips(run, sources, key)) == len(sources):
+        return outputs.cost({source.name: known["clips"][source.name] for source in sources}, *known["facts"])
+    timings, facts = (make_alone if cfg.inference.devices == 1 else make_by_ranks)(cfg, split, run, sources, key, bars)
+    run.write_json(outputs.TIMINGS, {**key, "facts": facts, "clips": timings})
+    return outputs.cost(timings, *facts)
 
 
 def make_alone(
-    cfg: "DictConfig", split: str, run: "Run", sources: "list[Source]", made: dict[str, Any], bars: "Bars"
+    cfg: "DictConfig", split: str, run: Run, sources: list[Source], key: dict[str, Any], bars: Bars
 ) -> tuple[dict[str, Any], Any]:
-    """The same by this process. Returns the timings of all clips, and ``facts_of``."""
-    from vsrbench.config import build_method
-    from vsrbench.diffusion.noise import Noise
-    from vsrbench.evaluation.output import write_clips
-    from vsrbench.inference.chunks import upscale_source
+    """The same by this process. Returns the timings of all clips, and ``method_facts``."""
 
     method, noise = build_method(cfg), Noise(int(cfg.seed))
     total, piece = bars.row(), bars.row()
     upscale = partial(upscale_source, method, noise=noise, settings=cfg.inference, progress=piece)
-    timings = write_clips(run, sources, upscale, made, total)
-    return timings, facts_of(method, cfg)
+    timings = outputs.write_clips(run, sources, upscale, key, total)
+    return timings, method_facts(method, cfg)
 
 
-def facts_of(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]:
+def method_facts(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]:
     """Parameters of all networks that upscaling needs, the sampler's steps, and the device."""
     steps = None if cfg.sampler is None else int(cfg.sampler.steps)
     aside = method.never_upscaling()
@@ -99,24 +99,20 @@ def facts_of(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]
 
 
 def make_by_ranks(
-    cfg: "DictConfig", split: str, run: "Run", sources: "list[Source]", made: dict[str, Any], bars: "Bars"
+    cfg: "DictConfig", split: str, run: Run, sources: list[Source], key: dict[str, Any], bars: Bars
 ) -> tuple[dict[str, Any], Any]:
     """The same by ``inference.devices`` processes.
 
     Raises RunError naming the clips that failed, after everything else is made; what is complete is kept. Raises what
     the method raises where no rank can begin.
     """
-    from omegaconf import OmegaConf
-
-    from vsrbench.evaluation.output import TIMINGS, complete
-    from vsrbench.inference.ranks import Ranks
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     devices, progress = int(settings["inference"]["devices"]), bars.row()
     if devices < 1:
         raise ConfigError(f"inference.devices={devices}: use 1 process or more")
     progress.start(sum(source.frames for source in sources), "upscaling")
-    timings = complete(run, sources, made)
+    timings = outputs.complete_clips(run, sources, key)
     progress.advance(sum(source.frames for source in sources if source.name in timings))
     missing = [number for number, source in enumerate(sources) if source.name not in timings]
     for number in missing:
@@ -125,27 +121,19 @@ def make_by_ranks(
     imports = [node["_target_"].rpartition(".")[0] for node in (settings["method"], settings["data"])]
     with Ranks(begin, devices if missing else 1, progress, imports) as ranks:
         facts = ranks.facts()
-        due = {} if facts is None else {n: pieces(n, sources[n].frames, facts["chunk"]) for n in missing}
-        parts: dict[int, list[dict[str, Any]]] = {n: [] for n in due}
-        for piece, timing in ranks.results([piece for cut in due.values() for piece in cut]):
+        cuts = {} if facts is None else {n: pieces(n, sources[n].frames, facts["chunk"]) for n in missing}
+        parts: dict[int, list[dict[str, Any]]] = {n: [] for n in cuts}
+        for piece, timing in ranks.results([piece for clip in cuts.values() for piece in clip]):
             parts[piece.clip].append(timing)
-            if len(parts[piece.clip]) == len(due[piece.clip]):
-                timings[sources[piece.clip].name] = together(parts[piece.clip])
-                run.write_json(TIMINGS, {**made, "clips": timings})
-    refuse_failures(ranks.failures, sources, timings)
+            if len(parts[piece.clip]) == len(cuts[piece.clip]):
+                timings[sources[piece.clip].name] = joined_timing(parts[piece.clip])
+                run.write_json(outputs.TIMINGS, {**key, "clips": timings})
+    raise_failures(ranks.failures, sources, timings)
     return {source.name: timings[source.name] for source in sources}, facts["cost"]
 
 
-def begin_rank(settings: dict[str, Any], split: str, folder: Path, rank: int) -> "tuple[dict[str, Any], Make]":
+def begin_rank(settings: dict[str, Any], split: str, folder: Path, rank: int) -> tuple[dict[str, Any], Make]:
     """Build data and method of one rank; see ``vsrbench.inference.ranks.Begin``."""
-    import torch
-    from omegaconf import OmegaConf
-
-    from vsrbench.config import build, build_method
-    from vsrbench.diffusion.noise import Noise
-    from vsrbench.evaluation.output import write_clip
-    from vsrbench.inference.chunks import chunk_size, upscale_source
-    from vsrbench.runs import Run
 
     cfg: Any = OmegaConf.create(settings)
     ranks = int(cfg.inference.devices)
@@ -153,11 +141,11 @@ def begin_rank(settings: dict[str, Any], split: str, folder: Path, rank: int) ->
     torch.set_num_threads(max(1, torch.get_num_threads() // ranks))
     sources, method, noise = build(cfg.data).clips(split), build_method(cfg), Noise(int(cfg.seed))
 
-    def make(piece: Piece, progress: "Progress") -> dict[str, Any]:
+    def make(piece: Piece, progress: Progress) -> dict[str, Any]:
         frames = upscale_source(method, sources[piece.clip], noise, cfg.inference, done=Others(piece))
-        return write_clip(Run(folder), sources[piece.clip], frames, progress)
+        return outputs.write_clip(Run(folder), sources[piece.clip], frames, progress)
 
-    return {"chunk": chunk_size(method, cfg.inference), "cost": facts_of(method, cfg)}, make
+    return {"chunk": chunk_size(method, cfg.inference), "cost": method_facts(method, cfg)}, make
 
 
 def own_device(wanted: str, rank: int, gpus: int) -> str:
@@ -175,7 +163,7 @@ def pieces(clip: int, frames: int, chunk: int | None) -> list[Piece]:
     return [Piece(clip, start, min(start + size, frames)) for start in range(0, frames, size)]
 
 
-def together(timings: list[dict[str, Any]]) -> dict[str, Any]:
+def joined_timing(timings: list[dict[str, Any]]) -> dict[str, Any]:
     """The timing of a clip from those of its pieces; seconds are added up as if one process had made all."""
     return {
         "frames": sum(t["frames"] for t in timings),
@@ -185,19 +173,19 @@ def together(timings: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def refuse_failures(failures: "list[Failure]", sources: "list[Source]", done: dict[str, Any]) -> None:
+def raise_failures(failures: list[Failure], sources: list[Source], done: dict[str, Any]) -> None:
     """Raise RunError for what failed, naming clip, frames and rank; the error itself where nothing was begun."""
     if not failures:
         return
     if all(failure.piece is None for failure in failures) and failures[0].error is not None:
         raise failures[0].error
-    told = []
+    reports = []
     for failure in failures:
         what = "before its first clip"
         if failure.piece is not None:
             what = f"clip {sources[failure.piece.clip].name}, frames {failure.piece.start} to {failure.piece.stop - 1}"
-        told.append(f"rank {failure.rank}, {what}: {failure.why}")
+        reports.append(f"rank {failure.rank}, {what}: {failure.why}")
     raise RunError(
-        f"{'; '.join(told)}. {len(done)} of {len(sources)} clips are complete and kept: "
+        f"{'; '.join(reports)}. {len(done)} of {len(sources)} clips are complete and kept: "
         "the same command makes the others"
     )

@@ -1,11 +1,13 @@
-"""Writing the frames that are scored afterwards, clip by clip, and what making them cost."""
+"""Frames of an evaluation in its run folder: written clip by clip, timed, and reused by later evaluations."""
 
 import hashlib
 import json
+import os
 import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +17,15 @@ from vsrbench.data.sources import Source
 from vsrbench.evaluation.frames import encode
 from vsrbench.evaluation.matching import Found
 from vsrbench.evaluation.values import NOT_APPLICABLE
-from vsrbench.runs import Run, write_atomic
+from vsrbench.runs import Run, differing, digest, making, write_atomic
 from vsrbench.types import Progress
 
 # {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input}}, facts}, complete clips only
 TIMINGS = "timings.json"
 LATER = 7  # the other frame that tells a clip from another; ours: a video would have to be decoded to its end
+
+NOTES = ("published", "needs", "command", "counts", "timings", "peaks")  # of an experiment: no frame depends on them
+ROOT = "data.root"  # where data lie; ``fingerprint`` says what they are
 
 UNKNOWN: Mapping[str, Any] = {"weights": None}
 Frames = Iterator[tuple[int, Tensor]]
@@ -30,18 +35,18 @@ def write_clips(
     run: Run,
     sources: list[Source],
     upscale: Callable[[Source], Frames],
-    made_with: Mapping[str, Any] = UNKNOWN,
+    key: Mapping[str, Any] = UNKNOWN,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write ``frames/<clip>/<frame>.png`` of every clip; clips that an earlier call completed are kept.
 
-    upscale(source) yields (frame number, (3,H,W) in [0,1]). made_with: as ``again.made_with`` gives; frames of other
+    upscale(source) yields (frame number, (3,H,W) in [0,1]). key: as ``frame_key`` gives; frames of other
     weights are made again.
     Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes, "input"}}.
     """
     if progress is not None:
         progress.start(sum(source.frames for source in sources), "upscaling")
-    clips = complete(run, sources, made_with)
+    clips = complete_clips(run, sources, key)
     for source in sources:
         if source.name in clips:
             if progress is not None:
@@ -49,17 +54,17 @@ def write_clips(
             continue
         shutil.rmtree(run.frames / source.name, ignore_errors=True)  # a clip cut off in the middle
         clips[source.name] = write_clip(run, source, upscale(source), progress)
-        run.write_json(TIMINGS, {**made_with, "clips": clips})
+        run.write_json(TIMINGS, {**key, "clips": clips})
     return clips
 
 
-def link(run: Run, found: Found, sources: list[Source]) -> None:
+def link_foreign(run: Run, frames: Found, sources: list[Source]) -> None:
     """Links to foreign frames under the data's names, ``frames/<clip>/<frame>.png``, for reports to show.
 
     Copies where the file system has no links. Frames of a video are left out: they may be many.
     """
     for source in sources:
-        for number, frame in found.there[source.name].items():
+        for number, frame in frames.there[source.name].items():
             file = run.frames / source.name / f"{source.frame_names[number]}.png"
             if frame.video is not None or (file.exists() and file.samefile(frame.path)):
                 continue
@@ -79,17 +84,17 @@ def discard(run: Run) -> None:
     shutil.rmtree(run.frames, ignore_errors=True)
 
 
-def known(run: Run) -> dict[str, Any]:
+def read_timings(run: Run) -> dict[str, Any]:
     """What the run folder tells of its frames."""
     path = run.folder / TIMINGS
     content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {**UNKNOWN, "clips": {}}
     return content
 
 
-def complete(run: Run, sources: list[Source], made_with: Mapping[str, Any]) -> dict[str, Any]:
+def complete_clips(run: Run, sources: list[Source], key: Mapping[str, Any]) -> dict[str, Any]:
     """Timings of the clips whose frames are all there, made with the same weights of the same LR frames."""
-    there = known(run)
-    if there["weights"] != made_with["weights"]:
+    there = read_timings(run)
+    if there["weights"] != key["weights"]:
         return {}
     return {
         source.name: there["clips"][source.name]
@@ -148,3 +153,66 @@ def foreign_cost() -> dict[str, Any]:
     """The ``cost`` part where other software made the frames: nothing is known."""
     names = ("parameters", "flops_per_frame", "seconds_per_frame", "peak_memory", "steps", "device")
     return dict.fromkeys(names, NOT_APPLICABLE)
+
+
+def frame_key(settings: dict[str, Any], split: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What frames depend on: weights, a hash of the settings (where the data lie is none) and the code.
+
+    settings: the configuration as plain containers. origin: as ``results.origin`` gives.
+    """
+    frames = {k: v for k, v in making(settings).items() if k.split(".")[0] not in NOTES and k != ROOT}
+    code = f"{origin['vsrbench']} {origin['commit']}"
+    return {"weights": origin["weights"], "settings": digest({**frames, "split": split}), "code": code}
+
+
+def reuse_frames(run: Run, sources: list[Source], key: Mapping[str, Any]) -> str | None:
+    """Link the frames that this run lacks from a run folder beside it: one of the same settings, weights and LR frames
+    that the same code made. Returns a line that says so, or names the command for frames that other code made.
+    """
+    have = complete_clips(run, sources, key)
+    missing = [source for source in sources if source.name not in have]
+    note = None
+    for path in sorted(run.folder.parent.glob(f"*/{TIMINGS}")) if missing else []:
+        other = Run(path.parent)
+        there = read_timings(other)
+        if other == run or any(there.get(part) != key[part] for part in ("weights", "settings")):
+            continue
+        clips = complete_clips(other, missing, key)
+        if there["code"] != key["code"] or key["code"].endswith("+changes"):
+            if clips and note is None:
+                note = (
+                    f"{other.frames} holds frames of these settings, of a version that may differ from this one "
+                    f"({there['code']}): they are made anew; predictions={other.frames} judges those"
+                )
+            continue
+        for source in missing:
+            if source.name in clips:
+                _link(other.frames / source.name, run.frames / source.name, source)
+        if clips:
+            content = {**key, "facts": there.get("facts"), "clips": {**have, **clips}}
+            run.write_json(TIMINGS, content)
+            return f"frames of {len(clips)} clips are those of {other.folder}: same settings, weights and version"
+    return note
+
+
+def _link(there: Path, here: Path, source: Source) -> None:
+    """The same files under a second name; copies where the file system has no links."""
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir(parents=True)
+    for stem in source.frame_names:
+        try:
+            os.link(there / f"{stem}.png", here / f"{stem}.png")
+        except OSError:
+            shutil.copyfile(there / f"{stem}.png", here / f"{stem}.png")
+
+
+def moved_data(folder: Path, settings: dict[str, Any], sources: Callable[[], list[Source]]) -> tuple[str, ...]:
+    """``data.root`` where it alone differs from what the run folder was made with, and its clips are the same."""
+    import yaml
+
+    file = folder / "config.yaml"
+    if not file.is_file() or differing(yaml.safe_load(file.read_text()), settings) != [ROOT]:
+        return ()
+    clips = read_timings(Run(folder))["clips"]
+    there = {name: entry.get("input") for name, entry in clips.items()}
+    return (ROOT,) if there == {source.name: fingerprint(source) for source in sources()} else ()

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from vsrbench.evaluation.scoring import Expected, score
-from vsrbench.evaluation.suspicions import look
+from vsrbench.evaluation.scoring import Expected, sanity_warnings, score
 from vsrbench.metrics.frame import quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip
@@ -23,7 +22,7 @@ def clip():
 
 def told(clip: Clip, frames: torch.Tensor, bicubic: bool = False) -> list[str]:
     assert clip.hr is not None
-    return look(quantise(frames), clip, quantise(clip.hr[0]), bicubic)
+    return sanity_warnings(quantise(frames), clip, quantise(clip.hr[0]), bicubic)
 
 
 def noisy(frames: torch.Tensor) -> torch.Tensor:

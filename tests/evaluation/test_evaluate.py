@@ -2,7 +2,7 @@
 
 import pytest
 
-from vsrbench.evaluation import judging
+from vsrbench.evaluation import evaluate
 from vsrbench.metrics.perceptual import SMALL
 from vsrbench.metrics.scorer import NOTHING_VISIBLE
 
@@ -20,7 +20,7 @@ def test_only_what_a_file_was_missing_for_is_judged_again(reason, again, make_pr
         def __init__(self, names, settings):
             self.unavailable = {}
 
-    monkeypatch.setattr(judging, "Scorer", All)
+    monkeypatch.setattr(evaluate, "Scorer", All)
     why = {"unavailable": reason}
     result = {"metrics": {"niqe": {"mean": why, "clips": {"a": {"mean": why, "frames": [why, why]}}}}}
-    assert judging.now_available([make_protocol()], [result]) == again
+    assert evaluate.now_available([make_protocol()], [result]) == again

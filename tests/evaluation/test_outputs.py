@@ -5,7 +5,7 @@ import torch
 
 from vsrbench.errors import DataError
 from vsrbench.evaluation.frames import encode, find, pixels
-from vsrbench.evaluation.output import cost, discard, fingerprint, link, write_clips
+from vsrbench.evaluation.outputs import cost, discard, fingerprint, link_foreign, write_clips
 from vsrbench.metrics.frame import quantise
 from vsrbench.runs import Run
 
@@ -132,7 +132,7 @@ def test_foreign_frames_are_linked_under_the_names_of_the_data(run, make_source,
     for n, frame in enumerate(source.hr):
         (theirs / f"frame_{n + 1}_x2.png").write_bytes(encode(frame))
     for _ in range(2):  # a second call finds its own links
-        link(run, find(theirs.parent, [source], make_protocol(trim=2)), [source])
+        link_foreign(run, find(theirs.parent, [source], make_protocol(trim=2)), [source])
     files = sorted((run.frames / "a").iterdir())
     assert [file.stem for file in files] == source.frame_names
     assert [file.resolve().name for file in files] == [f"frame_{n + 1}_x2.png" for n in range(12)]
@@ -141,5 +141,5 @@ def test_foreign_frames_are_linked_under_the_names_of_the_data(run, make_source,
 def test_links_never_take_the_place_of_the_frames_themselves(run, make_source, make_protocol):
     source = make_source("a")
     write_clips(run, [source], Upscaler())
-    link(run, find(run.frames, [source], make_protocol()), [source])
+    link_foreign(run, find(run.frames, [source], make_protocol()), [source])
     assert not any(file.is_symlink() for file in (run.frames / "a").iterdir())
