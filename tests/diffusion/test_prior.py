@@ -9,9 +9,8 @@ from torch import nn
 
 import latent
 from vsrbench.config import compose
-from vsrbench.diffusion.export import save_prior
 from vsrbench.diffusion.noise import Noise
-from vsrbench.diffusion.prior import load_prior
+from vsrbench.diffusion.prior import load_prior, save_prior
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.weights.folders import load_prompt
 from vsrbench.weights.hub import locate

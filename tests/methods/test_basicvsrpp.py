@@ -19,7 +19,7 @@ from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.perceptual import LPIPS, RandomFeatures
 from vsrbench.types import WHOLE, Clip
-from vsrbench.weights.commands.check import examine
+from vsrbench.weights.commands.check import check_path
 from vsrbench.weights.trained import load_trained
 
 State = dict[str, Tensor]
@@ -432,10 +432,10 @@ def test_weights_check_knows_generators(tmp_path: Path) -> None:
     theirs = str(write(published(method.trained_state(), "mmediting"), "mmediting", tmp_path / "theirs.pth"))
     cfg = compose(settings, verb="weights")
     for file in (own, theirs):
-        fits = {fit.part: fit for fit in examine(file, cfg)}
+        fits = {fit.part: fit for fit in check_path(file, cfg)}
         assert set(fits) == set(method.parts()) and all(fit.fits for fit in fits.values())
         assert sum(fit.parameters for fit in fits.values()) == count(method)
-    (fit,) = examine(theirs, compose(["method=dgaf"], verb="weights"))
+    (fit,) = check_path(theirs, compose(["method=dgaf"], verb="weights"))
     assert fit.fits and fit.kind == "SPyNet"
 
 

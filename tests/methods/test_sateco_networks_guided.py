@@ -14,9 +14,8 @@ from torch import Tensor
 import latent
 from vsrbench.config import build
 from vsrbench.diffusion import guided
-from vsrbench.diffusion.export import save_prior
 from vsrbench.diffusion.noise import Noise
-from vsrbench.diffusion.prior import Prior, load_prior
+from vsrbench.diffusion.prior import Prior, load_prior, save_prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.sateco.guidance import decode, encode, predict

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import latent
-from vsrbench.diffusion.export import save_network, save_prior
+from vsrbench.diffusion.prior import save_prior
+from vsrbench.weights.folders import save_network
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from vsrbench.errors import ConfigError
 from vsrbench.flow.estimators import RAFT
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.metrics.perceptual import RECIPES
-from vsrbench.weights.catalogue import Gone, Known, catalogue, gone
+from vsrbench.weights.catalogue import Entry, Withdrawn, catalogue, withdrawn
 
 ENTRIES = {entry.name: entry for entry in catalogue()}
 
@@ -40,10 +40,10 @@ def test_parameters_are_those_of_the_networks() -> None:
 
 
 def test_a_lost_repository_names_its_copies() -> None:
-    assert gone("damo-vilab/text-to-video-ms-1.7b") == Gone(
+    assert withdrawn("damo-vilab/text-to-video-ms-1.7b") == Withdrawn(
         "moved to another owner", ("ali-vilab/text-to-video-ms-1.7b",)
     )
-    assert gone("stabilityai/stable-diffusion-x4-upscaler") is None
+    assert withdrawn("stabilityai/stable-diffusion-x4-upscaler") is None
 
 
 def entry(**changes: object) -> dict[str, object]:
@@ -62,10 +62,10 @@ def entry(**changes: object) -> dict[str, object]:
 )
 def test_a_damaged_catalogue_is_refused(content: dict, told: str, tmp_path: Path) -> None:
     file = tmp_path / "weights.yaml"
-    OmegaConf.save({"version": 1, "gone": {}, "weights": [], **content}, file)
+    OmegaConf.save({"version": 1, "withdrawn": {}, "weights": [], **content}, file)
     with pytest.raises(ConfigError, match=told):
         catalogue(file)
 
 
 def test_unknown_facts_stay_unknown() -> None:
-    assert Known("a", "b", "c").licence is None
+    assert Entry("a", "b", "c").licence is None

@@ -6,7 +6,7 @@ import pytest
 
 import latent
 from vsrbench.config import compose
-from vsrbench.diffusion.export import save_prior
+from vsrbench.diffusion.prior import save_prior
 from vsrbench.errors import ConfigError
 from vsrbench.weights.__main__ import run
 

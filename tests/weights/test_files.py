@@ -1,97 +1,79 @@
-"""``weights check`` of single files: flow networks, trained parts, checkpoints of a run, and what is none of them."""
+"""Weights files of every kind: read, refused, written, and loaded strictly."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from safetensors.torch import save_file
-from torchvision.models.optical_flow import raft_large
+from torch import nn
 
-import latent
-from vsrbench.config import compose
 from vsrbench.errors import WeightsError
-from vsrbench.flow.spynet import SpyNetwork
-from vsrbench.weights.commands.check import examine
+from vsrbench.weights.files import Header, read, read_checkpoint, read_headers, write
+from vsrbench.weights.report import load_strictly
 
 
-def config(*overrides: str) -> Any:
-    return compose(list(overrides), verb="weights")
+def test_read_takes_tensors_out_of_their_wrapper(tmp_path: Path) -> None:
+    for number, wrap in enumerate(({}, {"params": 0}, {"state_dict": 0, "meta": {}})):
+        state = {"a": torch.ones(2)}
+        torch.save({key: value or state for key, value in wrap.items()} or state, tmp_path / f"{number}.pth")
+        assert torch.equal(read(tmp_path / f"{number}.pth").tensors["a"], torch.ones(2))
 
 
-def test_raft(tmp_path: Path) -> None:
-    state = raft_large(weights=None).state_dict()
-    torch.save(state, tmp_path / "raft.pth")
-    (fit,) = examine(str(tmp_path / "raft.pth"), config())
-    assert fit.fits and fit.kind == "raft_large" and fit.notes == ["for flow=raft flow.weights=FILE"]
-    del state["context_encoder.convnormrelu.0.bias"]
-    torch.save(state, tmp_path / "raft.pth")
-    (fit,) = examine(str(tmp_path / "raft.pth"), config())
-    assert fit.missing == ["context_encoder.convnormrelu.0.bias"]
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_read_refuses_what_is_no_state(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"weights.{suffix}"
+    with pytest.raises(WeightsError, match="no such file"):
+        read(file)
+    for content in (b"", b"<html>not found</html>", b"PK\x03\x04 cut", b"hello"):
+        file.write_bytes(content)
+        with pytest.raises(WeightsError, match=rf"weights\.{suffix} cannot be read .*: it may be truncated"):
+            read(file)
 
 
-def test_raft_of_the_original_code(tmp_path: Path) -> None:
-    torch.save({"module.fnet.conv1.weight": torch.zeros(2)}, tmp_path / "raft-things.pth")
-    (fit,) = examine(str(tmp_path / "raft-things.pth"), config())
-    assert not fit.fits and "give torchvision's file" in fit.faults[0]
+def test_read_refuses_a_bare_tensor(tmp_path: Path) -> None:
+    torch.save(torch.zeros(2), tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="holds a Tensor and no state dict"):
+        read(tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("wrapper", [None, "params", "state_dict"])
-def test_spynet(tmp_path: Path, wrapper: str | None) -> None:
-    state: dict[str, Any] = SpyNetwork().state_dict()
-    file = tmp_path / "spynet.pth"
-    torch.save(state if wrapper is None else {wrapper: state}, file)
-    (fit,) = examine(str(file), config())
-    assert fit.fits and fit.matched == len(state) and fit.parameters == 1_440_300
-    del state["basic_module.0.basic_module.0.bias"]
-    torch.save(state, file)
-    (fit,) = examine(str(file), config())
-    assert fit.missing == ["basic_module.0.basic_module.0.bias"]
+def test_load_strictly_copies_or_reports() -> None:
+    layer = nn.Linear(2, 1)
+    load_strictly(layer, {"weight": torch.ones(1, 2).half(), "bias": torch.zeros(1)}, "file does not hold a layer")
+    assert torch.equal(layer.weight, torch.ones(1, 2)) and layer.weight.dtype == torch.float32
+    with pytest.raises(WeightsError) as told:
+        load_strictly(layer, {"weight": torch.ones(2, 2), "extra": torch.zeros(1)}, "file does not hold a layer")
+    assert str(told.value) == (
+        "file does not hold a layer: 0 of 2 tensors fit; 1 missing ['bias'], 1 unexpected ['extra'], "
+        "1 of wrong shape ['weight (2, 2) for (1, 2)']"
+    )
+    assert torch.equal(layer.weight, torch.ones(1, 2)), "nothing is loaded by half"
 
 
-def test_the_shipped_guide_fits_its_own_method_alone() -> None:
-    file = config("method=dgaf", "size=mini").weights
-    (fit,) = examine(file, config("method=dgaf", "size=mini"))
-    assert fit.fits and fit.part == "guiding_unet" and fit.parameters == 2_022_952
-    (fit,) = examine(file, config("method=dgaf", "size=tiny"))
-    assert not fit.fits and fit.shapes
-    with pytest.raises(WeightsError, match=r"method=ldm .* has the parts denoising_unet, vae: name the method"):
-        examine(file, config("method=ldm"))
+def test_averaged_weights_come_first_and_the_rest_is_kept(tmp_path: Path) -> None:
+    content = {"params": {"a": torch.zeros(2)}, "params_ema": {"a": torch.ones(2)}, "iter": 3}
+    torch.save(content, tmp_path / "x.pth")
+    tensors, metadata = read(tmp_path / "x.pth")
+    assert torch.equal(tensors["a"], torch.ones(2)) and metadata["iter"] == 3
 
 
-def test_a_part_that_the_method_does_not_have(tmp_path: Path) -> None:
-    state = latent.method("dgaf").trained_state()
-    save_file({**state, "other.weight": torch.zeros(2)}, tmp_path / "a.safetensors")
-    guide, other = examine(str(tmp_path / "a.safetensors"), config("method=dgaf", "size=tiny"))
-    assert guide.fits and not other.fits and "has no such part" in other.faults[0]
+def test_headers_of_every_kind_are_the_same(tmp_path: Path) -> None:
+    tensors = {"a": torch.zeros(2, 3).half(), "b": torch.zeros(4, dtype=torch.int64)}
+    write(tmp_path / "x.safetensors", tensors)
+    torch.save(tensors, tmp_path / "x.pth")
+    torch.save({"state_dict": tensors}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    expected = {"a": Header((2, 3), "float16"), "b": Header((4,), "int64")}
+    for name in ("x.safetensors", "x.pth", "old.bin"):
+        assert read_headers(tmp_path / name) == expected, name
 
 
-def test_a_run_folder_brings_its_own_configuration(tmp_path: Path) -> None:
-    method = latent.method("dgaf", "variant=released")
-    (tmp_path / "checkpoints").mkdir()
-    torch.save({"state_dict": method.trained_state()}, tmp_path / "checkpoints" / "last.ckpt")
-    run = config("method=dgaf", "size=tiny", "variant=released")
-    OmegaConf.save(run, tmp_path / "config.yaml", resolve=True)
-    for path in (tmp_path, tmp_path / "checkpoints" / "last.ckpt"):
-        (fit,) = examine(str(path), config("method=ldm"))
-        assert fit.fits and fit.notes == ["compared with method=dgaf size=tiny variant=released"]
-    (tmp_path / "config.yaml").unlink()
-    (fit,) = examine(str(tmp_path), config("method=dgaf", "size=tiny"))
-    assert not fit.fits, "variant=paper has attention"
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    tensors = {"a": torch.rand(3, 2).t()}
+    write(tmp_path / "folder.safetensors", tensors, {"format": "pt"})
+    assert torch.equal(read(tmp_path / "folder.safetensors").tensors["a"], tensors["a"])
 
 
-def test_a_weights_file_inside_a_parts_folder(pipeline: Path) -> None:
-    (fit,) = examine(str(pipeline / "vae" / "diffusion_pytorch_model.safetensors"), config())
-    assert fit.fits and fit.kind == "AutoencoderKL"
-
-
-def test_files_of_no_known_kind(tmp_path: Path) -> None:
-    torch.save({"layer.weight": torch.zeros(2)}, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"of no kind known here: its keys are layer\.weight"):
-        examine(str(tmp_path / "x.pth"), config())
-    (tmp_path / "x.safetensors").write_bytes(b"cut")
-    with pytest.raises(WeightsError, match=r"x\.safetensors cannot be read"):
-        examine(str(tmp_path / "x.safetensors"), config())
-    with pytest.raises(WeightsError, match="no such folder"):
-        examine(str(tmp_path / "absent"), config())
+def test_a_checkpoint_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "global_step": 3}, tmp_path / "last.ckpt")
+    assert read_checkpoint(tmp_path / "last.ckpt") == {"state_dict": {}, "global_step": 3}
+    torch.save([1], tmp_path / "last.ckpt")
+    with pytest.raises(WeightsError, match="no checkpoint of this project"):
+        read_checkpoint(tmp_path / "last.ckpt")

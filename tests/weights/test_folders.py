@@ -1,213 +1,192 @@
-"""``weights check`` of folders: what fits, what does not, and that the weights themselves stay on the disk."""
+"""Reading priors in the shapes that they have in the wild: old names, prefixes, pickles, and configs that mislead."""
 
 import json
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 import latent
-from vsrbench.errors import WeightsError
-from vsrbench.weights import files
-from vsrbench.weights.commands.check_folder import examine_folder
-from vsrbench.weights.fit import Fit
+from vsrbench.diffusion.prior import load_prior, save_prior
+from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.weights.files import read
+from vsrbench.weights.folders import cast, load_part, save_network
+from vsrbench.weights.layout import weight_files
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def parts(folder: Path) -> dict[str, Fit]:
-    return {fit.part: fit for fit in examine_folder(folder)}
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("prior") / "tiny"
+    save_prior(latent.prior(), folder, torch.float32)
+    return folder
 
 
-def edit(file: Path, **changes: object) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+@pytest.fixture
+def folder(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "prior"))
 
 
-def change(file: Path, edit) -> None:
-    content = load_file(file)
-    edit(content)
-    save_file(content, file)
+def change_config(folder: Path, part: str, name: str = "config.json", drop: str = "", **changes: object) -> None:
+    file = folder / part / name
+    content = {**json.loads(file.read_text()), **changes}
+    content.pop(drop, None)
+    file.write_text(json.dumps(content))
 
 
-def test_a_whole_pipeline_folder(pipeline: Path) -> None:
-    found = parts(pipeline)
-    assert set(found) == {"unet", "vae", "controlnet", "scheduler", "prompt"}
-    assert all(fit.fits for fit in found.values())
-    unet = latent.prior().unet
-    assert found["unet"].matched == found["unet"].expected == len(unet.state_dict())
-    assert found["unet"].parameters == sum(p.numel() for p in unet.parameters())
-    assert found["unet"].dtypes == {"float32": len(unet.state_dict())}
-    assert list(found["controlnet"].dtypes) == ["float16"]
-    assert any("class embedding of 8 levels: set prior.noise_level=0" in note for note in found["unet"].notes)
-    assert any("9 output convolutions" in note for note in found["controlnet"].notes)
-    assert "prediction_type v_prediction" in found["scheduler"].notes[0]
-    assert found["prompt"].notes == ["1x4x8"]
+def rewrite(folder: Path, part: str, rename) -> None:
+    file = folder / part / WEIGHTS
+    save_file({rename(key): value for key, value in load_file(file).items()}, file)
 
 
-def test_no_tensor_is_read(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A header is enough: the data behind it may be missing altogether."""
-
-    def never(*_: object) -> None:
-        raise AssertionError("tensors were read")
-
-    monkeypatch.setattr("safetensors.torch.load_file", never)
-    monkeypatch.setattr(files, "read", never)
-    assert all(fit.fits for fit in examine_folder(pipeline))
-
-
-def test_misfits_are_counted_by_kind(pipeline: Path) -> None:
-    def damage(content: dict[str, torch.Tensor]) -> None:
-        del content["conv_in.bias"]
-        content["surplus"] = torch.zeros(2)
-        content["conv_out.bias"] = torch.zeros(9)
-
-    change(pipeline / "unet" / WEIGHTS, damage)
-    unet = parts(pipeline)["unet"]
-    assert not unet.fits
-    assert unet.missing == ["conv_in.bias"] and unet.unexpected == ["surplus"]
-    assert unet.shapes == ["conv_out.bias (9,) for (4,)"]
-    assert unet.matched == unet.expected - 2
+def test_a_prefix_of_ddp_and_a_trainers_wrapper(folder: Path) -> None:
+    own = latent.prior().unet.state_dict()
+    rewrite(folder, "unet", lambda key: f"module.{key}")
+    assert all(torch.equal(value, own[key]) for key, value in load_part(str(folder), "unet").state_dict().items())
+    wrapped = {"state_dict": load_file(folder / "unet" / WEIGHTS), "step": 3}
+    (folder / "unet" / WEIGHTS).unlink()
+    torch.save(wrapped, folder / "unet" / "diffusion_pytorch_model.bin")
+    assert all(torch.equal(value, own[key]) for key, value in load_part(str(folder), "unet").state_dict().items())
 
 
-def test_pickles_prefixes_and_old_attention_names_fit(pipeline: Path) -> None:
-    file = pipeline / "unet" / WEIGHTS
-    torch.save({f"module.{key}": value for key, value in load_file(file).items()}, file.with_suffix(".bin"))
-    file.unlink()
-    unet = parts(pipeline)["unet"]
-    assert unet.fits and unet.source == "diffusion_pytorch_model.bin"
+def test_attention_of_an_old_vae(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**{**latent.prior().vae.config, "mid_block_add_attention": True})
+    save_network(vae, tmp_path / "vae", torch.float32)
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+
+    def rename(key: str) -> str:
+        for new, name in old.items():
+            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{name}.")
+        return key
+
+    rewrite(tmp_path, "vae", rename)
+    assert any(".proj_attn." in key for key in load_file(tmp_path / "vae" / WEIGHTS))
+    loaded = load_part(str(tmp_path), "vae").state_dict()
+    assert all(torch.equal(value, loaded[key]) for key, value in vae.state_dict().items())
+
+
+def test_a_large_file_in_pieces(folder: Path) -> None:
+    whole = load_file(folder / "unet" / WEIGHTS)
+    names = sorted(whole)
+    pieces = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
+    for piece, keys in pieces.items():
+        save_file({key: whole[key] for key in keys}, folder / "unet" / piece)
+    (folder / "unet" / WEIGHTS).unlink()
+    index = folder / "unet" / f"{WEIGHTS}.index.json"
+    index.write_text(json.dumps({"weight_map": {key: piece for piece, keys in pieces.items() for key in keys}}))
+    loaded = load_part(str(folder), "unet").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in whole.items())
+    (folder / "unet" / "b.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"index\.json names b\.safetensors: fetch the folder again"):
+        load_part(str(folder), "unet")
+
+
+def test_safetensors_before_pickles_and_full_before_half_precision(tmp_path: Path) -> None:
+    names = ["diffusion_pytorch_model.fp16.bin", "diffusion_pytorch_model.bin"]
+    names += ["diffusion_pytorch_model.fp16.safetensors", WEIGHTS]
+    for name in names:
+        (tmp_path / name).touch()
+        assert [file.name for file in weight_files(tmp_path)] == [name]
+
+
+class Trap:
+    """What a hostile pickle holds: unpickling it would create a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.file,))
+
+
+def test_a_pickle_is_never_run(folder: Path) -> None:
+    (folder / "unet" / WEIGHTS).unlink()
+    torch.save({"conv_in.weight": Trap(folder / "ran")}, folder / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(WeightsError, match="may be truncated or hold more than tensors"):
+        load_part(str(folder), "unet")
+    assert not (folder / "ran").exists()
+
+
+def test_a_pickle_without_a_state_dict(tmp_path: Path) -> None:
+    torch.save([torch.zeros(1)], tmp_path / "list.bin")
+    with pytest.raises(WeightsError, match=r"list\.bin holds a list and no state dict"):
+        read(tmp_path / "list.bin")
+
+
+def test_class_embeddings_that_config_and_weights_do_not_agree_on(folder: Path) -> None:
+    change_config(folder, "unet", num_class_embeds=None)
+    with pytest.raises(WeightsError, match=r"1 unexpected .*only one side has a class embedding"):
+        load_part(str(folder), "unet")
+    change_config(folder, "unet", num_class_embeds=8)
+    content = load_file(folder / "unet" / WEIGHTS)
+    del content["class_embedding.weight"]
+    save_file(content, folder / "unet" / WEIGHTS)
+    with pytest.raises(WeightsError, match=r"1 missing .*only one side has a class embedding"):
+        load_part(str(folder), "unet")
 
 
 @pytest.mark.parametrize(
-    ("part", "file", "changes", "fault"),
+    ("part", "name", "change", "told"),
     [
-        ("unet", "config.json", {"in_channels": 4}, "in_channels 4: an x4 upscaler's takes 7"),
-        ("controlnet", "config.json", {"in_channels": 4}, "in_channels give 4 input channels"),
-        ("scheduler", "scheduler_config.json", {"thresholding": True}, "thresholding=True: only False"),
+        ("vae", "config.json", {"drop": "scaling_factor"}, "vae/config.json has no scaling_factor"),
+        ("scheduler", "scheduler_config.json", {"drop": "prediction_type"}, "has no prediction_type"),
+        ("scheduler", "scheduler_config.json", {"drop": "beta_schedule"}, "has no beta_schedule"),
+        ("unet", "config.json", {"in_channels": 4}, "unet/config.json in_channels 4: an x4 upscaler's takes 7"),
+        ("unet", "config.json", {"_class_name": "UNet3DConditionModel"}, "is of class UNet3DConditionModel"),
     ],
 )
-def test_faults_of_configs(pipeline: Path, part: str, file: str, changes: dict, fault: str) -> None:
-    edit(pipeline / part / file, **changes)
-    found = parts(pipeline)[part]
-    assert not found.fits and any(fault in line for line in found.faults)
+def test_configs_of_other_models_are_refused(folder: Path, part: str, name: str, change: dict, told: str) -> None:
+    change_config(folder, part, name, **change)
+    with pytest.raises(WeightsError, match=told):
+        load_prior(str(folder), noise_level=0)
 
 
-def test_a_vae_of_another_factor(pipeline: Path) -> None:
-    from diffusers import AutoencoderKL
-
-    config = dict(latent.prior().vae.config)
-    for key in ("block_out_channels", "down_block_types", "up_block_types"):
-        config[key] = [*config[key], config[key][-1]]
-    AutoencoderKL(**config).save_pretrained(pipeline / "vae")
-    vae = parts(pipeline)["vae"]
-    assert vae.matched == vae.expected and vae.faults == ["reduces by 8; these methods need a factor of 4"]
-
-
-def test_unusual_values_are_doubts_not_faults(pipeline: Path) -> None:
-    edit(pipeline / "vae" / "config.json", scaling_factor=0.18215)
-    edit(pipeline / "scheduler" / "scheduler_config.json", beta_end=0.012)
-    found = parts(pipeline)
-    assert found["vae"].fits and "scaling_factor is 0.18215, the x4 upscaler's is 0.08333" in found["vae"].doubts[0]
-    assert found["scheduler"].fits and "beta_end is 0.012" in found["scheduler"].doubts[0]
+@pytest.mark.parametrize(
+    ("part", "name", "key", "value", "told"),
+    [
+        ("vae", "config.json", "scaling_factor", 0.18215, "scaling_factor is 0.18215, the x4 upscaler's is 0.08333"),
+        ("scheduler", "scheduler_config.json", "beta_end", 0.012, "beta_end is 0.012, the x4 upscaler's is 0.02"),
+        ("scheduler", "scheduler_config.json", "prediction_type", "epsilon", "prediction_type is epsilon"),
+    ],
+)
+def test_unusual_values_are_warned_of(folder: Path, part: str, name: str, key: str, value: object, told: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_prior(str(folder), noise_level=0)
+    change_config(folder, part, name, **{key: value})
+    with pytest.warns(UserWarning, match=rf"{part}/{name}: {told}"):
+        load_prior(str(folder), noise_level=0)
 
 
-def test_what_a_prior_lacks(pipeline: Path) -> None:
-    (pipeline / "prompt_embeds.safetensors").unlink()
-    (pipeline / "scheduler" / "scheduler_config.json").unlink()
-    faults = parts(pipeline)["prior"].faults
-    assert [fault.partition(" lacks ")[2] for fault in faults] == [
-        "scheduler", "prompt_embeds.safetensors, or text_encoder and tokenizer",
-    ]  # fmt: skip
+def test_a_schedule_that_no_sampler_here_knows(folder: Path) -> None:
+    change_config(folder, "scheduler", "scheduler_config.json", timestep_spacing="trailing")
+    with pytest.raises(ConfigError, match="timestep_spacing=trailing: only leading"):
+        load_prior(str(folder), noise_level=0)
 
 
-def test_a_prompt_of_another_width(pipeline: Path) -> None:
-    save_file({"prompt_embeds": torch.zeros(1, 4, 9)}, pipeline / "prompt_embeds.safetensors")
-    assert parts(pipeline)["unet"].faults == ["expects prompts of width 8; prompt_embeds.safetensors has 9"]
-    save_file({"other": torch.zeros(1)}, pipeline / "prompt_embeds.safetensors")
-    assert parts(pipeline)["prompt"].faults == ["holds other instead of prompt_embeds"]
+# --- writing -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stored", ["text_model.", ""])
-def test_a_text_encoder_of_older_and_newer_transformers(pipeline: Path, stored: str) -> None:
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = CLIPTextConfig(
-        vocab_size=4, hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=6,
-    )  # fmt: skip
-    encoder = CLIPTextModel(config)
-    folder = pipeline / "text_encoder"
-    encoder.save_pretrained(folder)
-    state = {f"{stored}{k.removeprefix('text_model.')}": v for k, v in encoder.state_dict().items()}
-    state[f"{stored}embeddings.position_ids"] = torch.arange(6)[None]
-    save_file(state, folder / "model.safetensors")
-    assert parts(pipeline)["text_encoder"].fits
-    change(folder / "model.safetensors", lambda content: content.pop(f"{stored}final_layer_norm.bias"))
-    assert parts(pipeline)["text_encoder"].missing == ["final_layer_norm.bias"]
+class Wide(nn.Module):
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.register_buffer("wide", torch.tensor([value]))
 
 
-@pytest.mark.parametrize(("pad", "doubts"), [("!", 0), ({"content": "!"}, 0), ("<|endoftext|>", 1)])
-def test_the_pad_token(pipeline: Path, pad: object, doubts: int) -> None:
-    (pipeline / "tokenizer").mkdir()
-    (pipeline / "tokenizer" / "special_tokens_map.json").write_text(json.dumps({"pad_token": pad}))
-    assert len(parts(pipeline)["tokenizer"].doubts) == doubts
+def test_values_beyond_half_precision_are_not_written() -> None:
+    state: dict[str, Tensor] = Wide(1e5).state_dict()
+    assert torch.equal(cast(state, torch.float32)["wide"], state["wide"])
+    with pytest.raises(WeightsError, match=r"wide has values that are not finite as torch\.float16: .*dtype=float32"):
+        cast(state, torch.float16)
 
 
-def test_damaged_and_foreign_parts_do_not_hide_the_others(pipeline: Path) -> None:
-    file = pipeline / "vae" / WEIGHTS
-    file.write_bytes(file.read_bytes()[:40])
-    (pipeline / "controlnet" / "config.json").write_text('{"_class_name": "SomethingElse"}')
-    (pipeline / "unet" / WEIGHTS).unlink()
-    found = parts(pipeline)
-    assert "may be truncated" in found["vae"].faults[0]
-    assert found["controlnet"].notes == ["nothing here uses this class; not looked at"]
-    assert "has a config.json but none of" in found["unet"].faults[0]
-    assert found["scheduler"].fits
-
-
-def test_a_folder_without_weights(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="holds no weights in the diffusers layout"):
-        examine_folder(tmp_path)
-    (tmp_path / "config.json").write_text('{"_class_name": "UNet3DConditionModel"}')
-    with pytest.raises(WeightsError, match=r"names UNet3DConditionModel in its config\.json; nothing here uses that"):
-        examine_folder(tmp_path)
-
-
-@pytest.mark.parametrize("old", [False, True])
-@pytest.mark.parametrize("variant", ["released", "paper"])
-def test_a_guide(tmp_path: Path, variant: str, old: bool) -> None:
-    latent.method("dgaf", f"variant={variant}").export_released(tmp_path)
-    folder = tmp_path / "dgafnet"
-    if old:
-        content = load_file(folder / WEIGHTS)
-        save_file({k.replace("dgafnet_", "brushnet_"): v for k, v in content.items()}, folder / WEIGHTS)
-        edit(folder / "config.json", _class_name="BrushNetModel")
-    (guide,) = examine_folder(tmp_path)
-    assert guide.fits and guide.matched == guide.expected
-    attention = str(variant == "paper").lower()
-    assert f"for method=dgaf method.guide_attention={attention}" in guide.notes
-    convolutions = [k for k in load_file(folder / WEIGHTS) if k.startswith(("dgafnet_", "brushnet_"))]
-    assert f"{len(convolutions) // 2} output convolutions" in guide.notes
-
-
-def test_a_guide_with_other_inputs(tmp_path: Path) -> None:
-    latent.method("dgaf").export_released(tmp_path)
-    edit(tmp_path / "dgafnet" / "config.json", conditioning_channels=5)
-    (guide,) = examine_folder(tmp_path)
-    assert any("give 12 input channels, these methods have 11" in fault for fault in guide.faults)
-    assert [name.partition(" ")[0] for name in guide.shapes] == ["conv_in_condition.weight"]
-
-
-def test_the_released_networks_have_the_printed_shapes() -> None:
-    """13 and 28 output convolutions, 11 input channels, the released parameter counts; at size=paper, on no memory."""
-    from vsrbench.methods.dgaf.released import expected
-
-    config = {
-        "in_channels": 7, "conditioning_channels": 4, "block_out_channels": [256, 512, 512, 1024],
-        "layers_per_block": 2, "down_block_types": ["DownBlock2D"] * 4, "up_block_types": ["UpBlock2D"] * 4,
-        "cross_attention_dim": 1024, "attention_head_dim": 8, "norm_num_groups": 32, "use_linear_projection": True,
-    }  # fmt: skip
-    state = expected(config)
-    assert sum(value.numel() for value in state.values()) == 277_052_416
-    assert tuple(state["conv_in_condition.weight"].shape) == (256, 11, 3, 3)
-    assert sum(key.startswith("dgafnet_") and key.endswith("weight") for key in state) == 28
+def test_whole_numbers_keep_their_type() -> None:
+    assert cast({"count": torch.tensor(3)}, torch.float16)["count"].dtype == torch.int64

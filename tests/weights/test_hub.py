@@ -11,7 +11,7 @@ from huggingface_hub.errors import HTTPError
 
 from vsrbench.errors import WeightsError
 from vsrbench.weights import hub
-from vsrbench.weights.hub import PRIOR, Wanted, chosen, locate
+from vsrbench.weights.hub import PRIOR, Selection, locate, select
 
 ID = "someone/upscaler"
 PRIOR_FILES = (
@@ -188,18 +188,18 @@ def test_one_kind_of_weights_is_fetched() -> None:
     )
     files = ["x4-upscaler-ema.ckpt", "README.md", "unet/config.json", "safety_checker/model.safetensors"]
     files += [f"unet/{name}" for name in names] + ["text_encoder/pytorch_model.bin", "tokenizer/vocab.json"]
-    assert chosen(files, PRIOR) == [
+    assert select(files, PRIOR) == [
         "unet/config.json", "unet/diffusion_pytorch_model.fp16.safetensors", "text_encoder/pytorch_model.bin",
         "tokenizer/vocab.json",
     ]  # fmt: skip
     files.append("unet/diffusion_pytorch_model.safetensors")
-    assert [f for f in chosen(files, PRIOR) if f.startswith("unet/d")] == ["unet/diffusion_pytorch_model.safetensors"]
+    assert [f for f in select(files, PRIOR) if f.startswith("unet/d")] == ["unet/diffusion_pytorch_model.safetensors"]
 
 
 def test_pieces_of_a_large_file_stay_together() -> None:
     pieces = [f"unet/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     index = "unet/diffusion_pytorch_model.safetensors.index.json"
-    assert chosen([*pieces, index, "unet/diffusion_pytorch_model.bin"], PRIOR) == [*pieces, index]
+    assert select([*pieces, index, "unet/diffusion_pytorch_model.bin"], PRIOR) == [*pieces, index]
 
 
 def test_a_download_asks_for_the_chosen_files(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +217,7 @@ def test_a_download_asks_for_the_chosen_files(cache: Path, monkeypatch: pytest.M
     assert locate(ID) == cache
     assert asked["id"] == ID and asked["allow_patterns"] == list(PRIOR_FILES)
     with pytest.raises(WeightsError, match="holds nothing of that kind"):
-        locate(ID, wanted=Wanted(("controlnet/*",), lambda _: False))
+        locate(ID, selection=Selection(("controlnet/*",), lambda _: False))
 
 
 def test_a_download_that_breaks_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

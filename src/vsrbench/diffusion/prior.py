@@ -1,5 +1,6 @@
 """The frozen image prior as diffusers modules: the Stable Diffusion x4 upscaler, Stable Diffusion, or a miniature."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 from vsrbench.diffusion.guided import Guidance, forward
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.weights.folders import load_config, load_part, load_prompt
+from vsrbench.weights.files import write
+from vsrbench.weights.folders import cast, load_config, load_part, load_prompt, save_network
 
 KINDS = ("upscaler", "image")
 WHERE = {
@@ -129,6 +131,18 @@ def load_prior(
         noise_level,
         kind,
     )
+
+
+def save_prior(prior: Prior, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """A diffusers folder: ``unet/``, ``vae/``, ``scheduler/`` and the embedded prompt."""
+    from diffusers import DDIMScheduler
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("unet", "vae"):
+        save_network(getattr(prior, part), folder / part, dtype)
+    scheduler: Any = DDIMScheduler(**prior.schedule.config)
+    scheduler.save_pretrained(folder / "scheduler")
+    write(folder / "prompt_embeds.safetensors", cast({"prompt_embeds": prior.prompt}, dtype))
 
 
 def _random_prior(

@@ -29,19 +29,18 @@ def run(cfg: "DictConfig") -> None:
 
 def show_list(cfg: "DictConfig") -> None:
     """Print the catalogue and what is here."""
-    from vsrbench.weights.commands.inventory import inventory
-    from vsrbench.weights.commands.table import show
+    from vsrbench.weights.commands.listing import inventory, show
 
     show(inventory(), _console())
 
 
 def check(cfg: "DictConfig") -> None:
     """Print whether ``input`` fits."""
-    from vsrbench.weights.commands.check import examine, show
+    from vsrbench.weights.commands.check import check_path, show
 
     if not cfg.input:
         raise ConfigError("check needs a folder, file or hub id: `vsrbench weights check PATH`")
-    if not show(examine(str(cfg.input), cfg), _console()):
+    if not show(check_path(str(cfg.input), cfg), _console()):
         raise SystemExit(1)
 
 

@@ -14,7 +14,7 @@ PLACES = (None, "shipped", "checkpoints", "pyiqa", "clip", "dover")
 
 
 @dataclass(frozen=True)
-class Known:
+class Entry:
     """One entry of ``assets/weights.yaml``; None where no source at hand states it.
 
     hub: id on the model hub, else ``source`` says in words where it comes from. licence: of the weights; code_licence:
@@ -39,7 +39,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Gone:
+class Withdrawn:
     """A repository that is no longer where it was; copies: ids that threads name instead."""
 
     note: str
@@ -47,13 +47,13 @@ class Gone:
 
 
 @cache
-def catalogue(file: Path = FILE) -> tuple[Known, ...]:
+def catalogue(file: Path = FILE) -> tuple[Entry, ...]:
     """All entries, in the file's order. Raises ConfigError for keys it does not know and for doubled names."""
     entries = _content(file)["weights"]
     try:
-        known = tuple(Known(**entry) for entry in entries)
+        known = tuple(Entry(**entry) for entry in entries)
     except TypeError as error:
-        raise ConfigError(f"{file}: {error}; an entry has the keys {', '.join(Known.__dataclass_fields__)}") from error
+        raise ConfigError(f"{file}: {error}; an entry has the keys {', '.join(Entry.__dataclass_fields__)}") from error
     names = [entry.name for entry in known]
     for entry in known:
         if names.count(entry.name) > 1 or entry.place not in PLACES or not (entry.hub or entry.source):
@@ -61,10 +61,10 @@ def catalogue(file: Path = FILE) -> tuple[Known, ...]:
     return known
 
 
-def gone(hub_id: str) -> Gone | None:
+def withdrawn(hub_id: str) -> Withdrawn | None:
     """What is known of a repository that left the hub."""
-    entry = _content(FILE)["gone"].get(hub_id)
-    return None if entry is None else Gone(entry["note"], tuple(entry.get("copies", ())))
+    entry = _content(FILE)["withdrawn"].get(hub_id)
+    return None if entry is None else Withdrawn(entry["note"], tuple(entry.get("copies", ())))
 
 
 @cache

@@ -1,17 +1,20 @@
-"""Reading a diffusers folder or hub id strictly: every key must fit, and a report says what did not."""
+"""Folders in the layout of diffusers: read strictly, from disk or by hub id, and written for diffusers to load."""
 
+import copy
+import json
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsrbench.errors import WeightsError
 from vsrbench.weights.files import first_line, read, write
 from vsrbench.weights.hub import locate
-from vsrbench.weights.layout import FILES, current_name, faults, oddities, read_json, weight_files
+from vsrbench.weights.layout import FILES, config_errors, config_warnings, current_name, read_json, weight_files
 from vsrbench.weights.report import load_strictly
 
 
@@ -24,10 +27,10 @@ def load_config(path: str, part: str, name: str = "config.json", kind: str = "up
     if not file.is_file():
         raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
     config = read_json(file)
-    for fault in faults(part, config, kind):
-        raise WeightsError(f"{file} {fault}")
-    for oddity in oddities(part, config, kind):
-        warnings.warn(f"{file}: {oddity}", stacklevel=2)
+    for line in config_errors(part, config, kind):
+        raise WeightsError(f"{file} {line}")
+    for line in config_warnings(part, config, kind):
+        warnings.warn(f"{file}: {line}", stacklevel=2)
     return config
 
 
@@ -127,3 +130,35 @@ def _fingerprint(encoder: Path) -> str:
 
     facts = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in encoder.iterdir())
     return hashlib.blake2b(repr((str(encoder.resolve()), facts)).encode(), digest_size=8).hexdigest()
+
+
+def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """A diffusers network as ``config.json`` and safetensors of ``dtype``; its own weights stay as they are."""
+    network = copy.deepcopy(network)
+    nn.Module.to(network, dtype)  # diffusers' own ``to`` warns about this even where nothing speaks against it
+    check_range(network.state_dict(), dtype)
+    network.register_to_config(_name_or_path="")  # else the config would name a folder of this machine
+    network.save_pretrained(folder)
+
+
+def save_part(state: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path, dtype: torch.dtype) -> None:
+    """The same for a network that diffusers does not know: ``config`` holds its ``_class_name``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
+    write(folder / FILES[0], cast(state, dtype), {"format": "pt"})
+
+
+def cast(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Floating-point tensors as ``dtype``, ready to be stored. Raises WeightsError for a value beyond its range."""
+    values = {k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    check_range(values, dtype)
+    return values
+
+
+def check_range(state: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Raise WeightsError naming a tensor that is not finite."""
+    for key, value in state.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise WeightsError(
+                f"{key} has values that are not finite as {dtype}: export with dtype=float32, or train anew"
+            )

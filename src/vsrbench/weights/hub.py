@@ -6,14 +6,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from vsrbench.errors import WeightsError
-from vsrbench.weights.catalogue import gone
+from vsrbench.weights.catalogue import withdrawn
 
 TIMEOUT = 5.0  # seconds without an answer until the hub counts as out of reach
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".msgpack", ".ckpt", ".h5", ".onnx", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """Which of a repository's files are needed (patterns), which are not, and what a usable folder must hold.
 
     what: the same in words, for errors.
@@ -33,14 +33,14 @@ def is_prior(folder: Path) -> bool:
     return weights and all((folder / c).exists() for c in configs) and any((folder / p).exists() for p in prompt)
 
 
-PRIOR = Wanted(
+PRIOR = Selection(
     ("unet/*", "vae/*", "scheduler/*", "text_encoder/*", "tokenizer/*", "prompt_embeds.safetensors"),
     is_prior,
     what=" with unet/, vae/, scheduler/ and text_encoder/",
 )
 
 
-def locate(path: str, setting: str = "prior.path", wanted: Wanted = PRIOR) -> Path:
+def locate(path: str, setting: str = "prior.path", selection: Selection = PRIOR) -> Path:
     """The local folder of a path or hub id; a complete cached copy is used without asking the hub.
 
     setting: what the user gave it as. Raises WeightsError within seconds when it is neither on disk nor reachable.
@@ -51,9 +51,9 @@ def locate(path: str, setting: str = "prior.path", wanted: Wanted = PRIOR) -> Pa
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
         raise WeightsError(f"{setting}={path}: no such folder")
     stored = cached(path)
-    if stored is not None and wanted.complete(stored):
+    if stored is not None and selection.complete(stored):
         return stored
-    return fetch(path, setting, wanted)
+    return fetch(path, setting, selection)
 
 
 def cache_entry(hub_id: str) -> Path:
@@ -73,8 +73,8 @@ def cached(hub_id: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def fetch(hub_id: str, setting: str, wanted: Wanted) -> Path:
-    """Download what is wanted into the hub's cache. Raises WeightsError with the reason and what to do instead."""
+def fetch(hub_id: str, setting: str, selection: Selection) -> Path:
+    """Download the selection into the hub's cache. Raises WeightsError with the reason and what to do instead."""
     from huggingface_hub import HfApi, snapshot_download
 
     # HTTPError is the base of what the client's transport raises, whichever library that is in its version
@@ -83,15 +83,15 @@ def fetch(hub_id: str, setting: str, wanted: Wanted) -> Path:
     try:
         siblings = HfApi().model_info(hub_id, timeout=TIMEOUT).siblings or []
     except (HTTPError, OSError, ValueError) as error:
-        raise WeightsError(absent(hub_id, setting, why(error), wanted)) from error
-    files = chosen((sibling.rfilename for sibling in siblings), wanted)
+        raise WeightsError(unavailable(hub_id, setting, why(error), selection)) from error
+    files = select((sibling.rfilename for sibling in siblings), selection)
     if not files:
-        raise WeightsError(absent(hub_id, setting, "the repository holds nothing of that kind", wanted))
+        raise WeightsError(unavailable(hub_id, setting, "the repository holds nothing of that kind", selection))
     try:
         return Path(snapshot_download(hub_id, allow_patterns=files, etag_timeout=TIMEOUT))
     except (HTTPError, OSError, ValueError) as error:
         reason = f"the download broke off ({_first_line(error)}); the same command goes on with it"
-        raise WeightsError(absent(hub_id, setting, reason, wanted)) from error
+        raise WeightsError(unavailable(hub_id, setting, reason, selection)) from error
 
 
 def why(error: Exception) -> str:
@@ -112,30 +112,32 @@ def why(error: Exception) -> str:
     return f"this machine does not reach the hub ({type(error).__name__})"
 
 
-def absent(hub_id: str, setting: str, reason: str, wanted: Wanted) -> str:
+def unavailable(hub_id: str, setting: str, reason: str, selection: Selection) -> str:
     """The whole message: which id, why, what to put instead, where a local copy goes."""
-    entry = gone(hub_id)
+    entry = withdrawn(hub_id)
     lost = f" Known of it: {entry.note}." if entry else ""
     lost += " The cached copy is incomplete." if cached(hub_id) else ""
     copies = f" or {setting}={' or '.join(entry.copies)}" if entry and entry.copies else ""
     return (
         f"{setting}={hub_id} is no folder here and cannot be fetched from the hub: {reason}.{lost} Give "
-        f"{setting}=DIR, a local diffusers folder{wanted.what}{copies}; or bring the folder "
+        f"{setting}=DIR, a local diffusers folder{selection.what}{copies}; or bring the folder "
         f"{cache_entry(hub_id).name} from a machine that has it into {cache_entry(hub_id).parent}"
     )
 
 
-def chosen(files: Iterable[str], wanted: Wanted) -> list[str]:
+def select(files: Iterable[str], selection: Selection) -> list[str]:
     """The files to fetch: of each folder's weights one kind alone, safetensors and full precision first."""
-    kept = [
-        f for f in files if any(fnmatch(f, p) for p in wanted.files) and not any(fnmatch(f, p) for p in wanted.skip)
+    names = [
+        f
+        for f in files
+        if any(fnmatch(f, p) for p in selection.files) and not any(fnmatch(f, p) for p in selection.skip)
     ]
     best: dict[str, int] = {}
-    for file in kept:
+    for file in names:
         if file.endswith(WEIGHT_SUFFIXES):
             folder = file.rpartition("/")[0]
             best[folder] = min(best.get(folder, 9), _rank(file))
-    return [f for f in kept if not f.endswith(WEIGHT_SUFFIXES) or _rank(f) == best[f.rpartition("/")[0]]]
+    return [f for f in names if not f.endswith(WEIGHT_SUFFIXES) or _rank(f) == best[f.rpartition("/")[0]]]
 
 
 def _rank(file: str) -> int:

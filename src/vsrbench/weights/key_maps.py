@@ -39,16 +39,16 @@ def own_state(state: dict[str, Tensor], source: str = "the published weights") -
     """
     bare = {_bare(key): value for key, value in state.items() if _bare(key) not in COUNTERS}
     flow = {key: value for key, value in bare.items() if key.startswith("spynet.")}
-    named = {f"spynet.{key}": value for key, value in spynet_state(flow, source).items()} if flow else {}
+    own = {f"spynet.{key}": value for key, value in spynet_state(flow, source).items()} if flow else {}
     for key in bare.keys() - flow.keys():
         prefix = next((p for p in PREFIXES if key.startswith(p)), None)
         if prefix is None:
             raise WeightsError(f"{source} hold {key!r}, which is nothing of BasicVSR++'s generator")
-        named[PREFIXES[prefix] + key.removeprefix(prefix)] = bare[key]
-    absent = [part for part in PARTS if not any(key.startswith(f"{part}.") for key in named)]
+        own[PREFIXES[prefix] + key.removeprefix(prefix)] = bare[key]
+    absent = [part for part in PARTS if not any(key.startswith(f"{part}.") for key in own)]
     if absent:
         raise WeightsError(f"{source} lack {', '.join(absent)}: give a whole generator of BasicVSR++")
-    return named
+    return own
 
 
 def _bare(key: str) -> str:

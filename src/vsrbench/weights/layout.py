@@ -74,24 +74,24 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def faults(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:
+def config_errors(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:
     """What makes a config of ``unet``, ``vae`` or ``scheduler`` unusable for a prior of this kind."""
-    found = [
+    lines = [
         f"has no {key}; diffusers would fill in that of another model: add it"
         for key in REQUIRED.get(part, ())
         if key not in config
     ]
-    named = config.get("_class_name")
-    if part in CLASSES and named not in (None, CLASSES[part]):
-        found.append(f"is of class {named}; a prior's {part} is a {CLASSES[part]}")
+    name = config.get("_class_name")
+    if part in CLASSES and name not in (None, CLASSES[part]):
+        lines.append(f"is of class {name}; a prior's {part} is a {CLASSES[part]}")
     channels = IN_CHANNELS[kind]
     if part == "unet" and config.get("in_channels", channels) != channels:
         what = "an x4 upscaler's takes 7 (4 latent, 3 LR)" if kind == "upscaler" else "Stable Diffusion's takes 4"
-        found.append(f"in_channels {config['in_channels']}: {what}")
-    return found
+        lines.append(f"in_channels {config['in_channels']}: {what}")
+    return lines
 
 
-def oddities(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:
+def config_warnings(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:
     """Values that differ from those of the published prior of this kind: possible, and most often a mistake."""
     return [
         f"{key} is {config[key]}, {KNOWN_AS[kind]}'s is {usual}; if that is not meant, {WHAT_FOR[key]}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vsrbench.errors import WeightsError
 from vsrbench.weights.files import read
 from vsrbench.weights.folders import read_weights
-from vsrbench.weights.hub import Wanted, locate
+from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.layout import FILES, read_json, weight_files
 
 HALF = (torch.float16, torch.bfloat16)
@@ -19,7 +19,7 @@ HALF = (torch.float16, torch.bfloat16)
 CLASSES = ("DGAFNetModel", "BrushNetModel", "ControlNetModel")
 
 
-class Trained(Protocol):
+class TrainedMethod(Protocol):
     """What of a method is needed to load its trained part."""
 
     def check_frozen(self, recorded: dict[str, str], trained: Iterable[str]) -> None: ...
@@ -42,15 +42,15 @@ def find_released(source: Path) -> Path | None:
         folder = locate(str(source), "ckpt_path", TRAINED_PART)
     if not folder.is_dir():
         return None
-    found = _trained_parts(folder)
-    if len(found) > 1:
-        names = ", ".join(f.name for f in found)
+    parts = _trained_parts(folder)
+    if len(parts) > 1:
+        names = ", ".join(f.name for f in parts)
         raise WeightsError(f"{folder} holds several trained parts ({names}): give the folder of one of them")
-    if not found:
+    if not parts:
         return None
-    files = weight_files(found[0])
+    files = weight_files(parts[0])
     if not files:
-        raise WeightsError(f"{found[0]} has a config.json but none of {', '.join(FILES)}")
+        raise WeightsError(f"{parts[0]} has a config.json but none of {', '.join(FILES)}")
     return files[0]
 
 
@@ -62,13 +62,11 @@ def read_released(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return read_json(folder / "config.json"), read_weights(folder)
 
 
-def refuse_class(config: dict[str, Any], folder: Path, allowed: tuple[str, ...], method: str) -> None:
+def check_class(config: dict[str, Any], folder: Path, allowed: tuple[str, ...], method: str) -> None:
     """Raise WeightsError where a folder's config names the trained part of another method."""
-    named = config.get("_class_name")
-    if named not in allowed:
-        raise WeightsError(
-            f"{folder / 'config.json'} is of class {named}; method={method} takes {' or '.join(allowed)}"
-        )
+    name = config.get("_class_name")
+    if name not in allowed:
+        raise WeightsError(f"{folder / 'config.json'} is of class {name}; method={method} takes {' or '.join(allowed)}")
 
 
 def _trained_parts(folder: Path) -> list[Path]:
@@ -80,7 +78,7 @@ def _class_name(folder: Path) -> str | None:
     return read_json(folder / "config.json").get("_class_name")
 
 
-TRAINED_PART = Wanted(
+TRAINED_PART = Selection(
     ("config.json", "diffusion_pytorch_model*", "*/config.json", "*/diffusion_pytorch_model*"),
     complete=lambda folder: any(weight_files(part) for part in _trained_parts(folder)),
     skip=("unet/*", "vae/*", "text_encoder/*"),
@@ -97,7 +95,7 @@ def weights_hash(part: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_trained(method: Trained, source: str) -> None:
+def load_trained(method: TrainedMethod, source: str) -> None:
     """Load trained parts from a safetensors file, a checkpoint, a run folder (its best checkpoint), or a folder or hub
     id in the layout of the released code, whose key report is printed.
 

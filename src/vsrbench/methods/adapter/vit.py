@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.weights.hub import Wanted, locate
+from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.layout import TRANSFORMERS_FILES, read_json, weight_files
 
-WANTED = Wanted(
+SELECTION = Selection(
     ("config.json", "*.safetensors", "*.bin"),
     complete=lambda folder: bool(weight_files(folder, TRANSFORMERS_FILES)),
     what=" of transformers' ViTForImageClassification with config.json and model.safetensors",
@@ -68,7 +68,7 @@ def load_vit(
             "the frame encoder needs weights: set vit.path=DIR (a folder of transformers, or the hub id "
             "google/vit-base-patch16-224); vit.random=true builds the shape with random weights"
         )
-    folder = locate(path, "vit.path", WANTED)
+    folder = locate(path, "vit.path", SELECTION)
     settings = read_json(folder / "config.json")
     if settings.get("model_type") != "vit":
         raise ConfigError(f"vit.path={path} holds a {settings.get('model_type')}, not a vit")

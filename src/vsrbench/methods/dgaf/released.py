@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.export import save_part
 from vsrbench.errors import WeightsError
 from vsrbench.methods.dgaf.networks import GuidingUNet
+from vsrbench.weights.folders import save_part
 from vsrbench.weights.report import load_strictly
-from vsrbench.weights.trained import read_released, refuse_class
+from vsrbench.weights.trained import check_class, read_released
 
 CLASSES = ("DGAFNetModel", "BrushNetModel")
 CONDITIONING = 4  # channels of the aligned x0
@@ -41,7 +41,7 @@ def load(guide: GuidingUNet, folder: Path) -> str:
     Raises WeightsError where the config's block types differ from the guide's, and listing keys that do not fit.
     """
     config, state = read_released(folder)
-    refuse_class(config, folder, CLASSES, "dgaf")
+    check_class(config, folder, CLASSES, "dgaf")
     attention = any("CrossAttn" in name for name in config.get("down_block_types", []))
     if attention != has_attention(guide):
         raise WeightsError(

@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.export import save_prior
 from vsrbench.diffusion.frames import denoise, finish, frame_noise, on_prior_grid
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
-from vsrbench.diffusion.prior import Prior, to_network
+from vsrbench.diffusion.prior import Prior, save_prior, to_network
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.methods.base import Method, Stage
 from vsrbench.types import Clip, Progress, Trace

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.diffusion.export import save_network, save_prior
 from vsrbench.diffusion.frames import finish
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import TERMS
-from vsrbench.diffusion.prior import Prior
+from vsrbench.diffusion.prior import Prior, save_prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank, clip_flows
@@ -21,8 +20,9 @@ from vsrbench.methods.stablevsr.networks import TemporalConditioning
 from vsrbench.methods.stablevsr.sampling import STRATEGIES, Sampling, sample
 from vsrbench.methods.stablevsr.texture import Texture
 from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.weights.folders import save_network
 from vsrbench.weights.report import load_strictly
-from vsrbench.weights.trained import read_released, refuse_class
+from vsrbench.weights.trained import check_class, read_released
 
 
 class StableVSR(Method):
@@ -168,7 +168,7 @@ class StableVSR(Method):
     def load_released(self, folder: Path) -> str:
         """Load a TCM from a ``controlnet/`` folder as published. Raises WeightsError listing keys that do not fit."""
         config, state = read_released(folder)
-        refuse_class(config, folder, ("ControlNetModel",), "stablevsr")
+        check_class(config, folder, ("ControlNetModel",), "stablevsr")
         return load_strictly(self.tcm.net, state, str(folder))
 
     def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:

@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vsrbench.weights.commands.check_file import examine_file
-from vsrbench.weights.commands.check_folder import examine_folder
-from vsrbench.weights.fit import Fit
-from vsrbench.weights.hub import Wanted, locate
+from vsrbench.weights.commands.check_file import check_file
+from vsrbench.weights.commands.check_folder import check_folder
+from vsrbench.weights.commands.fit import Fit
+from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.trained import checkpoint_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
-ANYTHING = Wanted(
+ANYTHING = Selection(
     (
         "config.json", "diffusion_pytorch_model*", "*/config.json", "*/diffusion_pytorch_model*", "text_encoder/*",
         "tokenizer/*", "scheduler/*", "prompt_embeds.safetensors",
@@ -24,14 +24,14 @@ ANYTHING = Wanted(
 SHOWN = 3  # names listed of each kind of misfit
 
 
-def examine(path: str, cfg: "DictConfig") -> list[Fit]:
-    """All parts behind a path. Raises WeightsError where there is nothing to examine."""
+def check_path(path: str, cfg: "DictConfig") -> list[Fit]:
+    """All parts behind a path. Raises WeightsError where there is nothing to check_path."""
     source = Path(path).expanduser()
     if source.is_file():
-        return examine_file(source, cfg)
+        return check_file(source, cfg)
     folder = locate(path, "input", ANYTHING)
     run = any((folder / sub / name).is_file() for sub in ("", "checkpoints") for name in ("best.ckpt", "last.ckpt"))
-    return examine_file(checkpoint_file(folder), cfg) if run else examine_folder(folder)
+    return check_file(checkpoint_file(folder), cfg) if run else check_folder(folder)
 
 
 def show(fits: list[Fit], console: "Console") -> bool:
@@ -51,14 +51,14 @@ def show(fits: list[Fit], console: "Console") -> bool:
 
 
 def lines(fit: Fit) -> list[str]:
-    """Everything to say of a part below the table: misfits by kind with the first names, faults, doubts, notes."""
+    """Everything to say of a part below the table: misfits by kind with the first names, errors, warnings, notes."""
     misfits = {"missing": fit.missing, "unexpected": fit.unexpected, "of wrong shape": fit.shapes}
     counted = [
         f"{len(names)} {what}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
         for what, names in misfits.items()
         if names
     ]
-    return counted + [f"error: {f}" for f in fit.faults] + [f"warning: {d}" for d in fit.doubts] + fit.notes
+    return counted + [f"error: {f}" for f in fit.errors] + [f"warning: {d}" for d in fit.warnings] + fit.notes
 
 
 def _types(fit: Fit) -> str:

@@ -10,9 +10,9 @@ from vsrbench.benchmarks.shapes import without_weights
 from vsrbench.config import build
 from vsrbench.errors import WeightsError
 from vsrbench.flow.spynet import SpyNetwork
-from vsrbench.weights.commands.kinds import examine_part
+from vsrbench.weights.commands.check_folder import check_part
+from vsrbench.weights.commands.fit import Fit, compare
 from vsrbench.weights.files import Header, headers_of, read, read_headers
-from vsrbench.weights.fit import Fit, compare
 from vsrbench.weights.key_maps import is_published, own_state, spynet_state
 from vsrbench.weights.layout import FILES
 
@@ -22,43 +22,43 @@ if TYPE_CHECKING:
 SPYNET = ("basic_module.", "spynet.", "generator.spynet.", "netBasic.", "moduleBasic.")
 
 
-def examine_file(file: Path, cfg: "DictConfig") -> list[Fit]:
+def check_file(file: Path, cfg: "DictConfig") -> list[Fit]:
     """One Fit, or one per part of a trained method's file. Raises WeightsError for a file of an unknown kind.
 
     cfg: the method that trained parts are compared with, unless the file lies in a run folder, which names its own.
     """
     if file.name in FILES and (file.parent / "config.json").is_file():
-        return [examine_part(file.parent)]
-    found = read_headers(file)
+        return [check_part(file.parent)]
+    headers = read_headers(file)
     if file.suffix == ".ckpt":
-        return _trained(file, found, _run_config(file) or cfg)
-    keys = {key.removeprefix("module.") for key in found}
+        return _trained(file, headers, _run_config(file) or cfg)
+    keys = {key.removeprefix("module.") for key in headers}
     if any(key.startswith("feature_encoder.") for key in keys):
-        return [_raft(file, found)]
+        return [_raft(file, headers)]
     if any(key.startswith(("fnet.", "cnet.")) for key in keys):
         fault = (
             "RAFT under the names of its original code: give torchvision's file (raft_large_C_T_SKHT_V2-ff5fadd5.pth)"
         )
-        return [Fit("flow", "RAFT", file.name, parameters=_numbers(found), faults=[fault])]
+        return [Fit("flow", "RAFT", file.name, parameters=_numbers(headers), errors=[fault])]
     if is_published(keys) and cfg.method.name == "basicvsrpp":
         return _trained(file, headers_of(own_state(read(file).tensors, str(file))), cfg)
     whole = file.suffix == ".safetensors" and any(key.startswith("propagation.") for key in keys)
     if any(key.startswith(SPYNET) for key in keys) and not whole:  # of a published generator its SPyNet
         return [_spynet(file)]
     if file.suffix == ".safetensors":
-        return _trained(file, found, _run_config(file) or cfg)
+        return _trained(file, headers, _run_config(file) or cfg)
     raise WeightsError(
-        f"{file} is of no kind known here: its keys are {', '.join(sorted(found)[:4])}, ...; known are RAFT, SPyNet, "
+        f"{file} is of no kind known here: its keys are {', '.join(sorted(headers)[:4])}, ...; known are RAFT, SPyNet, "
         "trained parts of this project, and folders with a config.json"
     )
 
 
-def _raft(file: Path, found: Mapping[str, Header]) -> Fit:
+def _raft(file: Path, headers: Mapping[str, Header]) -> Fit:
     from torchvision.models.optical_flow import raft_large
 
     with torch.device("meta"):
         own = raft_large(weights=None).state_dict()
-    fit = compare("flow", "raft_large", file.name, own, found)
+    fit = compare("flow", "raft_large", file.name, own, headers)
     fit.notes.append("for flow=raft flow.weights=FILE")
     return fit
 
@@ -69,13 +69,13 @@ def _spynet(file: Path) -> Fit:
     try:
         state = spynet_state(read(file).tensors, str(file))
     except WeightsError as error:
-        return Fit("flow", "SPyNet", file.name, faults=[str(error)])
+        return Fit("flow", "SPyNet", file.name, errors=[str(error)])
     fit = compare("flow", "SPyNet", file.name, own, headers_of(state))
     fit.notes.append("for flow=spynet flow.weights=FILE")
     return fit
 
 
-def _trained(file: Path, found: Mapping[str, Header], cfg: "DictConfig") -> list[Fit]:
+def _trained(file: Path, headers: Mapping[str, Header], cfg: "DictConfig") -> list[Fit]:
     """Parts of a method (``<part>.<key>``) against the method of a configuration, built on the meta device."""
     from omegaconf import open_dict
 
@@ -87,7 +87,7 @@ def _trained(file: Path, found: Mapping[str, Header], cfg: "DictConfig") -> list
     parts = method.parts()
     against = f"method={cfg.method.name} size={cfg.size} variant={cfg.variant}"
     stored: dict[str, dict[str, Header]] = {}
-    for key, header in found.items():
+    for key, header in headers.items():
         name, _, rest = key.partition(".")
         stored.setdefault(name, {})[rest] = header
     if not stored.keys() & parts.keys():
@@ -96,11 +96,11 @@ def _trained(file: Path, found: Mapping[str, Header], cfg: "DictConfig") -> list
             "method that it belongs to, or give the folder with its config.json"
         )
     fits = []
-    for name, headers in stored.items():
+    for name, shapes in stored.items():
         if name not in parts:
-            fits.append(Fit(name, "?", file.name, parameters=_numbers(headers), faults=[f"{against} has no such part"]))
+            fits.append(Fit(name, "?", file.name, parameters=_numbers(shapes), errors=[f"{against} has no such part"]))
             continue
-        fit = compare(name, type(parts[name]).__name__, file.name, parts[name].state_dict(), headers)
+        fit = compare(name, type(parts[name]).__name__, file.name, parts[name].state_dict(), shapes)
         fit.notes.append(f"compared with {against}")
         fits.append(fit)
     return fits
@@ -121,5 +121,5 @@ def _run_config(file: Path) -> "DictConfig | None":
     return None
 
 
-def _numbers(found: Mapping[str, Header]) -> int:
-    return sum(header.numbers for header in found.values())
+def _numbers(headers: Mapping[str, Header]) -> int:
+    return sum(header.numbers for header in headers.values())

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vsrbench.config import build_method
-from vsrbench.diffusion.export import cast
 from vsrbench.errors import ConfigError
 from vsrbench.weights.files import write
+from vsrbench.weights.folders import cast
 from vsrbench.weights.hub import locate
 
 if TYPE_CHECKING:

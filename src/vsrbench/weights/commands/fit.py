@@ -13,8 +13,8 @@ class Fit:
     """One part of a folder or file.
 
     missing, unexpected, shapes: names that do not fit ("name stored for expected" for shapes). parameters: numbers
-    stored. dtypes: {type: tensors}. notes: values worth knowing. doubts: values that are possible and most often
-    a mistake. faults: what makes the part unusable.
+    stored. dtypes: {type: tensors}. notes: values worth knowing. warnings: values that are possible and most often
+    a mistake. errors: what makes the part unusable.
     """
 
     part: str
@@ -28,21 +28,21 @@ class Fit:
     parameters: int = 0
     dtypes: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     @property
     def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.shapes or self.faults)
+        return not (self.missing or self.unexpected or self.shapes or self.errors)
 
 
-def compare(part: str, kind: str, source: str, own: Mapping[str, Any], found: Mapping[str, Header]) -> Fit:
+def compare(part: str, kind: str, source: str, own: Mapping[str, Any], stored: Mapping[str, Header]) -> Fit:
     """Judge stored headers against the tensors ``own`` that a network has, both under the same names."""
-    shared = sorted(own.keys() & found.keys())
+    shared = sorted(own.keys() & stored.keys())
     shapes = [
-        f"{key} {found[key].shape} for {tuple(own[key].shape)}"
+        f"{key} {stored[key].shape} for {tuple(own[key].shape)}"
         for key in shared
-        if found[key].shape != tuple(own[key].shape)
+        if stored[key].shape != tuple(own[key].shape)
     ]
     return Fit(
         part,
@@ -50,9 +50,9 @@ def compare(part: str, kind: str, source: str, own: Mapping[str, Any], found: Ma
         source,
         expected=len(own),
         matched=len(shared) - len(shapes),
-        missing=sorted(own.keys() - found.keys()),
-        unexpected=sorted(found.keys() - own.keys()),
+        missing=sorted(own.keys() - stored.keys()),
+        unexpected=sorted(stored.keys() - own.keys()),
         shapes=shapes,
-        parameters=sum(header.numbers for header in found.values()),
-        dtypes=dict(Counter(header.dtype for header in found.values())),
+        parameters=sum(header.numbers for header in stored.values()),
+        dtypes=dict(Counter(header.dtype for header in stored.values())),
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vsrbench.weights.catalogue import FILE
-from vsrbench.weights.commands.inventory import Found, digest, inventory
+from vsrbench.weights.commands.listing import Location, digest, inventory
 
 RAFT = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"
 
@@ -22,7 +22,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def found() -> dict[str, Found]:
+def found() -> dict[str, Location]:
     return {row.known.name: row for row in inventory()}
 
 
