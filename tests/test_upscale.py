@@ -101,3 +101,13 @@ def test_the_command_line_prints_one_line_and_fails(tmp_path: Path) -> None:
     assert told.stdout == ""
     assert told.stderr == "error: no such file or folder: absent.mp4\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reading_and_writing_videos_loads_no_training_package() -> None:
+    """What upscales a video needs PyTorch, and nothing of what trains networks or fetches them."""
+    code = (
+        "import sys, vsrbench.upscale, vsrbench.inference.files, vsrbench.progress, vsrbench.diffusion.noise\n"
+        "print(*{'pytorch_lightning', 'diffusers', 'transformers', 'wandb', 'kornia', 'scipy'} & set(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""

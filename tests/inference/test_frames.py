@@ -9,7 +9,7 @@ from PIL import Image
 
 from inference_fakes import noise_clip, picture
 from vsrbench.errors import DataError, RunError
-from vsrbench.inference.frames import FrameFolder, open_folder
+from vsrbench.inference.files import FrameFolder, open_folder
 
 MADE = {"method": "fake", "seed": 1}
 

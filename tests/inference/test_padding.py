@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inference_fakes import Fake, noise_clip
-from vsrbench.inference.padding import pad, padded_size, upscale_padded
+from vsrbench.inference.tiles import pad, padded_size, upscale_padded
 from vsrbench.types import Clip
 
 

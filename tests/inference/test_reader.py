@@ -49,7 +49,7 @@ def test_frames_come_in_order_with_their_colours(
 
 def test_ten_bits_are_more_than_eight(tmp_path: Path) -> None:
     stream = VideoStream(make_video(tmp_path / "a.mp4", 1, (64, 96), pix_fmt="yuv420p10le"), 4)
-    assert stream.look.bits == 10
+    assert stream.format.bits == 10
     values = stream.read(0, 1).lr * 255
     assert (values - values.round()).abs().max() > 0.2
 
@@ -57,7 +57,7 @@ def test_ten_bits_are_more_than_eight(tmp_path: Path) -> None:
 @pytest.mark.parametrize("colour", [Colour(1, 1, 1), Colour(6, 6, 6), Colour(5, 5, 5)])
 def test_tagged_files_are_read_with_their_own_matrix(tmp_path: Path, colour: Colour) -> None:
     stream = VideoStream(make_video(tmp_path / "a.mp4", 2, (32, 48), colour=colour), 4)
-    assert stream.look.colour == colour
+    assert stream.format.colour == colour
     assert (stream.read(0, 2).lr[0] - expected(2, (32, 48))).abs().mean() < 0.01
 
 
@@ -87,9 +87,9 @@ def test_reading_may_begin_far_into_the_file(tmp_path: Path) -> None:
 def test_constant_rate_is_exact_in_every_container(tmp_path: Path, name: str) -> None:
     stream = VideoStream(make_video(tmp_path / name, 12), 4)
     stream.read(0, 12)
-    assert stream.look.rate == NTSC
-    assert [stream.moment(n).start for n in range(12)] == [n / NTSC for n in range(12)]
-    assert all((stream.moment(n).start / stream.look.tick).denominator == 1 for n in range(12))
+    assert stream.format.rate == NTSC
+    assert [stream.frame_time(n).start for n in range(12)] == [n / NTSC for n in range(12)]
+    assert all((stream.frame_time(n).start / stream.format.tick).denominator == 1 for n in range(12))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
@@ -98,9 +98,9 @@ def test_variable_rate_keeps_its_time_stamps(tmp_path: Path, name: str) -> None:
     path = make_video(tmp_path / name, 10, rate=Fraction(25), pts=pts, tick=Fraction(1, 1000))
     stream = VideoStream(path, 4)
     stream.read(0, 10)
-    told = [float(stream.moment(n).start * 1000) for n in range(10)]
+    told = [float(stream.frame_time(n).start * 1000) for n in range(10)]
     assert told == pytest.approx(pts, abs=1)
-    assert stream.moment(3).start * 1000 == 160
+    assert stream.frame_time(3).start * 1000 == 160
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
@@ -120,10 +120,10 @@ def test_estimate_is_the_number_of_frames_where_the_file_says_it(tmp_path: Path)
 def test_real_files(shared: Path) -> None:
     stream = VideoStream(shared / "material/video/nasa_13013.mp4", 4)
     assert stream.size == (270, 480)  # FFmpeg's choice, not the first stream
-    assert stream.look.rate == NTSC
+    assert stream.format.rate == NTSC
     assert stream.estimate == 390
     assert stream.left_out == ["subtitle", "video", "audio", "subtitle"]
-    assert VideoStream(shared / "material/video/h264_10bit.mp4", 4).look.bits == 10
+    assert VideoStream(shared / "material/video/h264_10bit.mp4", 4).format.bits == 10
 
 
 @pytest.mark.parametrize(("name", "share"), [("a.mkv", 0.6), ("a.webm", 0.6), ("a.mp4", 0.6)])

@@ -11,18 +11,17 @@ import torch
 from inference_fakes import VIDEO, audio_packets, decoded, make_video, picture
 from vsrbench.data.colour import Colour, read_rgb
 from vsrbench.errors import ConfigError, DataError, RunError
-from vsrbench.inference.audio import Audio
-from vsrbench.inference.records import Look, Moment
-from vsrbench.inference.writer import VideoWriter
+from vsrbench.inference.reader import FrameTime, VideoFormat
+from vsrbench.inference.writer import Audio, VideoWriter
 
 NTSC = Fraction(30000, 1001)
-LOOK = Look(NTSC, 1 / NTSC, Fraction(1), Colour(1, 1, 1), 8)
+FORMAT = VideoFormat(NTSC, 1 / NTSC, Fraction(1), Colour(1, 1, 1), 8)
 SIZE = (32, 48)
 
 
 def write(
     path: Path,
-    look: Look = LOOK,
+    video_format: VideoFormat = FORMAT,
     frames: int = 6,
     size: tuple[int, int] = SIZE,
     times: list[Fraction] | None = None,
@@ -30,11 +29,11 @@ def write(
     cut: bool = False,
     **settings: object,
 ) -> Path:
-    with VideoWriter(path, size, look, {**VIDEO, **settings}, audio) as writer:
+    with VideoWriter(path, size, video_format, {**VIDEO, **settings}, audio) as writer:
         for n in range(frames):
-            start = times[n] if times else n / look.rate
+            start = times[n] if times else n / video_format.rate
             pixels = torch.from_numpy(picture(n, size)).permute(2, 0, 1) / 255
-            writer.write(pixels, Moment(start, 1 / look.rate))
+            writer.write(pixels, FrameTime(start, 1 / video_format.rate))
             assert not path.exists()
         writer.finish(cut)
     return path
@@ -50,23 +49,23 @@ def test_size_count_rate_and_colours_are_kept(tmp_path: Path, name: str, size: t
     assert len(frames) == 6
     assert (frames[0].height, frames[0].width) == size
     assert (frames[0].colorspace, frames[0].color_range) == (1, 1)
-    assert Colour.of(frames[0]) == LOOK.colour
+    assert Colour.of(frames[0]) == FORMAT.colour
     for n, frame in enumerate(frames):
-        assert np.abs(read_rgb(frame, LOOK.colour).astype(float) - picture(n, size)).mean() < 3
+        assert np.abs(read_rgb(frame, FORMAT.colour).astype(float) - picture(n, size)).mean() < 3
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_ten_bits_stay_ten_bits_with_their_tags(tmp_path: Path) -> None:
-    look = Look(NTSC, 1 / NTSC, Fraction(1), Colour(9, 9, 16), 10)
-    frame = decoded(write(tmp_path / "a.mp4", look))[0]
+    video_format = VideoFormat(NTSC, 1 / NTSC, Fraction(1), Colour(9, 9, 16), 10)
+    frame = decoded(write(tmp_path / "a.mp4", video_format))[0]
     assert frame.format.name == "yuv420p10le"
     assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (9, 9, 16)
 
 
 def test_time_stamps_and_pixel_aspect_are_kept(tmp_path: Path) -> None:
     times = [Fraction(n, 1000) for n in (0, 40, 83, 160, 400, 441)]
-    look = Look(Fraction(25), Fraction(1, 1000), Fraction(4, 3), Colour(6, 6, 6), 8)
-    path = write(tmp_path / "a.mp4", look, times=times)
+    video_format = VideoFormat(Fraction(25), Fraction(1, 1000), Fraction(4, 3), Colour(6, 6, 6), 8)
+    path = write(tmp_path / "a.mp4", video_format, times=times)
     assert [f.pts * f.time_base for f in decoded(path)] == times
     with av.open(str(path)) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
@@ -118,7 +117,7 @@ def test_encoders_that_cannot_do_it_are_refused_before_the_first_frame(
 ) -> None:
     name = "a.webm" if settings.get("codec") == "prores_ks" else "a.mp4"
     with pytest.raises(ConfigError, match=message):
-        VideoWriter(tmp_path / name, size, LOOK, {**VIDEO, **settings}, None)
+        VideoWriter(tmp_path / name, size, FORMAT, {**VIDEO, **settings}, None)
     assert not any(tmp_path.iterdir())
 
 
@@ -128,8 +127,8 @@ def test_nothing_half_written_is_left(tmp_path: Path, error: type[BaseException]
     path.write_bytes(b"before")
 
     def interrupted() -> None:
-        with VideoWriter(path, SIZE, LOOK, VIDEO, None) as writer:
-            writer.write(torch.zeros(3, *SIZE), Moment(Fraction(0), 1 / NTSC))
+        with VideoWriter(path, SIZE, FORMAT, VIDEO, None) as writer:
+            writer.write(torch.zeros(3, *SIZE), FrameTime(Fraction(0), 1 / NTSC))
             raise error
 
     with pytest.raises(error):
@@ -139,11 +138,11 @@ def test_nothing_half_written_is_left(tmp_path: Path, error: type[BaseException]
 
 
 def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not finite"), VideoWriter(tmp_path / "a.mp4", SIZE, LOOK, VIDEO, None) as w:
-        w.write(torch.full((3, *SIZE), torch.nan), Moment(Fraction(0), 1 / NTSC))
+    with pytest.raises(DataError, match="not finite"), VideoWriter(tmp_path / "a.mp4", SIZE, FORMAT, VIDEO, None) as w:
+        w.write(torch.full((3, *SIZE), torch.nan), FrameTime(Fraction(0), 1 / NTSC))
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write .*file/a\.mp4"):
-        VideoWriter(tmp_path / "file" / "a.mp4", SIZE, LOOK, VIDEO, None)
+        VideoWriter(tmp_path / "file" / "a.mp4", SIZE, FORMAT, VIDEO, None)

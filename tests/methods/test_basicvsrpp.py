@@ -13,7 +13,7 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, TrainingError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.inference.chunks import upscale_source
-from vsrbench.inference.padding import upscale_padded
+from vsrbench.inference.tiles import upscale_padded
 from vsrbench.methods.basicvsrpp import BasicVSRPP
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize

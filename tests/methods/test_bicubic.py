@@ -8,7 +8,7 @@ from PIL import Image
 
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.padding import upscale_padded
+from vsrbench.inference.tiles import upscale_padded
 from vsrbench.methods.bicubic import Bicubic
 from vsrbench.methods.gt import GroundTruth
 from vsrbench.nn.imresize import imresize

@@ -10,7 +10,7 @@ from torch import Tensor
 from vsrbench.data.sources import Source
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.padding import pad
+from vsrbench.inference.tiles import pad
 from vsrbench.methods.base import Method
 from vsrbench.types import Clip, Progress
 

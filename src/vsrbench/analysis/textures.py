@@ -18,7 +18,7 @@ from vsrbench.diffusion.frames import initial_latents, on_prior_grid
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.flow.rescaled import on_grid
 from vsrbench.flow.warp import warp
-from vsrbench.inference.padding import pad
+from vsrbench.inference.tiles import pad
 from vsrbench.metrics.frame import PEAK, luma, psnr
 from vsrbench.types import Clip
 

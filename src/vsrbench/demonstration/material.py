@@ -14,9 +14,8 @@ from torch import Tensor
 from vsrbench.data.colour import Colour
 from vsrbench.data.sources import Source
 from vsrbench.evaluation.frames import encode
-from vsrbench.inference.audio import Audio
-from vsrbench.inference.reader import Look, Moment
-from vsrbench.inference.writer import VideoWriter
+from vsrbench.inference.reader import FrameTime, VideoFormat
+from vsrbench.inference.writer import Audio, VideoWriter
 from vsrbench.runs import write_atomic
 
 RATE = Fraction(25)
@@ -44,13 +43,13 @@ def there_and_back(frames: Tensor, times: int) -> Tensor:
 def save_film(path: Path, frames: Tensor, settings: Any) -> None:
     """Frames (T,3,h,w) in [0,1] as a video with a tone. settings: the config node ``video``."""
     size = (frames.shape[2], frames.shape[3])
-    look = Look(RATE, 1 / RATE, Fraction(1), Colour.usual(size[0]), bits=8)
+    video_format = VideoFormat(RATE, 1 / RATE, Fraction(1), Colour.usual(size[0]), bits=8)
     with tempfile.TemporaryDirectory() as folder:
         save_tone(Path(folder) / "tone.mp4", float(len(frames) / RATE))
         audio = Audio(Path(folder) / "tone.mp4")
-        with VideoWriter(path, size, look, settings, audio) as writer:
+        with VideoWriter(path, size, video_format, settings, audio) as writer:
             for number, frame in enumerate(frames):
-                writer.write(frame, Moment(number / RATE, 1 / RATE))
+                writer.write(frame, FrameTime(number / RATE, 1 / RATE))
             writer.finish(cut=False)
 
 

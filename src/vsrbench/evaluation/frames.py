@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
@@ -123,7 +124,7 @@ def pixels(frame: Frame) -> Tensor:
     """One frame, uint8 (3,H,W) RGB, of a PNG file or a video. Raises DataError as ``read`` does."""
     if frame.video is None:
         return read(frame.path)
-    return torch.tensor(frame.video[frame.position]).permute(2, 0, 1).contiguous()
+    return rearrange(torch.tensor(frame.video[frame.position]), "h w c -> c h w").contiguous()
 
 
 def read(path: Path) -> Tensor:
@@ -137,7 +138,7 @@ def read(path: Path) -> Tensor:
         header = file.read(26)
     if header[1:4] != b"PNG" or header[25] != 2:  # colour type of the IHDR chunk: 2 is RGB
         raise DataError(f"{path} is no RGB PNG: write frames as 8-bit RGB PNG")
-    return torch.tensor(values).permute(2, 0, 1).contiguous()
+    return rearrange(torch.tensor(values), "h w c -> c h w").contiguous()
 
 
 def encode(frame: Tensor) -> bytes:
@@ -146,7 +147,7 @@ def encode(frame: Tensor) -> bytes:
         raise DataError(
             f"a frame has values up to {float(frame.abs().max()):.3g} instead of [0,1]: the method gave another range"
         )
-    pixels = quantise(frame).permute(1, 2, 0).cpu().numpy()
+    pixels = rearrange(quantise(frame), "c h w -> h w c").cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=4)
     return buffer.getvalue()

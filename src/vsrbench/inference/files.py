@@ -1,22 +1,94 @@
-"""From a path to a path: which reader, which writer, and the loop between them."""
+"""From a path to a path: folders of frames and video files in, the same out, and the loop between them."""
 
+import io
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench.data.colour import Colour
-from vsrbench.data.sources import FolderSource
-from vsrbench.errors import ConfigError
+from PIL import Image
+from torch import Tensor
+
+from vsrbench.data.colour import Colour, to_pixels
+from vsrbench.data.degradations import Bicubic
+from vsrbench.data.readers import image_size, list_frames
+from vsrbench.data.sources import FolderSource, Pairing
+from vsrbench.errors import ConfigError, DataError, RunError
 from vsrbench.inference.chunks import upscale_source
-from vsrbench.inference.frames import FrameFolder, open_folder
-from vsrbench.inference.reader import VideoStream
-from vsrbench.inference.records import Look, Moment
+from vsrbench.inference.reader import FrameTime, VideoFormat, VideoStream
 from vsrbench.inference.writer import Audio, VideoWriter
+from vsrbench.runs import write_atomic
 from vsrbench.types import Progress
 
 if TYPE_CHECKING:
     from vsrbench.diffusion.noise import NoiseSource
     from vsrbench.methods.base import Method
+
+MARKER = ".upscale.json"  # what the frames of an output folder were made with
+
+
+def open_folder(folder: Path, scale: int) -> FolderSource:
+    """The frames of a folder as LR, in the order of their numbers; 16-bit PNG is rounded to 8 bits.
+
+    Raises DataError for an empty folder, a hole in the numbering, and frames of different sizes.
+    """
+    files = list_frames(folder, deep=True)
+    first = image_size(files.path(0))
+    for position in range(1, len(files.files)):
+        height, width = image_size(files.path(position))
+        if (height, width) != first:
+            raise DataError(
+                f"{files.path(position)} has {width}x{height} pixels, {files.files[0]} has {first[1]}x{first[0]}: "
+                "frames of one clip must have one size; move it to another folder"
+            )
+    return FolderSource(folder.resolve().name, Pairing(scale, Bicubic()), None, files)
+
+
+class FrameFolder:
+    """8-bit RGB PNG files, each whole or absent; those an earlier call made with the same settings are kept.
+
+    stems: names of the frames without suffix, None: eight digits. settings: everything the pixels depend on;
+    it is stored in the folder, so that frames of two methods never mix. force: make all frames again.
+    Raises RunError for a folder with other settings or of other origin, and where nothing can be written.
+    """
+
+    def __init__(self, folder: Path, stems: list[str] | None, settings: dict[str, Any], force: bool) -> None:
+        self.folder, self.stems, self.force = folder, stems, force
+        self.written: set[str] = set()
+        marker = folder / MARKER
+        before = json.loads(marker.read_text()) if marker.is_file() else None
+        if not force and before is None and folder.is_dir() and any(folder.iterdir()):
+            raise RunError(f"{folder} holds files of other origin: choose another output or add force=true")
+        if not force and before not in (None, settings):
+            differing = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
+            raise RunError(
+                f"{folder} holds frames made with other settings ({', '.join(differing)}): "
+                "choose another output or add force=true"
+            )
+        write_atomic(marker, json.dumps(settings, indent=1).encode())
+
+    def path(self, number: int) -> Path:
+        stem = f"{number:08d}" if self.stems is None else self.stems[number]
+        return self.folder / f"{stem}.png"
+
+    def __contains__(self, number: object) -> bool:
+        """True for a frame that an earlier call finished; ``force`` knows none."""
+        return isinstance(number, int) and not self.force and self.path(number).is_file()
+
+    def write(self, number: int, frame: Tensor) -> None:
+        """Write a frame (3,H,W) in [0,1]. Raises DataError for values that are not finite."""
+        buffer = io.BytesIO()
+        Image.fromarray(to_pixels(frame)).save(buffer, format="PNG", compress_level=4)
+        write_atomic(self.path(number), buffer.getvalue())
+
+    def finish(self, count: int) -> None:
+        """Check that the folder holds exactly the frames 0..count-1. Raises RunError naming one that differs."""
+        wanted = {self.path(n).name for n in range(count)}
+        present = {p.name for p in self.folder.glob("*.png") if not p.name.startswith(".")}
+        if present != wanted:
+            name = min(present ^ wanted)
+            what = "is no frame of this input: remove it" if name in present else "is missing: run the command again"
+            raise RunError(f"{self.folder}/{name} {what} (all {count} frames were written)")
 
 
 def open_input(path: Path, scale: int) -> FolderSource | VideoStream:
@@ -75,15 +147,15 @@ class Job:
         Time stamps, frame rate, colour and audio are those of an input video; frames of a folder are shown at
         ``settings.fps``. Raises ConfigError where that is missing.
         """
-        look = self._look(settings["fps"])
+        video_format = self._format(settings["fps"])
         height, width = self.source.size
         size = (height * self.method.scale, width * self.method.scale)
         stream = self.source if isinstance(self.source, VideoStream) else None
         audio = Audio(stream.path) if stream is not None and settings["audio"] else None
-        with VideoWriter(path, size, look, settings, audio) as writer:
+        with VideoWriter(path, size, video_format, settings, audio) as writer:
             self._start()
             for number, frame in self._frames(()):
-                writer.write(frame, self._moment(number, look.rate))
+                writer.write(frame, self._frame_time(number, video_format.rate))
                 self.total.advance()
             writer.finish(cut=stream is not None and not stream.ended)
         assert writer.written == self._count(), "every frame becomes a frame"
@@ -100,16 +172,16 @@ class Job:
         count = self.source.count if isinstance(self.source, VideoStream) else self.source.frames
         return min(count, self.settings["max_frames"] or count)
 
-    def _moment(self, number: int, rate: Fraction) -> Moment:
+    def _frame_time(self, number: int, rate: Fraction) -> FrameTime:
         if isinstance(self.source, VideoStream):
-            return self.source.moment(number)
-        return Moment(number / rate, 1 / rate)
+            return self.source.frame_time(number)
+        return FrameTime(number / rate, 1 / rate)
 
-    def _look(self, fps: Any) -> Look:
+    def _format(self, fps: Any) -> VideoFormat:
         if isinstance(self.source, VideoStream):
             if fps is not None:
                 raise ConfigError(f"video.fps={fps} is for folders of frames: a video keeps its own rate")
-            return self.source.look
+            return self.source.format
         if fps is None:
             raise ConfigError("a folder of frames has no frame rate: add video.fps=25 (or 30000/1001, ...)")
         try:
@@ -119,4 +191,4 @@ class Job:
         if rate <= 0:
             raise ConfigError(f"video.fps={fps} is no frame rate: use a number above 0")
         height = self.source.size[0] * self.method.scale
-        return Look(rate, 1 / rate, Fraction(1), Colour.usual(height), bits=8)
+        return VideoFormat(rate, 1 / rate, Fraction(1), Colour.usual(height), bits=8)

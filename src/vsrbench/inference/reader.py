@@ -1,21 +1,54 @@
-"""A video file as a stream of frames: decoded once, front to back, with its time stamps."""
+"""A video file as a stream of frames: decoded once, front to back, upright, with its time stamps."""
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 import torch
+from einops import rearrange
 
 from vsrbench.data.colour import Colour, depth, read_rgb
 from vsrbench.errors import DataError
-from vsrbench.inference.records import Look, Moment, open_stream
-from vsrbench.inference.upright import turn
 from vsrbench.types import Clip
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """What an output takes over: frames per second, unit of time stamps, pixel aspect, colour, bits per value."""
+
+    rate: Fraction
+    tick: Fraction
+    aspect: Fraction
+    colour: Colour
+    bits: int
+
+
+class FrameTime(NamedTuple):
+    """When a frame is shown and for how long, in seconds."""
+
+    start: Fraction
+    duration: Fraction
+
+
+def open_stream(path: Path) -> tuple[Any, Any]:
+    """A file's container and its best video stream. Raises DataError where there is none."""
+    try:
+        container = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise DataError(f"cannot open {path} as a video ({error.strerror}): fetch it again or convert it") from error
+    stream: Any = container.streams.best("video")
+    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        container.close()
+        raise DataError(f"{path} has no video stream: give a video file or a folder of frames")
+    stream.thread_type = "AUTO"
+    return container, stream
+
 
 MILLISECOND = Fraction(1, 1000)
 CUT_SHORT = Fraction(1, 10)  # seconds (and two frames) that may be missing from the length a file states
@@ -24,7 +57,7 @@ CUT_SHORT = Fraction(1, 10)  # seconds (and two frames) that may be missing from
 class VideoStream:
     """Frames of FFmpeg's choice among a file's video streams, upright, in any bit depth.
 
-    name: the file's stem; size: (h,w) after turning; look: see ``Look``; estimate: number of frames as far as
+    name: the file's stem; size: (h,w) after rotation; format: see ``VideoFormat``; estimate: number of frames as far as
     the file says; count: frames decoded so far; ended: there are no more. Memory holds what one read gives.
     Raises DataError for what is no video, holds no frame, or breaks off, naming the frame.
     """
@@ -37,19 +70,19 @@ class VideoStream:
         self._container, self._stream = open_stream(path)
         self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         self._end = Fraction(0)
-        self._kept: deque[tuple[np.ndarray, Moment]] = deque()
+        self._kept: deque[tuple[np.ndarray, FrameTime]] = deque()
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
             raise DataError(f"{path} holds no video frame: fetch it again or convert it")
-        self._turn = turn(first)
+        self._rotate = rotation(first)
         self._colour = Colour.of(first)
         self._origin = self._seconds(first)
         self._keep(first)
         self.size: tuple[int, int] = self._kept[0][0].shape[:2]
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         swapped = (first.height, first.width) != self.size
-        self.look = Look(
+        self.format = VideoFormat(
             rate=self._rate,
             tick=self._tick(),
             aspect=1 / aspect if swapped else aspect,
@@ -81,10 +114,10 @@ class VideoStream:
             self._forget(start)
         self._forget(start)
         pixels = [values for values, _ in self._kept][: stop - start]
-        peak = 255 if self.look.bits <= 8 else 65535
+        peak = 255 if self.format.bits <= 8 else 65535
         lr = torch.zeros(0, 3, *self.size)
         if pixels:
-            lr = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous().float() / peak
+            lr = rearrange(torch.from_numpy(np.stack(pixels)), "t h w c -> t c h w").contiguous().float() / peak
         index = torch.arange(start, start + len(pixels))[None]
         return Clip(lr[None], None, [self.name], index, self.scale)
 
@@ -92,7 +125,7 @@ class VideoStream:
         while self._kept and self.count - len(self._kept) < start:
             self._kept.popleft()
 
-    def moment(self, number: int) -> Moment:
+    def frame_time(self, number: int) -> FrameTime:
         """When a frame of the last read is shown; the first one of the file at its own time, mostly 0."""
         return self._kept[number - (self.count - len(self._kept))][1]
 
@@ -125,16 +158,16 @@ class VideoStream:
         return 3600 * hours + 60 * minutes + seconds
 
     def _keep(self, frame: Any) -> None:
-        pixels = self._turn(read_rgb(frame, self._colour))
+        pixels = self._rotate(read_rgb(frame, self._colour))
         if self.count and pixels.shape[:2] != self.size:
             raise DataError(
                 f"{self.path} changes its size at frame {self.count} to {pixels.shape[1]}x{pixels.shape[0]}: "
                 "cut it there, or convert it to one size"
             )
         length = Fraction(frame.duration or 0) * (frame.time_base or 0)
-        moment = Moment(self._seconds(frame), length or 1 / self._rate)
-        self._kept.append((pixels, moment))
-        self._end = sum(moment, Fraction(0))
+        frame_time = FrameTime(self._seconds(frame), length or 1 / self._rate)
+        self._kept.append((pixels, frame_time))
+        self._end = sum(frame_time, Fraction(0))
         self.count += 1
 
     def _seconds(self, frame: Any) -> Fraction:
@@ -156,3 +189,26 @@ class VideoStream:
             return tick
         common = math.lcm(self._rate.numerator, 1000)
         return Fraction(1, common) if common <= 1_000_000 else Fraction(1, 90_000)
+
+
+def rotation(frame: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """How (h,w,3) pixels become upright: what the display matrix of the file says, turned and mirrored.
+
+    # ours: applied instead of kept as a tag, since folders of frames and many players know no such tag.
+    Raises DataError for angles that are no multiple of 90 degrees.
+    """
+    data = next((bytes(d) for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return np.ascontiguousarray
+    # Row vectors of 16.16 numbers: x' = a x + c y, y' = b x + d y.
+    (a, b), (c, d) = np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].tolist()
+    if (a or d) and (b or c):
+        raise DataError(f"the video is turned by {frame.rotation} degrees: convert it to an upright one")
+
+    def upright(pixels: np.ndarray) -> np.ndarray:
+        transposed = not (a or d)
+        pixels = pixels.transpose(1, 0, 2) if transposed else pixels
+        flip_x, flip_y = (c < 0, b < 0) if transposed else (a < 0, d < 0)
+        return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
+
+    return upright

@@ -14,22 +14,86 @@ from torch import Tensor
 
 from vsrbench.data.colour import depth, to_pixels, write_rgb
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.inference.audio import Audio
-from vsrbench.inference.encoders import encoder, options, pixel_format
-from vsrbench.inference.records import Look, Moment
+from vsrbench.inference.reader import FrameTime, VideoFormat
+
+# The settings that each encoder understands; others take their own defaults.
+QUALITY = {
+    "libx264": ("crf", "preset"),
+    "libx265": ("crf", "preset"),
+    "libsvtav1": ("crf",),
+    "libvpx-vp9": ("crf",),
+}
+
+
+def encoder(name: str, path: Path) -> Any:
+    """The encoder called ``name``; ``auto``: H.264, in WebM VP9. Raises ConfigError for an unknown one."""
+    if name == "auto":
+        name = "libvpx-vp9" if path.suffix.lower() == ".webm" else "libx264"
+    try:
+        codec = av.codec.Codec(name, "w")
+    except ValueError:
+        codec = None
+    if codec is None or codec.type != "video":
+        raise ConfigError(f"video.codec={name} is no video encoder: use one of {', '.join(QUALITY)}")
+    return codec
+
+
+def pixel_format(name: str, size: tuple[int, int], bits: int) -> str:
+    """``name``, or for ``auto`` 4:2:0 in the input's depth; odd sizes need 4:4:4 to keep every pixel.
+
+    Raises ConfigError for an unknown name.
+    """
+    if name != "auto":
+        try:
+            return av.VideoFormat(name).name
+        except ValueError as error:
+            raise ConfigError(f"video.pix_fmt={name} is unknown: use yuv420p, yuv444p, yuv420p10le or auto") from error
+    layout = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
+    return layout + ("10le" if bits > 8 else "")
+
+
+def options(name: str, settings: Any) -> dict[str, str]:
+    """What the encoder called ``name`` takes from the config node ``video``."""
+    chosen = {key: str(settings[key]) for key in QUALITY.get(name, ())}
+    if name == "libvpx-vp9":
+        chosen |= {"row-mt": "1", "cpu-used": "4"}  # ours: its own default takes ten times as long
+    return chosen
+
+
+class Audio:
+    """The packets of FFmpeg's choice among a file's audio streams, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._container = av.open(str(path))
+        self.stream: Any = self._container.streams.best("audio")
+        self._packets = self._demux() if self.stream is not None else iter(())
+        self._next: Any = next(self._packets, None)
+
+    def until(self, time: Fraction | None) -> Iterator[Any]:
+        """Packets that begin before ``time`` (seconds), None: all that are left."""
+        while self._next is not None and (time is None or self._next.pts * self._next.time_base < time):
+            packet, self._next = self._next, next(self._packets, None)
+            yield packet
+
+    def _demux(self) -> Iterator[Any]:
+        for packet in self._container.demux(self.stream):
+            if packet.dts is not None:  # the last one is empty and only flushes decoders
+                yield packet
 
 
 class VideoWriter:
     """A video file that appears under its name when it is complete, or not at all.
 
     size: (H,W) of the frames. settings: the config node ``video`` (codec, crf, preset, pix_fmt). Frames must
-    come in order; time stamps and colour are those of ``look``.
+    come in order; time stamps and colour are those of ``video_format``.
     Raises ConfigError for an encoder or container that cannot do what is asked, RunError where nothing can be
     written; both before the first frame.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], look: Look, settings: Any, audio: Audio | None) -> None:
-        self.path, self.look, self.audio = path, look, audio
+    def __init__(
+        self, path: Path, size: tuple[int, int], video_format: VideoFormat, settings: Any, audio: Audio | None
+    ) -> None:
+        self.path, self.format, self.audio = path, video_format, audio
         self.written = self._packets = 0
         self._last: int | None = None
         self._end = Fraction(0)
@@ -52,15 +116,15 @@ class VideoWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def write(self, frame: Tensor, moment: Moment) -> None:
+    def write(self, frame: Tensor, frame_time: FrameTime) -> None:
         """Encode a frame (3,H,W) in [0,1]. Raises DataError for values that are not finite."""
-        picture = write_rgb(to_pixels(frame, depth(self._stream.pix_fmt)), self._stream.pix_fmt, self.look.colour)
+        picture = write_rgb(to_pixels(frame, depth(self._stream.pix_fmt)), self._stream.pix_fmt, self.format.colour)
         # Time stamps that repeat or go back, as broken files have them, would lose the frame.
-        stamp = round(moment.start / self.look.tick)
+        stamp = round(frame_time.start / self.format.tick)
         self._last = stamp if self._last is None else max(stamp, self._last + 1)
-        picture.pts, picture.time_base = self._last, self.look.tick
-        picture.duration = round(moment.duration / self.look.tick)
-        self._end = sum(moment, Fraction(0))
+        picture.pts, picture.time_base = self._last, self.format.tick
+        picture.duration = round(frame_time.duration / self.format.tick)
+        self._end = sum(frame_time, Fraction(0))
         with self._writing():
             self._mux(picture)
         self.written += 1
@@ -84,12 +148,12 @@ class VideoWriter:
         if codec.canonical_name not in self._container.supported_codecs:
             raise ConfigError(f"video.codec={codec.name} does not fit {self.path.suffix}: write OUT.mkv instead")
         chosen = options(codec.name, settings)
-        self._stream: Any = self._container.add_stream(codec.name, rate=self.look.rate, options=chosen)
+        self._stream: Any = self._container.add_stream(codec.name, rate=self.format.rate, options=chosen)
         self._stream.height, self._stream.width = size
-        self._stream.pix_fmt = pixel_format(settings["pix_fmt"], size, self.look.bits)
-        context, colour = self._stream.codec_context, self.look.colour
-        context.time_base, context.bit_rate = self.look.tick, 0
-        context.sample_aspect_ratio = self.look.aspect
+        self._stream.pix_fmt = pixel_format(settings["pix_fmt"], size, self.format.bits)
+        context, colour = self._stream.codec_context, self.format.colour
+        context.time_base, context.bit_rate = self.format.tick, 0
+        context.sample_aspect_ratio = self.format.aspect
         context.colorspace, context.color_primaries, context.color_trc = vars(colour).values()
         context.color_range = 1
         self._track: Any = None

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from vsrbench.data.colour import Colour
-from vsrbench.inference.records import Look, Moment
+from vsrbench.inference.reader import FrameTime, VideoFormat
 from vsrbench.inference.writer import VideoWriter
 from vsrbench.metrics.frame import quantise
 from vsrbench.nn.imresize import imresize
@@ -93,11 +93,11 @@ def write_video(path: Path, film: np.ndarray) -> None:
     height, width = (n // 2 * 2 for n in frames[0].shape[:2])
     frames = frames * -(-SHORTEST // len(frames))
     colour = Colour.usual(height)
-    look = Look(Fraction(RATE), Fraction(1, RATE), Fraction(1), colour, 8)
-    with VideoWriter(path, (height, width), look, ENCODER, None) as writer:
+    video_format = VideoFormat(Fraction(RATE), Fraction(1, RATE), Fraction(1), colour, 8)
+    with VideoWriter(path, (height, width), video_format, ENCODER, None) as writer:
         for n, frame in enumerate(frames):
             pixels = torch.from_numpy(frame[:height, :width].copy()).permute(2, 0, 1) / 255
-            writer.write(pixels, Moment(Fraction(n, RATE), Fraction(1, RATE)))
+            writer.write(pixels, FrameTime(Fraction(n, RATE), Fraction(1, RATE)))
         writer.finish(cut=False)
 
 
