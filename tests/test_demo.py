@@ -18,7 +18,7 @@ def test_a_setting_that_the_demo_cannot_pass_on_ends_in_one_line(tmp_path: Path)
 
 def test_every_command_of_the_demo_composes() -> None:
     assert compose(demo.TUNE, "train").verb == "train"
-    for method, _ in demo.JUDGED.values():
+    for method, _ in demo.EVALUATED.values():
         assert compose([f"method={method}"], "eval").method.name == method
 
 
@@ -28,11 +28,11 @@ def test_the_whole_demo_at_size_tiny_twice(tmp_path: Path, monkeypatch: pytest.M
     cfg = compose(["size=tiny", "inference.device=cpu", f"runs={tmp_path}"], "demo")
     page = demo.run(cfg)
     text = page.read_text()
-    for label in (*demo.JUDGED, "ground truth"):
+    for label in (*demo.EVALUATED, "ground truth"):
         assert label in text
     made = {
         path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name in ("result.json", "film_dgaf.mp4")
     }
-    assert len(made) == 1 + len(demo.JUDGED) + 1
+    assert len(made) == 1 + len(demo.EVALUATED) + 1
     assert demo.run(cfg) == page and page.read_text() == text
     assert {path: path.stat().st_mtime_ns for path in made} == made

@@ -5,16 +5,29 @@ StableVSR: textures (Figures 3 and 4).
 Writes table.json, table.md, figure.png and figure.svg into the run folder.
 """
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.config import launch
-from vsrbench.errors import RunError
+from vsrbench.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from vsrbench.analysis.report import Result
     from vsrbench.runs import Run
+
+# task: (module of vsrbench.analysis, function, whether it needs flows)
+TASKS = {
+    "correlation": ("correlation", "correlations", False),
+    "warping": ("warping", "warping", True),
+    "steps": ("warping", "steps", True),
+    "factors": ("warping", "factors", True),
+    "components": ("warping", "components", True),
+    "textures": ("textures", "textures", True),
+}
 
 
 def run(cfg: "DictConfig") -> Path:
@@ -24,10 +37,10 @@ def run(cfg: "DictConfig") -> Path:
     DataError for clips that cannot, RunError for a run folder of other settings.
     """
     from vsrbench.analysis import report
-    from vsrbench.analysis.tasks import find
     from vsrbench.runs import open_run
 
-    find(cfg.task)
+    if cfg.task not in TASKS:
+        raise ConfigError(f"task={cfg.task}: use one of {', '.join(TASKS)}")
     folder = open_run(cfg, "analyse")
     table = folder.folder / "table.json"
     if table.is_file() and not cfg.force:
@@ -48,21 +61,21 @@ def analyse(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
 
     from vsrbench.analysis import report
     from vsrbench.analysis.session import Session
-    from vsrbench.analysis.tasks import find
     from vsrbench.progress import Bars
     from vsrbench.reports.figures import draw, encode
     from vsrbench.runs import provenance, write_atomic
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    task, warps = find(cfg.task)
+    module, function, warps = TASKS[cfg.task]
+    task: Callable[[Session], Result] = getattr(import_module(f"vsrbench.analysis.{module}"), function)
     with Bars() as bars:
         session = Session(cfg, warps, bars.row(), bars.row())
-        found = task(session)
+        values = task(session)
     origin = {**provenance(int(cfg.seed)), "weights": weights(cfg)}
     if session.method.device.type == "cpu":
         origin["device"] = "cpu"  # a GPU that was there and not used says nothing
-    result = report.assemble(settings, found, session.seen, origin)
-    figure = draw(result, found.pictures)
+    result = report.assemble(settings, values, session.seen, origin)
+    figure = draw(result, values.pictures)
     for kind in ("png", "svg"):
         write_atomic(folder.folder / f"figure.{kind}", encode(figure, kind))
     folder.write_text("table.md", report.markdown(result))

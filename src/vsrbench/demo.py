@@ -1,4 +1,4 @@
-"""``python -m vsrbench.demo``: tunes, judges and uses the miniature on photographs that move; a page tells of it.
+"""``python -m vsrbench.demo``: tunes, evaluates and uses the miniature on photographs that move; writes a page.
 
 Takes ``runs= name= seed= size= force= inference.device= inference.precision=``; what is finished is used again.
 """
@@ -14,7 +14,7 @@ from vsrbench.config import build, launch
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from vsrbench.demonstration.steps import Steps
+    from vsrbench.demonstration import Steps
     from vsrbench.reports.page import Film
 
 TUNE = [
@@ -23,9 +23,9 @@ TUNE = [
     "data.workers=1",
 ]  # fmt: skip
 TUNED = "DGAF, fine-tuned"
-JUDGED = {
+EVALUATED = {
     "bicubic": ("bicubic", "bicubic interpolation, the baseline"),
-    "prior alone": ("ldm", "the diffusion prior alone, frame by frame"),
+    "diffusion baseline": ("ldm", "the diffusion prior by itself, frame by frame"),
     "DGAF": ("dgaf", "DGAF: the prior, guided by neighbouring frames"),
     TUNED: ("dgaf", "DGAF with the weights of step 1"),
 }
@@ -33,44 +33,44 @@ JUDGED = {
 
 def run(cfg: "DictConfig") -> Path:
     """The whole demo; returns the page's path. Raises what the single commands raise."""
-    from vsrbench.demonstration.steps import Steps
+    from vsrbench.demonstration import Steps
     from vsrbench.runs import open_run
 
     demo = open_run(cfg, "demo")
     verbs = {"train": train.run, "eval": evaluate.run, "upscale": upscale.run}
-    steps = Steps(cfg, verbs, demo.folder / "runs", total=len(JUDGED) + 4)
+    steps = Steps(cfg, verbs, demo.folder / "runs", total=len(EVALUATED) + 4)
     start = [f"ckpt_path={cfg.weights}"] if cfg.weights else []
     tuned = steps.do("fine-tune DGAF on the sample's training photographs", "train", [*TUNE, *start])
     folders = {}
-    for label, (method, what) in JUDGED.items():
+    for label, (method, what) in EVALUATED.items():
         weights = [f"ckpt_path={tuned}"] if label == TUNED else []
-        folders[label] = steps.do(f"judge {what}", "eval", [f"method={method}", *weights])
-    film = make_film(cfg, demo.folder, steps)
+        folders[label] = steps.do(f"evaluate {what}", "eval", [f"method={method}", *weights])
+    video = make_video(cfg, demo.folder, steps)
     steps.say("write the page")
-    return demo.write_text("index.html", render(cfg, demo.folder / "truth", folders, tuned, film, steps))
+    return demo.write_text("index.html", render(cfg, demo.folder / "truth", folders, tuned, video, steps))
 
 
-def make_film(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
-    """Ground truth as PNG files, a short low-resolution film of the first test clip, and that film upscaled."""
-    from vsrbench.demonstration import material
+def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
+    """Ground truth as PNG files, a short low-resolution video of the first test clip, and that video upscaled."""
+    from vsrbench import demonstration
     from vsrbench.evaluation.protocol import split_of
     from vsrbench.reports.page import Film
 
     before, after = folder / "film_lr.mp4", folder / "film_dgaf.mp4"
-    steps.say("render the ground truth and a short low-resolution film")
+    steps.say("render the ground truth and a short low-resolution video")
     sources = build(cfg.data).clips(split_of(cfg))
-    material.save_truth(sources, folder / "truth")
+    demonstration.save_truth(sources, folder / "truth")
     if not before.is_file():
         clip = sources[0].read(0, sources[0].frames)
-        material.save_film(before, material.there_and_back(clip.lr[0], times=2), {**cfg.video, "crf": 10})
+        demonstration.save_video(before, demonstration.there_and_back(clip.lr[0], times=2), {**cfg.video, "crf": 10})
     done = after.is_file() and not cfg.force
-    steps.do("upscale the film with DGAF", "upscale", [str(before), str(after), "method=dgaf"], skip=done)
-    facts = material.facts(before), material.facts(after)
+    steps.do("upscale the video with DGAF", "upscale", [str(before), str(after), "method=dgaf"], skip=done)
+    facts = demonstration.facts(before), demonstration.facts(after)
     return Film(before, after, [(what, facts[0][what], facts[1][what]) for what in facts[0]])
 
 
-def render(cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path, film: "Film", steps: "Steps") -> str:
-    """The page's text. folders: run folder of each label in JUDGED; tuned: of the fine-tuning."""
+def render(cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path, video: "Film", steps: "Steps") -> str:
+    """The page's text. folders: run folder of each label in EVALUATED; tuned: of the fine-tuning."""
     from vsrbench.reports import page
     from vsrbench.reports.rows import read_row
 
@@ -79,18 +79,18 @@ def render(cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path
         f"No trained guide is shipped for size={cfg.size}: that of the row DGAF is untrained and changes nothing."
     )
     remarks = [] if cfg.weights else [untrained]
-    content = page.Content([*rows.values()], rows["DGAF"], rows[TUNED], truth, tuned, film, steps.commands, remarks)
+    content = page.Content([*rows.values()], rows["DGAF"], rows[TUNED], truth, tuned, video, steps.commands, remarks)
     return page.render(content)
 
 
 def main() -> None:
     """The command: refuses settings that the demo cannot pass on, and prints the page's path last."""
-    given = [argument for argument in sys.argv[1:] if "=" in argument]
+    arguments = [argument for argument in sys.argv[1:] if "=" in argument]
 
     def checked(cfg: "DictConfig") -> None:
-        from vsrbench.demonstration.steps import check_arguments
+        from vsrbench.demonstration import check_arguments
 
-        check_arguments(given)
+        check_arguments(arguments)
         print(run(cfg))
 
     launch(checked, "demo")

@@ -34,7 +34,7 @@ class Material:
 
     def truth(self, clips: Sequence[str]) -> Path | None:
         """Folder of ground truth frames, ``<clip>/<frame>.png``; None where the data have none."""
-        from vsrbench.demonstration.material import save_truth
+        from vsrbench.demonstration import save_truth
 
         sources = [self.sources[clip] for clip in clips]
         if not all(source.has_hr for source in sources):

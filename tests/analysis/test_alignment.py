@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from vsrbench.analysis.alignment import Rescaling, enlarged_warped, rescaled, resized, warped
+from vsrbench.analysis.report import loss
 from vsrbench.analysis.strength import MEASURES, Strength
-from vsrbench.analysis.values import loss
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import upscale, upscale_warp_downscale
 

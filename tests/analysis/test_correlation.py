@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from vsrbench.analysis.correlation import MEASURES, correlation, cross_entropy, histograms, sigma, transformed
-from vsrbench.analysis.observation1 import adjacent
+from vsrbench.analysis.correlation import MEASURES, adjacent, correlation, cross_entropy, histograms, sigma, transformed
 
 
 def image(seed: int, side: int = 24) -> torch.Tensor:

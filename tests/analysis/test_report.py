@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from vsrbench.analysis.report import SCHEMA, Found, Table, assemble, cell, load, markdown, show
+from vsrbench.analysis.report import SCHEMA, Result, Table, assemble, cell, load, markdown, show
 from vsrbench.errors import RunError
 
 COUNTS = {"clips": 1, "frames": 3, "pairs": 2, "steps": 4, "channels": 4, "groups": 32}
@@ -18,7 +18,7 @@ def made() -> dict[str, Any]:
     table = Table(
         "Strength", ["measure", "x4", "loss (%)"], [["Sobel", 0.012345, 12.6789], ["Canny", 0.0, "undefined"]]
     )
-    found = Found({"a": 1.0}, [table], {"reference": "Figure 2", "setting": "REDS4", "says": "more"}, COUNTS)
+    found = Result({"a": 1.0}, [table], {"reference": "Figure 2", "setting": "REDS4", "says": "more"}, COUNTS)
     return assemble(SETTINGS, found, {"walk": 3}, {"seed": 7, "device": "cpu"})
 
 

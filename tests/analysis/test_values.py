@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from vsrbench.analysis.observation2 import factor_values, mean_loss
-from vsrbench.analysis.values import gain, loss, mean, plain
+from vsrbench.analysis.report import gain, loss, mean, plain
+from vsrbench.analysis.warping import factor_values, mean_loss
 
 
 def test_mean_of_nested_records() -> None:

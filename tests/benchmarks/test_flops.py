@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vsrbench.benchmarks.flops import flops, hollow, measure
+from vsrbench.benchmarks.flops import fake, flops, measure
 from vsrbench.config import compose
 from vsrbench.errors import ConfigError
 
@@ -38,7 +38,7 @@ def test_720p_output_whatever_the_scale() -> None:
 def test_no_weights_are_made() -> None:
     from torch._subclasses.fake_tensor import FakeTensor
 
-    method = hollow(compose(["method=dgaf", "size=tiny"], verb="bench"))
+    method = fake(compose(["method=dgaf", "size=tiny"], verb="bench"))
     assert all(isinstance(p.data, FakeTensor) for p in method.parameters())
 
 

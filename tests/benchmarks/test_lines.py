@@ -1,6 +1,6 @@
 import pytest
 
-from vsrbench.benchmarks.lines import tabulate
+from vsrbench.benchmarks.report import tabulate
 from vsrbench.methods.base import Work
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vsrbench.benchmarks.standins import fill
+from vsrbench.benchmarks.dummy_weights import fill
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.evaluation.scoring import AT_ONCE, Expected, score
 from vsrbench.metrics.frame import luma, psnr, quantise, ssim

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from motion_fakes import moving
-from vsrbench.benchmarks.standins import fill
+from vsrbench.benchmarks.dummy_weights import fill
 from vsrbench.errors import WeightsError
 from vsrbench.metrics.features import VGGFeatures
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from motion_fakes import moving, noisy
-from vsrbench.benchmarks.standins import fill
+from vsrbench.benchmarks.dummy_weights import fill
 from vsrbench.errors import ConfigError
 from vsrbench.metrics.catalog import METRICS
 from vsrbench.metrics.perceptual import (

@@ -68,7 +68,7 @@ def test_frames_are_resized_as_pillow_does():
 def test_features_of_a_batch_are_those_of_its_frames(tmp_path):
     """The real network on seeded random weights."""
     pytest.importorskip("pyiqa", reason="needs the extra: pip install 'vsrbench[metrics]'")
-    from vsrbench.benchmarks.standins import fill
+    from vsrbench.benchmarks.dummy_weights import fill
     from vsrbench.metrics.scorer import Scorer
 
     assert fill(tmp_path, ["fid"]) == ["fid"]

@@ -1,17 +1,22 @@
 """The record that every analysis leaves: values, tables, the paper's own numbers, and what they rest on."""
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench.analysis.values import Nested, plain
 from vsrbench.errors import RunError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = "vsrbench.analysis/1"
+# what the paper's own figures were measured on
+SETTING = "DGAF-VSR on REDS4 (4 clips of 100 frames, latents of 180x320), x4, 50 DDPM steps, RAFT"
+
+Nested = dict[str, Any]  # names to numbers, or to further such records
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What an analysis found. pictures: {row: {column: (h,w) array in [0,1]}} where it draws features themselves."""
+class Result:
+    """What an analysis result. pictures: {row: {column: (h,w) array in [0,1]}} where it draws features themselves."""
 
     values: Nested
     tables: list[Table]
@@ -34,7 +39,7 @@ class Found:
     pictures: dict[str, dict[str, Any]] | None = None
 
 
-def assemble(settings: Nested, found: Found, clips: dict[str, int], provenance: Nested) -> Nested:
+def assemble(settings: Nested, result: Result, clips: dict[str, int], provenance: Nested) -> Nested:
     """The content of table.json. settings: the resolved configuration; clips: frames per clip."""
     return {
         "schema": SCHEMA,
@@ -45,11 +50,11 @@ def assemble(settings: Nested, found: Found, clips: dict[str, int], provenance: 
         "scale": settings["scale"],
         "sampler": settings["sampler"],
         "data": {"set": settings["data"]["set"], "split": settings["analysis"]["split"], "clips": clips},
-        "counts": found.counts,
+        "counts": result.counts,
         "settings": settings["analysis"],
-        "values": plain(found.values),
-        "tables": [plain(vars(table)) for table in found.tables],
-        "paper": found.paper,
+        "values": plain(result.values),
+        "tables": [plain(vars(table)) for table in result.tables],
+        "paper": result.paper,
         "provenance": provenance,
     }
 
@@ -120,3 +125,38 @@ def cell(value: Any, column: str) -> str:
     if isinstance(value, float):
         return f"{value:.2f}" if "%" in column else f"{value:.4g}"
     return str(value)
+
+
+def mean(records: Iterable[Nested]) -> Nested:
+    """The record of the means of records that have the same names, at any depth."""
+    rows = list(records)
+    return {
+        key: mean(row[key] for row in rows) if isinstance(value, dict) else sum(row[key] for row in rows) / len(rows)
+        for key, value in rows[0].items()
+    }
+
+
+def gain(a: float, b: float) -> float | str:
+    """By how many percent a lies above b; a text where b is zero or one of them is no finite number."""
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return "undefined: one of the two is infinite"
+    return "undefined: the reference is zero" if b == 0 else 100 * (a / b - 1)
+
+
+def loss(a: float, b: float) -> float | str:
+    """By how many percent a lies below b; a text as for ``gain``."""
+    percent = gain(a, b)
+    return percent if isinstance(percent, str) else -percent
+
+
+def plain(value: Any) -> Any:
+    """The same for JSON: an infinite number becomes a text. Raises ValueError for NaN, which nothing here may give."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            raise ValueError("an analysis gave a value that is no number")
+        return "infinite: the two are equal"
+    return value

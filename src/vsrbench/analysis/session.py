@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.analysis.recording import Recording, Span, check_method, choose_clips, record
-from vsrbench.analysis.values import Nested
+from vsrbench.analysis.report import Nested
 from vsrbench.config import build, build_method
 from vsrbench.diffusion.noise import Noise
 from vsrbench.types import Progress
@@ -54,23 +54,23 @@ class Session:
         """The chosen clips, sampled one after the other."""
         for source in self.sources:
             clip = source.read(0, source.frames)
-            found = record(self.method, clip, self.noise, self.warps, self.sampling)
-            self.seen[found.name] = found.frames
-            self.timesteps, self.channels = found.timesteps, found.x0[0].shape[1]
-            yield found
+            recording = record(self.method, clip, self.noise, self.warps, self.sampling)
+            self.seen[recording.name] = recording.frames
+            self.timesteps, self.channels = recording.timesteps, recording.x0[0].shape[1]
+            yield recording
 
     def measured(self, measure: Measure, spans: dict[str, Span] | None = None) -> dict[str, dict[str, Nested]]:
         """{clip: {timestep: what ``measure`` gave}}. spans: those to use again, by clip; new ones are added."""
         spans = {} if spans is None else spans
-        found: dict[str, dict[str, Nested]] = {}
+        records: dict[str, dict[str, Nested]] = {}
         for clip in self.recordings():
             span = spans.setdefault(clip.name, Span.of(clip.x0))
             self.measuring.start(len(clip.timesteps), f"steps of {clip.name}")
-            found[clip.name] = {}
+            records[clip.name] = {}
             for step, t in enumerate(clip.timesteps):
-                found[clip.name][str(t)] = measure(clip, step, span)
+                records[clip.name][str(t)] = measure(clip, step, span)
                 self.measuring.advance()
-        return found
+        return records
 
     def counts(self) -> dict[str, Any]:
         """What the numbers rest on; groups: one channel of one pair at one step."""
@@ -82,11 +82,11 @@ class Session:
         }  # fmt: skip
 
 
-def over_clips_and_steps(found: dict[str, dict[str, Nested]]) -> list[Nested]:
+def over_clips_and_steps(records: dict[str, dict[str, Nested]]) -> list[Nested]:
     """All records of ``Session.measured``; every clip has the same steps, so their mean is the mean of clip means."""
-    return [record for steps in found.values() for record in steps.values()]
+    return [record for steps in records.values() for record in steps.values()]
 
 
-def over_clips(found: dict[str, dict[str, Nested]], t: str) -> list[Nested]:
+def over_clips(records: dict[str, dict[str, Nested]], t: str) -> list[Nested]:
     """The records of one timestep."""
-    return [steps[t] for steps in found.values()]
+    return [steps[t] for steps in records.values()]

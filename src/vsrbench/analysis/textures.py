@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsrbench.analysis.report import Found, Table
+from vsrbench.analysis.report import Nested, Result, Table
 from vsrbench.analysis.session import Session
 from vsrbench.analysis.strength import Strength, high_pass, high_pass_strength
-from vsrbench.analysis.values import Nested
 from vsrbench.data.sources import Source
 from vsrbench.diffusion.frames import initial_latents, on_prior_grid
 from vsrbench.errors import ConfigError, DataError
@@ -149,7 +148,7 @@ class Measures:
         return high_pass_strength(y, self.strength.radius(y), self.strength.highpass).item()
 
 
-def textures(session: Session) -> Found:
+def textures(session: Session) -> Result:
     """Figures 3 and 4 for one frame of the first clip: a table over t and a few pictures."""
     node = session.cfg.analysis
     place, source = node.textures, session.sources[0]
@@ -181,7 +180,7 @@ def textures(session: Session) -> Found:
     pictures["warp"] = drawable(crop, **ways, **errors)
     against = "the last x0" if run.truth is None else "the ground truth"
     found = {"clip": run.name, "frame": int(place.frame), "reference": against, "steps": values}
-    return Found(found, tables(found, strength.highpass), PAPER, counts(session, int(place.frame)), pictures)
+    return Result(found, tables(found, strength.highpass), PAPER, counts(session, int(place.frame)), pictures)
 
 
 def step_values(

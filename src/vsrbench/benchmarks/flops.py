@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vsrbench.benchmarks.lines import tabulate
-from vsrbench.benchmarks.report import Report, headline, numbers, show, steps
+from vsrbench.benchmarks.report import Report, headline, numbers, show, steps, tabulate
 from vsrbench.benchmarks.shapes import REDS, clip_length, lr_size, random_clip, without_weights
 from vsrbench.config import build
 from vsrbench.errors import ConfigError
@@ -33,7 +32,7 @@ def run(cfg: "DictConfig") -> None:
 
 def measure(cfg: "DictConfig") -> Report:
     """Counted on tensors without content, at 720p output unless ``bench.height`` and ``bench.width`` say otherwise."""
-    method = hollow(cfg)
+    method = fake(cfg)
     if type(method).work is Method.work:
         raise ConfigError(f"method={cfg.method.name} names no networks to count: task=speed times it as a whole")
     size, frames = lr_size(cfg, method, as_published=True), clip_length(cfg, REDS[2])
@@ -44,7 +43,7 @@ def measure(cfg: "DictConfig") -> Report:
     return Report("flops", headline(cfg, size, []), COLUMNS, rows, NOTES, facts)
 
 
-def hollow(cfg: "DictConfig") -> Method:
+def fake(cfg: "DictConfig") -> Method:
     """The method with parameters that have shapes and no content: what meets them is not computed either."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vsrbench.benchmarks.printed import printed
-from vsrbench.benchmarks.report import Report, device_name, headline, numbers, show, steps
+from vsrbench.benchmarks.report import Report, device_name, headline, numbers, reported, show, steps
 from vsrbench.benchmarks.shapes import clip_length, lr_size, random_clip, with_absent_as_random
 from vsrbench.config import build_method
 from vsrbench.diffusion.noise import Noise
@@ -49,7 +48,7 @@ def measure(cfg: "DictConfig") -> Report:
         "frames per network call": int(cfg.inference.batch), **steps(cfg),
     }  # fmt: skip
     columns, title = COLUMNS, headline(cfg, found["size"], absent)
-    quoted = printed(cfg.get("peaks"))
+    quoted = reported(cfg.get("peaks"))
     if quoted is None:
         return Report("memory", title, columns, rows, [found["how"]], facts)
     columns = [*columns, quoted.column("{:g}")]

@@ -16,10 +16,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from vsrbench.benchmarks.dummy_weights import fill
 from vsrbench.benchmarks.report import Report, device_name, numbers, show
 from vsrbench.benchmarks.shapes import passes
 from vsrbench.benchmarks.speed import synchronise
-from vsrbench.benchmarks.standins import fill
 from vsrbench.config import build
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.evaluation.protocol import from_settings
@@ -67,7 +67,7 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     protocol = from_settings(settings)[0]
     out, data, name = material(cfg, device)
-    with tempfile.TemporaryDirectory(prefix="stand-ins-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dummy-weights-") as folder:
         asked = [name for name in protocol.metrics if METRICS[name].kind in ("frame", "pair")]
         random = fill(Path(folder), [n for n in RECIPES if n in {*asked, *_nets(asked)}])
         scorer = Scorer(asked, device=str(device), folder=Path(folder), verify=False)

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vsrbench.benchmarks.printed import Printed, printed
-from vsrbench.benchmarks.report import Column, Report, show
+from vsrbench.benchmarks.report import Column, Report, Reported, reported, show
 from vsrbench.benchmarks.shapes import on_meta, without_weights
 from vsrbench.config import build
 from vsrbench.errors import ConfigError
@@ -34,7 +33,7 @@ def measure(cfg: "DictConfig") -> Report:
             own = without_weights(cfg) if size == cfg.size else on_meta(cfg.method.name, size, cfg.variant)
             with torch.device("meta"):
                 tables[size] = counts(build(own.method))
-    quoted = printed(cfg.get("counts"))
+    quoted = reported(cfg.get("counts"))
     title = f"parameters of {cfg.method.name} variant={cfg.variant}, counted on the meta device"
     columns = [
         Column("trained", "trained in stage"),
@@ -58,7 +57,7 @@ def counts(method: "Method") -> Counts:
     return lines
 
 
-def rows(tables: dict[str, Counts], quoted: Printed | None) -> list[dict[str, object]]:
+def rows(tables: dict[str, Counts], quoted: Reported | None) -> list[dict[str, object]]:
     """A line per part, the sum of those that upscaling needs, and of those that the paper prints beside its own."""
     values = quoted.values if quoted else {}
     names = list(dict.fromkeys(name for lines in tables.values() for name in lines))

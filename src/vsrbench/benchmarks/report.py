@@ -1,10 +1,11 @@
-"""A table with the circumstances of its numbers, on the terminal and as JSON."""
+"""Tables of costs: lines per unit and frame, what a paper reports beside them, and the circumstances of the numbers."""
 
 import json
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -12,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vsrbench import published
+from vsrbench.methods.base import Work
 from vsrbench.runs import write_atomic
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -108,3 +114,68 @@ def device_name(device: torch.device) -> str:
         named = (line for line in listed.read_text().splitlines() if line.startswith("model name"))
         model = next(named, f": {model}").partition(":")[2].strip()
     return f"{model}, {os.cpu_count()} cores"
+
+
+def tabulate(work: dict[str, Work], units: dict[str, float | None]) -> list[Row]:
+    """Rows with the keys part, unit, times, frame, share: a unit's cost, how often per frame, the product, percent.
+
+    units: {line: cost}, None where there is none; such a line adds nothing to the sums. After the parts of a module
+    comes a line that adds them up; its unit is one of each.
+    """
+    frame = {name: None if unit is None else unit * work[name].per_frame for name, unit in units.items()}
+    whole = _sum(frame.values())
+    rows: list[Row] = []
+    for name, item in work.items():
+        rows.append(_row(name, units[name], item.per_frame, frame[name], whole))
+        parts = [n for n in work if work[n].nested_in == item.nested_in]
+        if item.nested_in and parts[-1] == name:
+            sums = _sum(units[n] for n in parts), _sum(frame[n] for n in parts)
+            rows.append(_row(f"sum of {item.nested_in}", sums[0], None, sums[1], whole))
+    rows.append(_row("sum", None, None, whole, whole))
+    return rows
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _row(part: str, unit: float | None, times: float | None, frame: float | None, whole: float | None) -> Row:
+    share = None if frame is None or not whole else 100 * frame / whole
+    return {"part": part, "unit": unit, "times": times, "frame": frame, "share": share}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """label: heading of the column. values: {line: printed number}. notes: about them."""
+
+    label: str
+    values: dict[str, float]
+    notes: list[str]
+
+    def column(self, form: str) -> Column:
+        """The column of a table for rows that hold these values as ``printed``."""
+        return Column("printed", self.label, form, right=True)
+
+    def beside(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with the printed values of their parts."""
+        return [{**row, "printed": self.values.get(row["part"])} for row in rows]
+
+
+def reported(node: Any) -> Reported | None:
+    """Look up ``{paper, table, lines: {line: row}, notes}`` of a configuration; None where it quotes nothing.
+
+    Each row gives its first column, or the one named by ``column``. Raises ConfigError for a reference that is not
+    among the published numbers.
+    """
+    if node is None:
+        return None
+    cells = {}
+    for line, row in node.lines.items():
+        values = published.row(node.paper, node.table, str(row))
+        cells[str(line)] = values[node.get("column") or next(iter(values))]
+    unit = next(iter(cells.values())).unit if cells else ""
+    table = str(node.table).removeprefix("s_").removeprefix("table")
+    label = f"printed, {'Supp. ' if str(node.table).startswith('s_') else ''}Table {table}, {unit}"
+    numbers = {line: float(cell.printed) for line, cell in cells.items() if cell.printed is not None}
+    return Reported(label, numbers, [str(note) for note in node.get("notes") or []])

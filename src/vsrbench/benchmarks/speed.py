@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vsrbench.benchmarks.lines import tabulate
-from vsrbench.benchmarks.printed import printed
-from vsrbench.benchmarks.report import Report, device_name, headline, numbers, show, steps
+from vsrbench.benchmarks.report import Report, device_name, headline, numbers, reported, show, steps, tabulate
 from vsrbench.benchmarks.shapes import REDS, clip_length, lr_size, passes, random_clip, with_absent_as_random
 from vsrbench.config import build_method
 from vsrbench.progress import Bars
@@ -51,7 +49,7 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
         "device": device_name(method.device), "precision": str(cfg.inference.precision), "calls": repeats,
         "frames of the clip": frames, **steps(cfg),
     }  # fmt: skip
-    quoted = printed(cfg.get("timings"))
+    quoted = reported(cfg.get("timings"))
     if quoted is None:
         return Report("speed", headline(cfg, size, absent), COLUMNS, rows, [], facts)
     columns = [*COLUMNS, quoted.column("{:.4g}")]

@@ -17,9 +17,9 @@ DISTS_CHANNELS = 1475
 
 
 def fill(folder: Path, names: list[str]) -> list[str]:
-    """Link the files that the metrics need into ``folder``, stand-ins where they are absent; the latter's metrics.
+    """Link the files that the metrics need into ``folder``, random weights where they are absent; the latter's metrics.
 
-    names: of ``RECIPES``. Metrics for which there is no stand-in stay without files.
+    names: of ``RECIPES``. Metrics without random weights stay without files.
     """
     replaced = []
     for name in names:

@@ -1,18 +1,25 @@
-"""What the demo is made from besides run folders: ground truth as PNG files, and a short film with a tone."""
+"""What ``vsrbench.demo`` is made of: steps that call the other commands in one process, announced and remembered as a
+user would type them; ground truth as PNG files; a short video with a tone.
+"""
 
 import hashlib
+import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from torch import Tensor
 
+from vsrbench.config import compose
 from vsrbench.data.colour import Colour
 from vsrbench.data.sources import Source
+from vsrbench.errors import ConfigError
 from vsrbench.evaluation.frames import encode
 from vsrbench.inference.reader import FrameTime, VideoFormat
 from vsrbench.inference.writer import Audio, VideoWriter
@@ -20,6 +27,51 @@ from vsrbench.runs import write_atomic
 
 RATE = Fraction(25)
 PITCH, SAMPLES = 440, 48_000  # Hz
+PASSED_ON = ("size", "seed", "force", "inference.device", "inference.precision")
+TAKEN = (*PASSED_ON, "runs", "name")
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for a setting that no step would see."""
+    for argument in arguments:
+        if argument.split("=")[0] not in (*TAKEN, "verb"):
+            raise ConfigError(f"the demo has no setting {argument}: it takes {', '.join(TAKEN)}")
+
+
+class Steps:
+    """Runs commands with the demo's settings.
+
+    verbs: what runs each command. runs: folder for their run folders. total: number of steps to announce.
+    commands: (what, command line) of those run so far.
+    """
+
+    def __init__(
+        self, cfg: DictConfig, verbs: Mapping[str, Callable[[DictConfig], Any]], runs: Path, total: int
+    ) -> None:
+        usual = compose([], "demo")
+        changed = [key for key in PASSED_ON if OmegaConf.select(cfg, key) != OmegaConf.select(usual, key)]
+        passed = [f"{key}={OmegaConf.select(cfg, key)}" for key in dict.fromkeys(["size", *changed])]
+        self.common = ["data=sample", *passed, f"runs={runs}"]
+        self.verbs, self.console = verbs, Console()
+        self.total, self.number = total, 0
+        self.commands: list[tuple[str, str]] = []
+
+    def say(self, what: str) -> None:
+        """Announce the next step."""
+        self.number += 1
+        self.console.rule(f"{self.number}/{self.total} {what}", align="left")
+
+    def do(self, what: str, verb: str, arguments: Sequence[str], skip: bool = False) -> Any:
+        """Announce and run ``python -m vsrbench.VERB``; returns what it returns: train and eval, the run folder.
+
+        skip: only remember the command, for a step whose output is there already.
+        """
+        self.say(what)
+        self.commands.append((what, shlex.join(["python", "-m", f"vsrbench.{verb}", *arguments, *self.common])))
+        if skip:
+            self.console.print("done before: force=true does it again")
+            return None
+        return self.verbs[verb](compose([*arguments, *self.common], verb))
 
 
 def save_truth(sources: Sequence[Source], folder: Path) -> None:
@@ -34,13 +86,13 @@ def save_truth(sources: Sequence[Source], folder: Path) -> None:
 
 
 def there_and_back(frames: Tensor, times: int) -> Tensor:
-    """(T,...) played forwards and backwards ``times`` times, without a jump: a longer film from a short clip."""
+    """(T,...) played forwards and backwards ``times`` times, without a jump: a longer video from a short clip."""
     last = frames.shape[0] - 1
     order = [*range(last + 1), *range(last - 1, 0, -1)] * times
     return frames[order]
 
 
-def save_film(path: Path, frames: Tensor, settings: Any) -> None:
+def save_video(path: Path, frames: Tensor, settings: Any) -> None:
     """Frames (T,3,h,w) in [0,1] as a video with a tone. settings: the config node ``video``."""
     size = (frames.shape[2], frames.shape[3])
     video_format = VideoFormat(RATE, 1 / RATE, Fraction(1), Colour.usual(size[0]), bits=8)

@@ -1,15 +1,40 @@
-"""DGAF-VSR's Observation 2 (Figure 2, Supp. Sec. 3 to 5): what warping costs, and what warping while enlarged saves."""
+"""What warping costs, and what warping while enlarged saves: DGAF-VSR's Observation 2 and Supp. Sec. 3 to 5, 10."""
+
+from typing import Any
 
 from torch import Tensor
 
-from vsrbench.analysis import paper
 from vsrbench.analysis.alignment import Rescaling, enlarged_warped, rescaled, resized, warped
 from vsrbench.analysis.recording import Recording, Span
-from vsrbench.analysis.report import Found, Table
+from vsrbench.analysis.report import SETTING, Nested, Result, Table, gain, loss, mean
 from vsrbench.analysis.session import Session, over_clips, over_clips_and_steps
-from vsrbench.analysis.strength import MEASURES, NAMES, OPERATORS, Strength
-from vsrbench.analysis.values import Nested, gain, loss, mean
-from vsrbench.errors import ConfigError
+from vsrbench.analysis.strength import MEASURES, NAMES, OPERATORS, Strength, canny, high_pass, laplacian, sobel
+from vsrbench.errors import ConfigError, DataError
+
+# what the paper prints of these analyses: percentages; absolute values are only drawn
+WARPING: dict[str, Any] = {
+    "reference": "DGAF-VSR Sec. 3.2, Observation 2, Figure 2 (Canny, high-pass); Supp. Sec. 3 (Sobel, Laplacian)",
+    "setting": SETTING,
+    "loss_percent": {"canny": 12.68, "sobel": 9.23, "laplacian": 65.08, "highpass": 5.34},
+    "loss_enlarged_percent": {"canny": 4.38, "sobel": 5.52, "laplacian": 40.69, "highpass": 1.75},
+    "gain_percent": {"canny": 9.98, "sobel": 5.78, "laplacian": 43.89, "highpass": 4.43},
+}
+STEPS: dict[str, Any] = {
+    "reference": "DGAF-VSR Supp. Sec. 4, Supp. Figure 2 (drawn, no numbers)",
+    "setting": SETTING,
+    "says": "rescaled warping keeps more than direct warping at every step; all strengths rise as t falls",
+}
+FACTORS: dict[str, Any] = {
+    "reference": "DGAF-VSR Supp. Sec. 5, Supp. Figure 3 (drawn, no numbers)",
+    "setting": SETTING,
+    "says": "the reduction falls with s and saturates; the absolute strength has a maximum, and s = 4, 8, 16 is taken "
+    "for x4, x8, x16",
+}
+COMPONENTS: dict[str, Any] = {
+    "reference": "DGAF-VSR Supp. Sec. 10, Supp. Figure 6 (pictures, no numbers)",
+    "setting": SETTING,
+    "says": "components lose detail and blur under direct warping, and stay nearly the same under rescaled warping",
+}
 
 
 def aligned_strengths(
@@ -20,7 +45,7 @@ def aligned_strengths(
     return {name: strength(span.unit(x), strength.radius(x0)) for name, x in ways.items()}
 
 
-def warping(session: Session) -> Found:
+def warping(session: Session) -> Result:
     """Figure 2 and Supp. Figure 1: (a) resizing, (b) what warping loses at both sizes, (c) rescaled warping."""
     strength, how = (
         Strength.from_config(session.cfg.analysis),
@@ -41,8 +66,8 @@ def warping(session: Session) -> Found:
 
         return mean(pair(x0, flow) for x0, flow in clip.pairs(step))
 
-    found = session.measured(measure)
-    a = mean(over_clips_and_steps(found))
+    records = session.measured(measure)
+    a = mean(over_clips_and_steps(records))
     # ours: percentages of mean strengths, not means of percentages, which empty features would dominate
     values = {
         "factor": how.factor,
@@ -50,9 +75,9 @@ def warping(session: Session) -> Found:
         "loss_percent": {m: loss(a["warped"][m], a["original"][m]) for m in MEASURES},
         "loss_enlarged_percent": {m: loss(a["upscaled_warped"][m], a["upscaled"][m]) for m in MEASURES},
         "gain_percent": {m: gain(a["rescaled"][m], a["warped"][m]) for m in MEASURES},
-        "clips": {name: mean(steps.values()) for name, steps in found.items()},
+        "clips": {name: mean(steps.values()) for name, steps in records.items()},
     }
-    return Found(values, warping_tables(values, how.factor), paper.WARPING, session.counts())
+    return Result(values, warping_tables(values, how.factor), WARPING, session.counts())
 
 
 def warping_tables(values: Nested, s: float) -> list[Table]:
@@ -61,7 +86,7 @@ def warping_tables(values: Nested, s: float) -> list[Table]:
     strengths = [[NAMES[m], *(a[way][m] for way in a)] for m in MEASURES]
     percent = [
         [NAMES[m], *(x for key in ("loss_percent", "loss_enlarged_percent", "gain_percent")
-                     for x in (values[key][m], paper.WARPING[key][m]))]
+                     for x in (values[key][m], WARPING[key][m]))]
         for m in MEASURES
     ]  # fmt: skip
     ways = ["original", f"x{s:g}", f"x1/{s:g}", "warp", f"x{s:g}, warp", f"x{s:g}, warp, x1/{s:g}"]
@@ -73,7 +98,7 @@ def warping_tables(values: Nested, s: float) -> list[Table]:
     ]
 
 
-def steps(session: Session) -> Found:
+def steps(session: Session) -> Result:
     """Supp. Sec. 4: original, warped and rescaled-warped x0 at every diffusion step."""
     strength, how = (
         Strength.from_config(session.cfg.analysis),
@@ -83,11 +108,11 @@ def steps(session: Session) -> Found:
     def measure(clip: Recording, step: int, span: Span) -> Nested:
         return mean(aligned_strengths(x0, flow, how, strength, span) for x0, flow in clip.pairs(step))
 
-    found = session.measured(measure)
+    records = session.measured(measure)
     values: Nested = {
         "factor": how.factor,
-        "steps": {str(t): mean(over_clips(found, str(t))) for t in session.timesteps},
-        "clips": found,
+        "steps": {str(t): mean(over_clips(records, str(t))) for t in session.timesteps},
+        "clips": records,
     }
     rows = [
         [f"t = {t}, {NAMES[m]}", *(s[way][m] for way in s), loss(s["warped"][m], s["original"][m]),
@@ -96,10 +121,10 @@ def steps(session: Session) -> Found:
     ]  # fmt: skip
     way = f"x{how.factor:g}, warp, x1/{how.factor:g}"
     columns = ["step, measure", "original", "warp", way, "loss by warp (%)", f"loss by {way} (%)"]
-    return Found(values, [Table("Strength of x0 step by step", columns, rows)], paper.STEPS, session.counts())
+    return Result(values, [Table("Strength of x0 step by step", columns, rows)], STEPS, session.counts())
 
 
-def factors(session: Session) -> Found:
+def factors(session: Session) -> Result:
     """Supp. Sec. 5, Supp. Figure 3: loss and absolute edge strength over s, sampled anew with every s.
 
     Means over steps and over the three operators. ours: the loss is the mean of the three operators' losses;
@@ -117,22 +142,22 @@ def factors(session: Session) -> Found:
             return mean(aligned_strengths(x0, flow, how, strength, span) for x0, flow in clip.pairs(step))
 
         session.use_factor(how.factor)
-        found = session.measured(measure, spans)
+        records = session.measured(measure, spans)
         key = f"{how.factor:g}"
-        values["factors"][key] = factor_values(mean(over_clips_and_steps(found)))
-        values["clips"][key] = {name: mean(steps.values()) for name, steps in found.items()}
+        values["factors"][key] = factor_values(mean(over_clips_and_steps(records)))
+        values["clips"][key] = {name: mean(steps.values()) for name, steps in records.items()}
     rows = [
         [key, v["reduction_percent"], v["reduction_direct_percent"], v["edge"]["original"], v["edge"]["rescaled"]]
         for key, v in values["factors"].items()
     ]
     columns = ["s", "loss, rescaled warp (%)", "loss, direct warp (%)", "edge strength of x0", "after rescaled warp"]
     table = Table("Mean of Canny, Sobel and Laplacian, by rescaling factor", columns, rows)
-    return Found(values, [table], paper.FACTORS, session.counts())
+    return Result(values, [table], FACTORS, session.counts())
 
 
 def factor_values(strength: Nested) -> Nested:
     """The two curves of Supp. Figure 3 at one s, from mean strengths by way and measure."""
-    edge = {way: sum(found[o] for o in OPERATORS) / len(OPERATORS) for way, found in strength.items()}
+    edge = {way: sum(values[o] for o in OPERATORS) / len(OPERATORS) for way, values in strength.items()}
     return {
         "reduction_percent": mean_loss(strength["rescaled"], strength["original"]),
         "reduction_direct_percent": mean_loss(strength["warped"], strength["original"]),
@@ -146,3 +171,50 @@ def mean_loss(after: Nested, before: Nested) -> float | str:
     losses = [loss(after[o], before[o]) for o in OPERATORS]
     texts = [x for x in losses if isinstance(x, str)]
     return texts[0] if texts else sum(x for x in losses if not isinstance(x, str)) / len(losses)
+
+
+def components(session: Session) -> Result:
+    """The last step's x0 of one frame's neighbour: original, warped directly, warped while enlarged."""
+    node = session.cfg.analysis
+    strength, how = Strength.from_config(node), Rescaling.from_config(node, session.factor)
+    frame, channel = int(node.components.frame), int(node.components.channel)
+    source = session.sources[0]
+    if not 1 <= frame < source.frames:
+        raise DataError(
+            f"analysis.components.frame={frame}: {source.name} gives frames 1 to {source.frames - 1}; "
+            "frame 0 has no previous frame, and analysis.frames limits the last"
+        )
+    if not 0 <= channel < session.method.prior.latent_channels:
+        raise ConfigError(f"analysis.components.channel={channel}: use 0 to {session.method.prior.latent_channels - 1}")
+    session.sources = [source]
+    clip = next(session.recordings())
+    span, last = Span.of(clip.x0), len(clip.timesteps) - 1
+    x0, flow = list(clip.pairs(last))[frame - 1]
+    ways = {
+        "original": x0,
+        "warp": warped(x0, flow, how),
+        f"x{how.factor:g}, warp, x1/{how.factor:g}": rescaled(x0, flow, how),
+    }
+    units = {name: span.unit(x)[0, channel] for name, x in ways.items()}
+    measured = {name: strength(x, strength.radius(x)) for name, x in units.items()}
+    pictures = pictured(units, strength)
+    rows = [[NAMES[m], *(measured[name][m] for name in ways)] for m in MEASURES]
+    table = Table(
+        f"Strength of x0 of {clip.name}, frame {frame - 1} brought to frame {frame}, channel {channel}, "
+        f"t = {clip.timesteps[last]}", ["measure", *ways], rows,
+    )  # fmt: skip
+    place = {"clip": clip.name, "frame": frame, "channel": channel, "timestep": clip.timesteps[last]}
+    counts = {**session.counts(), "pairs": 1, "steps": 1, "channels": 1, "groups": 1}
+    return Result({"factor": how.factor, "strength": measured, **place}, [table], COMPONENTS, counts, pictures)
+
+
+def pictured(units: dict[str, Tensor], strength: Strength) -> dict[str, dict[str, object]]:
+    """{component: {way: picture (h,w)}} of features (h,w) in [0,1]."""
+    parts = {
+        "feature": lambda x: x,
+        NAMES["canny"]: lambda x: canny(x[None], *strength.canny)[0],
+        NAMES["sobel"]: lambda x: sobel(x[None])[0],
+        NAMES["laplacian"]: lambda x: laplacian(x[None])[0].abs(),
+        NAMES["highpass"]: lambda x: high_pass(x, strength.radius(x)).abs(),
+    }
+    return {name: {way: part(x).numpy() for way, x in units.items()} for name, part in parts.items()}
