@@ -95,7 +95,7 @@ def test_unexpected_keys_are_named(folder: Path) -> None:
 def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
     assert refused(tmp_path / "nowhere").endswith("nowhere: no such folder")
     (folder / "unet" / WEIGHTS).unlink()
-    assert "unet holds a config but no diffusion_pytorch_model.safetensors" in refused(folder)
+    assert "unet holds none of diffusion_pytorch_model.safetensors" in refused(folder)
     (folder / "unet" / "config.json").unlink()
     assert "unet/config.json is missing: a prior folder needs unet/, vae/ and scheduler/" in refused(folder)
 

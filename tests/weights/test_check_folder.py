@@ -161,7 +161,7 @@ def test_damaged_and_foreign_parts_do_not_hide_the_others(pipeline: Path) -> Non
     found = parts(pipeline)
     assert "may be truncated" in found["vae"].errors[0]
     assert found["controlnet"].notes == ["nothing here uses this class; not looked at"]
-    assert "has a config.json but none of" in found["unet"].errors[0]
+    assert "holds none of diffusion_pytorch_model.safetensors" in found["unet"].errors[0]
     assert found["scheduler"].fits
 
 

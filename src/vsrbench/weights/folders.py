@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vsrbench.errors import WeightsError
 from vsrbench.weights.files import first_line, read, write
 from vsrbench.weights.hub import locate
-from vsrbench.weights.layout import FILES, config_errors, config_warnings, current_name, read_json, weight_files
+from vsrbench.weights.layout import FILES, config_errors, config_warnings, current_name, read_json, required_files
 from vsrbench.weights.report import load_strictly
 
 
@@ -60,14 +60,29 @@ def load_part(path: str, part: str, kind: str = "upscaler") -> Any:
 
 def read_weights(folder: Path, names: tuple[str, ...] = FILES) -> dict[str, Tensor]:
     """The state dict of a part's folder in float32, under today's names. Raises WeightsError."""
-    files = weight_files(folder, names)
-    if not files:
-        raise WeightsError(f"{folder} holds a config but no {names[0]} (or .bin)")
     state: dict[str, Tensor] = {}
-    for file in files:
+    for file in required_files(folder, names):
         state.update(read(file).tensors)
     # copies, not views of the mapped file: its odd addresses change the last bits of results
     return {current_name(k): v.to(torch.float32, copy=True) if v.is_floating_point() else v for k, v in state.items()}
+
+
+def load_pretrained(kind: Any, folder: Path, what: str) -> Any:
+    """A network of transformers in float32, eval mode, read by transformers, which knows its older versions' names.
+
+    kind: its class; what: it in words. Raises WeightsError where weights are absent, damaged or do not fit the config.
+    """
+    try:
+        network, report = kind.from_pretrained(str(folder), output_loading_info=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise WeightsError(f"{folder}: {what} cannot be loaded ({first_line(error)})") from error
+    misfits = {
+        word: sorted(map(str, report.get(f"{word}_keys", []))) for word in ("missing", "unexpected", "mismatched")
+    }
+    if any(misfits.values()):
+        counts = ", ".join(f"{len(keys)} {word} {keys[:3]}" for word, keys in misfits.items())
+        raise WeightsError(f"{folder}: weights do not fit the config: {counts}")
+    return network.float().eval()
 
 
 def load_prompt(path: str) -> Tensor:
@@ -96,19 +111,13 @@ def encode_empty_prompt(folder: Path) -> Tensor:
     """ "" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    kind: Any = CLIPTextModel
     try:
         tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-        model, report = kind.from_pretrained(str(folder / "text_encoder"), output_loading_info=True)
     except (RuntimeError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{folder}: the text encoder cannot be loaded ({first_line(error)}); it needs text_encoder/ and tokenizer/"
+            f"{folder}: the tokenizer cannot be loaded ({first_line(error)}); it needs text_encoder/ and tokenizer/"
         ) from error
-    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
-    if any(bad.values()):
-        counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
-        raise WeightsError(f"{folder / 'text_encoder'}: weights do not fit the config: {counts}")
-    model = model.float().eval()
+    model = load_pretrained(CLIPTextModel, folder / "text_encoder", "the text encoder")
     tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     return model(tokens.input_ids)[0]
 

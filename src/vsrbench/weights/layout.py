@@ -63,6 +63,14 @@ def weight_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
     return []
 
 
+def required_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
+    """The same. Raises WeightsError where there is none."""
+    files = weight_files(folder, names)
+    if not files:
+        raise WeightsError(f"{folder} holds none of {', '.join(names)}: fetch or export the folder again")
+    return files
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object. Raises WeightsError for anything else."""
     try:

@@ -12,7 +12,7 @@ from vsrbench.errors import WeightsError
 from vsrbench.weights.files import read
 from vsrbench.weights.folders import read_weights
 from vsrbench.weights.hub import Selection, locate
-from vsrbench.weights.layout import FILES, read_json, weight_files
+from vsrbench.weights.layout import FILES, read_json, required_files, weight_files
 
 HALF = (torch.float16, torch.bfloat16)
 # Classes of trained parts, as their config.json names them; unet/ and vae/ beside them belong to the prior.
@@ -48,10 +48,7 @@ def find_released(source: Path) -> Path | None:
         raise WeightsError(f"{folder} holds several trained parts ({names}): give the folder of one of them")
     if not parts:
         return None
-    files = weight_files(parts[0])
-    if not files:
-        raise WeightsError(f"{parts[0]} has a config.json but none of {', '.join(FILES)}")
-    return files[0]
+    return required_files(parts[0])[0]
 
 
 def read_released(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

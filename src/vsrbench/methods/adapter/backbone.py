@@ -13,10 +13,9 @@ from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.adapter.unet import AliUNet, VideoUNet
 from vsrbench.methods.adapter.vae import ClipVAE
-from vsrbench.weights.files import read
-from vsrbench.weights.folders import load_prompt
-from vsrbench.weights.layout import FILES, current_name, read_json, weight_files
-from vsrbench.weights.report import key_report
+from vsrbench.weights.folders import load_prompt, read_weights
+from vsrbench.weights.layout import FILES, read_json
+from vsrbench.weights.report import key_report, load_strictly
 
 UNETS, VAES = ("upscale", "ali"), ("sft", "3d", "sd_f8")
 # The releases' own files, below the folder that is given.
@@ -194,17 +193,9 @@ def _folder(path: str) -> Path:
 
 def _fill(part: Any, folder: Path, names: tuple[str, ...], kind: str) -> None:
     """Load a published file, strictly. Raises WeightsError with a key report."""
-    files = weight_files(folder, names)
-    if not files:
-        raise WeightsError(f"{folder} holds none of {', '.join(names)}: it is to hold the weights of {kind}")
-    stored = {name: tensor for file in files for name, tensor in read(file).tensors.items()}
-    values = {
-        current_name(name): tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
-        for name, tensor in stored.items()
-    }
-    own = part.net.state_dict() if isinstance(part, AliUNet) else part.published_state()
-    key_report(own, values, f"{folder}: weights do not fit {kind}")
+    values, where = read_weights(folder, names), f"{folder}: weights do not fit {kind}"
     if isinstance(part, AliUNet):
-        part.net.load_state_dict(values, assign=True)
+        load_strictly(part.net, values, where, assign=True)
     else:
+        key_report(part.published_state(), values, where)
         part.load_published_state(values)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.weights.folders import load_pretrained
 from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.layout import TRANSFORMERS_FILES, read_json, weight_files
 
@@ -72,12 +73,4 @@ def load_vit(
     settings = read_json(folder / "config.json")
     if settings.get("model_type") != "vit":
         raise ConfigError(f"vit.path={path} holds a {settings.get('model_type')}, not a vit")
-    try:  # transformers itself, which knows the names that other versions stored
-        net, report = kind.from_pretrained(str(folder), output_loading_info=True)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise WeightsError(f"{folder}: the ViT cannot be loaded ({str(error).splitlines()[0]})") from error
-    bad = {kind: sorted(map(str, report.get(f"{kind}_keys", []))) for kind in ("missing", "unexpected", "mismatched")}
-    if any(bad.values()):
-        counts = ", ".join(f"{len(keys)} {kind} {keys[:3]}" for kind, keys in bad.items())
-        raise WeightsError(f"{folder}: weights do not fit the config: {counts}")
-    return FrameEncoder(net.float().eval(), cls)
+    return FrameEncoder(load_pretrained(kind, folder, "the ViT"), cls)

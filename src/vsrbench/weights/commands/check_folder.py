@@ -15,7 +15,7 @@ from vsrbench.weights.layout import (
     config_warnings,
     current_name,
     read_json,
-    weight_files,
+    required_files,
 )
 
 NOT_NEEDED = ("safety_checker", "feature_extractor", "low_res_scheduler", "watermarker")
@@ -157,9 +157,7 @@ def check_part(folder: Path) -> Fit:
 
 def folder_headers(folder: Path, names: tuple[str, ...]) -> tuple[str, dict[str, Header]]:
     """(file names, headers) of a part's weights. Raises WeightsError where there are none."""
-    files = weight_files(folder, names)
-    if not files:
-        raise WeightsError(f"{folder} has a config.json but none of {', '.join(names)}")
+    files = required_files(folder, names)
     headers: dict[str, Header] = {}
     for file in files:
         headers.update(read_headers(file))
