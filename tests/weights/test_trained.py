@@ -115,3 +115,11 @@ def test_a_cached_hub_id_needs_no_network(method: DGAF, tmp_path: Path, monkeypa
     write(entry / "snapshots" / "abc" / "dgafnet", state)
     load_trained(method, "someone/dgaf")
     assert torch.equal(method.guide.zero_middle.weight, state["dgafnet_mid_block.weight"])
+
+
+def test_a_bare_state_dict_is_taken(tmp_path: Path) -> None:
+    method = latent.method("dgaf")
+    state = {key: value + 0.25 for key, value in method.trained_state().items()}
+    torch.save(state, tmp_path / "bare.pth")
+    load_trained(method, str(tmp_path / "bare.pth"))
+    assert all(torch.equal(value, state[key]) for key, value in method.trained_state().items())

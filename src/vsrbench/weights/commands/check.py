@@ -1,12 +1,24 @@
-"""``weights check PATH``: what a folder, file or hub id holds and whether it fits, as a table."""
+"""``weights check PATH``: what a folder, file or hub id holds and whether it fits, as a table.
 
+Which network a single file is of is seen by its keys.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vsrbench.weights.commands.check_file import check_file
-from vsrbench.weights.commands.check_folder import check_folder
-from vsrbench.weights.commands.fit import Fit
+import torch
+
+from vsrbench.benchmarks.shapes import without_weights
+from vsrbench.config import build
+from vsrbench.errors import WeightsError
+from vsrbench.flow.spynet import SpyNetwork
+from vsrbench.weights.commands.check_folder import check_folder, check_part
+from vsrbench.weights.commands.fit import Fit, compare
+from vsrbench.weights.files import Header, headers_of, read, read_headers
 from vsrbench.weights.hub import Selection, locate
+from vsrbench.weights.key_maps import is_published, own_state, spynet_state
+from vsrbench.weights.layout import FILES
 from vsrbench.weights.trained import checkpoint_file
 
 if TYPE_CHECKING:
@@ -21,11 +33,12 @@ ANYTHING = Selection(
     complete=lambda folder: any(folder.glob("*/config.json")) or (folder / "config.json").is_file(),
     skip=("safety_checker/*", "low_res_scheduler/*"),
 )  # fmt: skip
+SPYNET = ("basic_module.", "spynet.", "generator.spynet.", "netBasic.", "moduleBasic.")
 SHOWN = 3  # names listed of each kind of misfit
 
 
 def check_path(path: str, cfg: "DictConfig") -> list[Fit]:
-    """All parts behind a path. Raises WeightsError where there is nothing to check_path."""
+    """All parts behind a path. Raises WeightsError where there is nothing to check."""
     source = Path(path).expanduser()
     if source.is_file():
         return check_file(source, cfg)
@@ -63,3 +76,109 @@ def lines(fit: Fit) -> list[str]:
 
 def _types(fit: Fit) -> str:
     return ", ".join(sorted(fit.dtypes, key=lambda name: -fit.dtypes[name]))
+
+
+# --- single files ---
+
+
+def check_file(file: Path, cfg: "DictConfig") -> list[Fit]:
+    """One Fit, or one per part of a trained method's file. Raises WeightsError for a file of an unknown kind.
+
+    cfg: the method that trained parts are compared with, unless the file lies in a run folder, which names its own.
+    """
+    if file.name in FILES and (file.parent / "config.json").is_file():
+        return [check_part(file.parent)]
+    headers = read_headers(file)
+    if file.suffix == ".ckpt":
+        return _trained(file, headers, _run_config(file) or cfg)
+    keys = {key.removeprefix("module.") for key in headers}
+    if any(key.startswith("feature_encoder.") for key in keys):
+        return [_raft(file, headers)]
+    if any(key.startswith(("fnet.", "cnet.")) for key in keys):
+        fault = (
+            "RAFT under the names of its original code: give torchvision's file (raft_large_C_T_SKHT_V2-ff5fadd5.pth)"
+        )
+        return [Fit("flow", "RAFT", file.name, parameters=_numbers(headers), errors=[fault])]
+    if is_published(keys) and cfg.method.name == "basicvsrpp":
+        return _trained(file, headers_of(own_state(read(file).tensors, str(file))), cfg)
+    whole = file.suffix == ".safetensors" and any(key.startswith("propagation.") for key in keys)
+    if any(key.startswith(SPYNET) for key in keys) and not whole:  # of a published generator its SPyNet
+        return [_spynet(file)]
+    if file.suffix == ".safetensors":
+        return _trained(file, headers, _run_config(file) or cfg)
+    raise WeightsError(
+        f"{file} is of no kind known here: its keys are {', '.join(sorted(headers)[:4])}, ...; known are RAFT, SPyNet, "
+        "trained parts of this project, and folders with a config.json"
+    )
+
+
+def _raft(file: Path, headers: Mapping[str, Header]) -> Fit:
+    from torchvision.models.optical_flow import raft_large
+
+    with torch.device("meta"):
+        own = raft_large(weights=None).state_dict()
+    fit = compare("flow", "raft_large", file.name, own, headers)
+    fit.notes.append("for flow=raft flow.weights=FILE")
+    return fit
+
+
+def _spynet(file: Path) -> Fit:
+    with torch.device("meta"):
+        own = SpyNetwork().state_dict()
+    try:
+        state = spynet_state(read(file).tensors, str(file))
+    except WeightsError as error:
+        return Fit("flow", "SPyNet", file.name, errors=[str(error)])
+    fit = compare("flow", "SPyNet", file.name, own, headers_of(state))
+    fit.notes.append("for flow=spynet flow.weights=FILE")
+    return fit
+
+
+def _trained(file: Path, headers: Mapping[str, Header], cfg: "DictConfig") -> list[Fit]:
+    """Parts of a method (``<part>.<key>``) against the method of a configuration, built on the meta device."""
+    from omegaconf import open_dict
+
+    cfg = without_weights(cfg)
+    with open_dict(cfg):  # in a run folder's file these are copies, no references
+        cfg.method.update({key: cfg[key] for key in ("prior", "flow") if key in cfg.method})
+    with torch.device("meta"):
+        method: Any = build(cfg.method)
+    parts = method.parts()
+    against = f"method={cfg.method.name} size={cfg.size} variant={cfg.variant}"
+    stored: dict[str, dict[str, Header]] = {}
+    for key, header in headers.items():
+        name, _, rest = key.partition(".")
+        stored.setdefault(name, {})[rest] = header
+    if not stored.keys() & parts.keys():
+        raise WeightsError(
+            f"{file} holds {', '.join(sorted(stored)[:4])}; {against} has the parts {', '.join(parts)}: name the "
+            "method that it belongs to, or give the folder with its config.json"
+        )
+    fits = []
+    for name, shapes in stored.items():
+        if name not in parts:
+            fits.append(Fit(name, "?", file.name, parameters=_numbers(shapes), errors=[f"{against} has no such part"]))
+            continue
+        fit = compare(name, type(parts[name]).__name__, file.name, parts[name].state_dict(), shapes)
+        fit.notes.append(f"compared with {against}")
+        fits.append(fit)
+    return fits
+
+
+def _run_config(file: Path) -> "DictConfig | None":
+    """The configuration that a run folder keeps, for a checkpoint inside it."""
+    import yaml
+    from omegaconf import OmegaConf
+
+    for folder in file.parents[:2]:
+        if (folder / "config.yaml").is_file():
+            try:
+                content: Any = OmegaConf.load(folder / "config.yaml")
+            except (OSError, yaml.YAMLError) as error:
+                raise WeightsError(f"{folder / 'config.yaml'} cannot be read ({error})") from error
+            return content if "method" in content else None
+    return None
+
+
+def _numbers(headers: Mapping[str, Header]) -> int:
+    return sum(header.numbers for header in headers.values())
