@@ -26,11 +26,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="vsrbench.conformance", description="bicubic rows on the data at hand")
     parser.add_argument("data", type=Path, help="folder of data sets, or of one")
     parser.add_argument("--runs", default="runs", help="folder of the run folders")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with one_line():
-        if not given.data.is_dir():
-            raise DataError(f"no folder {given.data}: give one that holds data sets (make conformance DATA=DIR)")
-        rows = survey(given.data.resolve(), given.runs)
+        if not options.data.is_dir():
+            raise DataError(f"no folder {options.data}: give one that holds data sets (make conformance DATA=DIR)")
+        rows = survey(options.data.resolve(), options.runs)
     show(rows)
     if any(row["verdict"] == "deviates" for row in rows):
         raise SystemExit(1)
@@ -58,8 +58,8 @@ def measured(job: "BicubicRow", root: Path, runs: str) -> list[dict[str, Any]]:
 
     with contextlib.redirect_stdout(io.StringIO()):
         run = evaluate.run(compose([*job.overrides(root), f"runs={runs}"], verb="eval"))
-    found = [results.load(run / file)["protocol"] for file in results.file_names(job.protocols)]
-    return [{"job": job, "id": p["id"], **p["comparison"], "folder": str(run)} for p in found]
+    protocols = [results.load(run / file)["protocol"] for file in results.file_names(job.protocols)]
+    return [{"job": job, "id": p["id"], **p["comparison"], "folder": str(run)} for p in protocols]
 
 
 def absent(job: "BicubicRow", folder: Path) -> list[dict[str, Any]]:

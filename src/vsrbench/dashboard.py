@@ -27,12 +27,12 @@ def run(cfg: "DictConfig") -> Path:
     online = mode() == "online"
     for one in described:
         path = folder / f"{one.name}.json"
-        made = workspace.build(one, entity, project)
+        built = workspace.build(one, entity, project)
         url = workspace.address(path)
-        workspace.write(path, made, url)
+        workspace.write(path, built, url)
         if online:
-            url = workspace.save(made, url)
-            workspace.write(path, made, url)
+            url = workspace.save(built, url)
+            workspace.write(path, built, url)
         print(f"{one.name}: {url if online else path}")
     print(
         folder if online else f"not logged in to W&B: written, not saved (wandb login, then the same command)\n{folder}"

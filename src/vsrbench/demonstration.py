@@ -121,9 +121,9 @@ def facts(path: Path) -> dict[str, str]:
     with av.open(str(path)) as file:
         video = file.streams.video[0]
         frames = sum(1 for _ in file.decode(video))
-        found = {"size": f"{video.width}x{video.height}", "frames": str(frames), "rate": f"{video.average_rate}/s"}
+        properties = {"size": f"{video.width}x{video.height}", "frames": str(frames), "rate": f"{video.average_rate}/s"}
     with av.open(str(path)) as file:
         packets = [bytes(packet) for packet in file.demux(audio=0)] if file.streams.audio else []
         codec = file.streams.audio[0].codec_context.name if file.streams.audio else "none"
     digest = hashlib.blake2b(b"".join(packets), digest_size=4).hexdigest()
-    return found | {"audio": f"{codec}, fingerprint {digest}" if packets else codec}
+    return properties | {"audio": f"{codec}, fingerprint {digest}" if packets else codec}

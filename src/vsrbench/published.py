@@ -79,8 +79,8 @@ def row(paper: str, table: str, row: str) -> dict[str, Value]:
 def claim(paper: str, name: str) -> dict[str, Any]:
     """A sentence of a paper that carries an id: text, formula, computed, printed, follows, why."""
     claims = {entry["id"]: entry for entry in _paper(paper)["claims"] if "id" in entry}
-    found: dict[str, Any] = _named(claims, name, f"claim in {paper}")
-    return found
+    entry: dict[str, Any] = _named(claims, name, f"claim in {paper}")
+    return entry
 
 
 def quote(reference: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -91,21 +91,21 @@ def quote(reference: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """
     if reference is None:
         return None
-    given = {key for key, value in reference.items() if value is not None}
-    if unknown := sorted(given - set(REFERENCE)):
+    keys = {key for key, value in reference.items() if value is not None}
+    if unknown := sorted(keys - set(REFERENCE)):
         raise ConfigError(f"published.{unknown[0]} is no part of a reference: use {', '.join(REFERENCE)}")
-    if "paper" not in given or ("table" in given) != ("row" in given) or not given & {"table", "claims"}:
+    if "paper" not in keys or ("table" in keys) != ("row" in keys) or not keys & {"table", "claims"}:
         raise ConfigError("published names a printed row by paper, table and row, or sentences by paper and claims")
     paper = _paper(reference["paper"])
     values, claims, source = {}, {}, paper["title"]
-    if "table" in given:
+    if "table" in keys:
         source += f": {_table(reference['paper'], reference['table'])['caption']}"
-        found = row(reference["paper"], reference["table"], str(reference["row"]))
-        values = {column: {**asdict(value), "text": value.text} for column, value in found.items()}
+        cells = row(reference["paper"], reference["table"], str(reference["row"]))
+        values = {column: {**asdict(value), "text": value.text} for column, value in cells.items()}
     for name in reference.get("claims") or []:
         claims[name] = claim(reference["paper"], name)
-    kept = {key: reference[key] for key in REFERENCE if key in given}
-    return {"reference": kept, "source": source, "values": values, "claims": claims}
+    quoted = {key: reference[key] for key in REFERENCE if key in keys}
+    return {"reference": quoted, "source": source, "values": values, "claims": claims}
 
 
 def check(reference: Mapping[str, Any] | None) -> None:
@@ -140,8 +140,8 @@ def load(path: Path = FILE) -> dict[str, Any]:
                 raise ConfigError(
                     f"{path.name}: {twice[0]!r} is there twice, line {node.start_mark.line + 1} and below"
                 )
-            made: dict[Hashable, Any] = super().construct_mapping(node, deep)
-            return made
+            mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+            return mapping
 
     try:
         content: dict[str, Any] = yaml.load(path.read_text(), Loader)
@@ -236,21 +236,21 @@ def _is_number(cell: Any) -> bool:
 
 
 def _paper(paper: str) -> dict[str, Any]:
-    found: dict[str, Any] = _named(load()["papers"], paper, "paper")
-    return found
+    entry: dict[str, Any] = _named(load()["papers"], paper, "paper")
+    return entry
 
 
 def _table(paper: str, table: str) -> dict[str, Any]:
-    found: dict[str, Any] = _named(_paper(paper)["tables"], table, f"table in {paper}")
-    return found
+    entry: dict[str, Any] = _named(_paper(paper)["tables"], table, f"table in {paper}")
+    return entry
 
 
 def _row(table: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     names = [entry["m"] for entry in table["rows"]]
     known = {entry["m"]: entry for entry in table["rows"] if names.count(entry["m"]) == 1}
     known |= {f"{entry['g']}/{entry['m']}": entry for entry in table["rows"] if "g" in entry}
-    found: dict[str, Any] = _named(known, name, f"row in {where}")
-    return found
+    entry: dict[str, Any] = _named(known, name, f"row in {where}")
+    return entry
 
 
 def _named(known: Mapping[str, Any], name: str, what: str) -> Any:

@@ -97,8 +97,8 @@ def run(cfg: "DictConfig", command: str, overrides: list[str], verbs: Verbs) -> 
         overrides = [*overrides, "method.front.weights=null"]  # they are of another size
         stand_ins.append("flow and propagation: random weights stand in")
     if "predictions" in cfg.needs:
-        made = verbs["eval"](compose([*overrides, "method=bicubic", "command=null"], verb="eval"))
-        overrides = [*overrides, f"predictions={Path(made) / 'frames'}"]
+        folder = verbs["eval"](compose([*overrides, "method=bicubic", "command=null"], verb="eval"))
+        overrides = [*overrides, f"predictions={Path(folder) / 'frames'}"]
         stand_ins.append("foreign frames: bicubic stands in")
     ready = compose(overrides, verb=command)
     for stage in _stages_before(ready) if command == "train" else []:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from vsrbench.errors import ConfigError
@@ -92,19 +93,19 @@ class Strength:
     def from_config(cls, node: Mapping[str, Any]) -> "Strength":
         """From the node ``analysis``. Raises ConfigError for words and numbers that mean nothing."""
         low, high = node["canny"]
-        found = cls(
+        strength = cls(
             (low, high), node["laplacian"], node["highpass"]["threshold"],
             node["highpass"]["reference"], node["highpass"]["measure"],
         )  # fmt: skip
         if not 0 <= low <= high:
             raise ConfigError(f"analysis.canny=[{low},{high}]: use two thresholds, the lower one first")
-        if found.laplacian not in ("mean", "variance"):
-            raise ConfigError(f"analysis.laplacian={found.laplacian}: use mean or variance")
-        if found.highpass not in ("energy", "share"):
-            raise ConfigError(f"analysis.highpass.measure={found.highpass}: use energy or share")
-        if found.threshold < 0 or (found.reference is not None and found.reference <= 0):
+        if strength.laplacian not in ("mean", "variance"):
+            raise ConfigError(f"analysis.laplacian={strength.laplacian}: use mean or variance")
+        if strength.highpass not in ("energy", "share"):
+            raise ConfigError(f"analysis.highpass.measure={strength.highpass}: use energy or share")
+        if strength.threshold < 0 or (strength.reference is not None and strength.reference <= 0):
             raise ConfigError("analysis.highpass: use a threshold of 0 or more and a reference above 0, or null")
-        return found
+        return strength
 
     def radius(self, feature: Tensor) -> float:
         """Radius of the high-pass filter for features (...,h,w) at their own size.
@@ -128,4 +129,4 @@ class Strength:
 
 def _images(x: Tensor) -> Tensor:
     """(...,H,W) to (N,1,H,W)."""
-    return x.reshape(-1, 1, *x.shape[-2:])
+    return rearrange(x[None], "... h w -> (...) 1 h w")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from vsrbench.analysis.report import Nested, Result, Table
@@ -179,8 +180,8 @@ def textures(session: Session) -> Result:
     errors = {f"{way}_error": (frame - reference).abs().mean(0) for way, frame in ways.items()}
     pictures["warp"] = drawable(crop, **ways, **errors)
     against = "the last x0" if run.truth is None else "the ground truth"
-    found = {"clip": run.name, "frame": int(place.frame), "reference": against, "steps": values}
-    return Result(found, tables(found, strength.highpass), PAPER, counts(session, int(place.frame)), pictures)
+    record = {"clip": run.name, "frame": int(place.frame), "reference": against, "steps": values}
+    return Result(record, tables(record, strength.highpass), PAPER, counts(session, int(place.frame)), pictures)
 
 
 def step_values(
@@ -202,17 +203,17 @@ def step_values(
     }
 
 
-def tables(found: Nested, measure: str) -> list[Table]:
+def tables(record: Nested, measure: str) -> list[Table]:
     """Figure 3 and Figure 4 as numbers, one row per step."""
-    where = f"{found['clip']}, frame {found['frame']}"
+    where = f"{record['clip']}, frame {record['frame']}"
     unit = "energy" if measure == "energy" else "share"
     three = [
         [f"t = {t}", v["distance_x_t"], v["distance"], v["highpass"]["x_t"], v["highpass"]["x0"]]
-        for t, v in found["steps"].items()
+        for t, v in record["steps"].items()
     ]
     four = [
         [f"t = {t}", *(v["warp"][way][m] for m in ("mae", "psnr", "highpass") for way in WAYS)]
-        for t, v in found["steps"].items()
+        for t, v in record["steps"].items()
     ]
     columns = [f"{name}, {text}" for name in ("MAE", "PSNR", unit) for text in WAYS.values()]
     return [
@@ -222,8 +223,8 @@ def tables(found: Nested, measure: str) -> list[Table]:
             three,
         ),
         Table(
-            f"Figure 4, {where}: x0 of frame {found['frame'] - 1} brought there, its latent warped, then decoded, or "
-            f"decoded, then warped; against {found['reference']}",
+            f"Figure 4, {where}: x0 of frame {record['frame'] - 1} brought there, its latent warped, then decoded, or "
+            f"decoded, then warped; against {record['reference']}",
             ["step", *columns],
             four,
         ),
@@ -233,8 +234,10 @@ def tables(found: Nested, measure: str) -> list[Table]:
 def counts(session: Session, frame: int) -> dict[str, Any]:
     """What the numbers rest on."""
     seen = {**session.counts(), "pairs": 1, "groups": len(session.timesteps)}
-    told = f"frame {frame} of one clip sampled with {sum(session.seen.values())} frames, {len(session.timesteps)} steps"
-    return {**seen, "measured": f"{told}; means over the pixels and colours of the whole frame, decoded"}
+    basis = (
+        f"frame {frame} of one clip sampled with {sum(session.seen.values())} frames, {len(session.timesteps)} steps"
+    )
+    return {**seen, "measured": f"{basis}; means over the pixels and colours of the whole frame, decoded"}
 
 
 def mae(a: Tensor, b: Tensor) -> float:
@@ -266,4 +269,4 @@ def drawable(crop: tuple[slice, slice], **images: Tensor) -> dict[str, Any]:
 
 def picture(image: Tensor) -> Any:
     """One of them."""
-    return (image.permute(1, 2, 0) / PEAK).numpy() if image.ndim == 3 else image.numpy()
+    return (rearrange(image, "c h w -> h w c") / PEAK).numpy() if image.ndim == 3 else image.numpy()

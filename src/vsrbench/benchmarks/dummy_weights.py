@@ -25,11 +25,11 @@ def fill(folder: Path, names: list[str]) -> list[str]:
     for name in names:
         random = False
         for file in RECIPES[name].files:
-            found, place = find(file, weights_folder()), folder / file
-            if found is not None:
-                place = folder / found.name
+            source, place = find(file, weights_folder()), folder / file
+            if source is not None:
+                place = folder / source.name
                 if not place.exists():
-                    place.symlink_to(found.resolve())
+                    place.symlink_to(source.resolve())
             elif (state := _state(name, file)) is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 torch.save(state, place)

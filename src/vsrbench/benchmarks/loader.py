@@ -153,14 +153,14 @@ def drop(files: set[str]) -> None:
 
 def files_of(sources: list[Source]) -> dict[str, int]:
     """{file: bytes of the clips in it}."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for source in sources:
         if isinstance(source, PackedSource):
-            found[source.file] = found.get(source.file, 0) + source.entry.bytes
+            sizes[source.file] = sizes.get(source.file, 0) + source.entry.bytes
         elif isinstance(source, FolderSource):
             for side in (s for s in (source.hr_files, source.lr_files) if s is not None):
-                found.update({p: os.path.getsize(p) for p in map(side.path, range(len(side.files)))})
-    return found
+                sizes.update({p: os.path.getsize(p) for p in map(side.path, range(len(side.files)))})
+    return sizes
 
 
 def _compare(one: Clip, other: Clip) -> None:
@@ -207,14 +207,14 @@ def _columns() -> list[Column]:
 
 def _facts(cfg: "DictConfig", sources: list[Source], warmup: int, batches: int) -> dict[str, Any]:
     source, scale, crop = sources[0], int(cfg.scale), int(cfg.train.crop)
-    made = all(not getattr(s, "lr_files", None) for s in sources)
+    synthetic = all(not getattr(s, "lr_files", None) for s in sources)
     return {
         "device": device_name(torch.device("cpu")),
         "clips": len(sources),
         "frames": sum(s.frames for s in sources),
         "HR frame": f"{scale * source.size[1]}x{scale * source.size[0]}",
         "HR crop": f"{scale * crop}x{scale * crop}",
-        "LR of the image files": f"made by {cfg.degradation.name}" if made else "on disk",
+        "LR of the image files": f"made by {cfg.degradation.name}" if synthetic else "on disk",
         "frames of a sample": int(cfg.train.frames),
         "batch": int(cfg.train.batch),
         "workers": int(cfg.data.workers),

@@ -38,21 +38,21 @@ def run(cfg: "DictConfig") -> None:
 def measure(cfg: "DictConfig") -> Report:
     """The peaks of a fresh process, beside the paper's."""
     ready, absent = with_absent_as_random(cfg)
-    found = in_fresh_process(ready)
-    weights = found["weights"] / GIGA
+    result = in_fresh_process(ready)
+    weights = result["weights"] / GIGA
     rows: list[dict[str, Any]] = [{"part": "weights", "peak": weights}]
-    for part, extra in found["parts"].items():
+    for part, extra in result["parts"].items():
         rows.append({"part": part, "extra": extra / GIGA, "peak": weights + extra / GIGA})
     facts = {
-        "device": found["device"], "precision": str(cfg.inference.precision), "frames of the clip": found["frames"],
+        "device": result["device"], "precision": str(cfg.inference.precision), "frames of the clip": result["frames"],
         "frames per network call": int(cfg.inference.batch), **steps(cfg),
     }  # fmt: skip
-    columns, title = COLUMNS, headline(cfg, found["size"], absent)
+    columns, title = COLUMNS, headline(cfg, result["size"], absent)
     quoted = reported(cfg.get("peaks"))
     if quoted is None:
-        return Report("memory", title, columns, rows, [found["how"]], facts)
+        return Report("memory", title, columns, rows, [result["how"]], facts)
     columns = [*columns, quoted.column("{:g}")]
-    return Report("memory", title, columns, quoted.beside(rows), [found["how"], *quoted.notes], facts)
+    return Report("memory", title, columns, quoted.beside(rows), [result["how"], *quoted.notes], facts)
 
 
 def in_fresh_process(cfg: "DictConfig") -> dict[str, Any]:
@@ -78,17 +78,17 @@ def peaks(cfg: "DictConfig") -> dict[str, Any]:
     size = lr_size(cfg, method, as_published=method.device.type != "cpu")
     frames = clip_length(cfg, max(int(cfg.inference.batch), 2))  # a full network call, and a neighbour to be guided by
     meter = Meter(method.device)
-    found: dict[str, int] = {}
+    peak_bytes: dict[str, int] = {}
     with torch.inference_mode(), Bars() as bars:
         smallest = random_clip((max(method.minimum, method.multiple),) * 2, 2, int(cfg.scale), method.device)
         for item in method.work(smallest).values():
             item.run()  # loads what is imported late
         clip = random_clip(size, frames, int(cfg.scale), method.device)
         for name, item in method.work(clip).items():
-            found[name] = meter.peak(item.run)
+            peak_bytes[name] = meter.peak(item.run)
         row = bars.row()
-        found["upscaling"] = meter.peak(lambda: method.upscale(clip, Noise(0), progress=row))
-    return {"weights": weight_bytes(method), "parts": found, "size": size, "frames": frames, "how": meter.how,
+        peak_bytes["upscaling"] = meter.peak(lambda: method.upscale(clip, Noise(0), progress=row))
+    return {"weights": weight_bytes(method), "parts": peak_bytes, "size": size, "frames": frames, "how": meter.how,
             "device": device_name(method.device)}  # fmt: skip
 
 

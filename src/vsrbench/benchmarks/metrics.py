@@ -68,11 +68,11 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
     protocol = from_settings(settings)[0]
     out, data, name = material(cfg, device)
     with tempfile.TemporaryDirectory(prefix="dummy-weights-") as folder:
-        asked = [name for name in protocol.metrics if METRICS[name].kind in ("frame", "pair")]
-        random = fill(Path(folder), [n for n in RECIPES if n in {*asked, *_nets(asked)}])
-        scorer = Scorer(asked, device=str(device), folder=Path(folder), verify=False)
+        selection = [name for name in protocol.metrics if METRICS[name].kind in ("frame", "pair")]
+        random = fill(Path(folder), [n for n in RECIPES if n in {*selection, *_nets(selection)}])
+        scorer = Scorer(selection, device=str(device), folder=Path(folder), verify=False)
         rows, absent = [], {n: why_unavailable(n) if n in RECIPES else r for n, r in scorer.unavailable.items()}
-        names = [name for name in asked if name not in absent]
+        names = [name for name in selection if name not in absent]
         if not names:
             raise ConfigError(f"protocol={protocol.id} has no metric to measure: {absent or 'none of frames or pairs'}")
         if progress is not None:
@@ -121,12 +121,12 @@ class Loop:
 
     def score(self) -> dict[str, list[float]]:
         """{name: a value per frame or pair}; the pairs that TecoGAN leaves out are computed too."""
-        found: dict[str, list[float]] = {}
+        values: dict[str, list[float]] = {}
         for name in self.names:
             count = len(self.bytes[0]) - (METRICS[name].kind == "pair")
             make = self.frame if METRICS[name].kind == "frame" else self.pair
-            found[name] = [float(make(name, i)) for i in range(count)]
-        return found
+            values[name] = [float(make(name, i)) for i in range(count)]
+        return values
 
     def frame(self, name: str, i: int) -> Tensor | float:
         out, truth = (x[i] for x in self.bytes)
@@ -194,8 +194,8 @@ def _row(
             cpu[way].append(time.process_time() - busy)
             if progress is not None:
                 progress.advance()
-    rates = {way: frames / median(found[warmup:]) for way, found in wall.items()}
-    work = {f"{way}_cpu": median(found[warmup:]) / frames for way, found in cpu.items()}
+    rates = {way: frames / median(seconds[warmup:]) for way, seconds in wall.items()}
+    work = {f"{way}_cpu": median(seconds[warmup:]) / frames for way, seconds in cpu.items()}
     part = names[0] if len(names) == 1 else TOGETHER
     return {
         "part": part,

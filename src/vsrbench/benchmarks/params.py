@@ -65,15 +65,15 @@ def rows(tables: dict[str, Counts], quoted: Reported | None) -> list[dict[str, o
     def row(part: str, trained: str, numbers: dict[str, int | None], value: float | None) -> dict[str, object]:
         return {"part": part, "trained": trained, **numbers, "printed": value}
 
-    found = []
+    table = []
     for name in names:
         trained = next(lines[name][1] for lines in tables.values() if name in lines)
         numbers = {size: lines[name][0] if name in lines else None for size, lines in tables.items()}
-        found.append(row(name, trained, numbers, values.get(name)))
+        table.append(row(name, trained, numbers, values.get(name)))
     sums: dict[str, int | None] = {s: sum(n for n, _, used in t.values() if used) for s, t in tables.items()}
     lines = values.keys() - {"sum"}
-    found.append(row("sum", "", sums, None if lines else values.get("sum")))
+    table.append(row("sum", "", sums, None if lines else values.get("sum")))
     if lines:
         some: dict[str, int | None] = {s: sum(t[k][0] for k in t if k in lines) for s, t in tables.items()}
-        found.append(row("sum of the printed lines", "", some, values.get("sum")))
-    return found
+        table.append(row("sum of the printed lines", "", some, values.get("sum")))
+    return table

@@ -43,7 +43,7 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
             progress.start(len(work) * (warmup + repeats), "calls")
         for name, item in work.items():
             times[name] = seconds(item.run, method.device, repeats, warmup, progress)
-    rows = tabulate(work, {name: median(found) for name, found in times.items()})
+    rows = tabulate(work, {name: median(samples) for name, samples in times.items()})
     rows = [{**row, **spread(times.get(row["part"]))} for row in rows]
     facts = {
         "device": device_name(method.device), "precision": str(cfg.inference.precision), "calls": repeats,
@@ -60,16 +60,16 @@ def seconds(
     run: Callable[[], object], device: torch.device, repeats: int, warmup: int, progress: Progress | None = None
 ) -> list[float]:
     """Wall-clock seconds of each call after the warm-up, each with the device idle before and after."""
-    found = []
+    samples = []
     for _ in range(warmup + repeats):
         synchronise(device)
         start = time.perf_counter()
         run()
         synchronise(device)
-        found.append(time.perf_counter() - start)
+        samples.append(time.perf_counter() - start)
         if progress is not None:
             progress.advance()
-    return found[warmup:]
+    return samples[warmup:]
 
 
 def synchronise(device: torch.device) -> None:

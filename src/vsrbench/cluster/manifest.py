@@ -217,10 +217,10 @@ def queue() -> dict[str, str] | None:
     if shutil.which("squeue") is None:
         return None
     ask = ["squeue", "--me", "-h", "-r", "-o", "%i %T %r"]  # id, state, reason
-    told = subprocess.run(ask, capture_output=True, text=True, check=False)
-    if told.returncode:
-        raise RunError(f"SLURM does not answer: {told.stderr.strip()}; try again")
-    return {line.split()[0]: " ".join(line.split()[1:]).removesuffix(" None") for line in told.stdout.splitlines()}
+    answer = subprocess.run(ask, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RunError(f"SLURM does not answer: {answer.stderr.strip()}; try again")
+    return {line.split()[0]: " ".join(line.split()[1:]).removesuffix(" None") for line in answer.stdout.splitlines()}
 
 
 def tail(log: Path, start: int = 0) -> list[str]:

@@ -26,8 +26,8 @@ def show(sweep: Sweep, console: Console | None = None) -> None:
         console = Console(file=console.file, width=200)
     jobs = sweep.jobs()
     counted = Counter(job.state for job in jobs)
-    told = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
-    console.print(f"sweep {sweep.folder.name}: {len(jobs)} jobs, {told}", highlight=False)
+    states = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
+    console.print(f"sweep {sweep.folder.name}: {len(jobs)} jobs, {states}", highlight=False)
     console.print(table(sweep, jobs))
     for job, name in zip(jobs, labels(jobs), strict=True):
         if job.state == "failed":

@@ -57,11 +57,11 @@ def check(launcher: "DictConfig") -> None:
 
 def groups(jobs: Sequence[Job], configurations: dict[int, "DictConfig"]) -> list[tuple[list[Job], dict[str, Any]]]:
     """Jobs that ask for the same resources, together: they can be one array."""
-    found: dict[str, tuple[list[Job], dict[str, Any]]] = {}
+    groups: dict[str, tuple[list[Job], dict[str, Any]]] = {}
     for job in jobs:
         wanted = resources(configurations[job.number])
-        found.setdefault(json.dumps(wanted, sort_keys=True), ([], wanted))[0].append(job)
-    return list(found.values())
+        groups.setdefault(json.dumps(wanted, sort_keys=True), ([], wanted))[0].append(job)
+    return list(groups.values())
 
 
 def resources(cfg: "DictConfig") -> dict[str, Any]:

@@ -71,8 +71,8 @@ def judge(sweep: Sweep, job: Job, code: int, seconds: float, said: list[str]) ->
     elif code != 0:
         if any(LOST_RANK in line for line in said) and sweep.recorded(job.number).state == "failed":
             return  # the rank that failed first has said why
-        told = next((n for n, line in enumerate(said) if line.startswith("error: ")), 0)  # a user's error is one line
-        failure = said[told:] or [f"exit code {code}, nothing was said"]
+        first = next((n for n, line in enumerate(said) if line.startswith("error: ")), 0)  # a user's error is one line
+        failure = said[first:] or [f"exit code {code}, nothing was said"]
         if code in (-signal.SIGKILL, 128 + signal.SIGKILL):
             failure = [*failure, "killed by signal 9: most likely memory ran out"]
         sweep.note(job.number, state="failed", seconds=seconds, failure=failure)

@@ -43,9 +43,9 @@ def _placed(panels: tuple[Panel, ...]) -> list[Any]:
         width, height = WIDTHS.get(panel.kind, WIDE // COLUMNS), HEIGHTS.get(panel.kind, HIGH)
         if x + width > WIDE:
             x, y, row = 0, y + row, 0
-        made = panel_object(panel)
-        made.layout = wr.Layout(x=x, y=y, w=width, h=height)
-        placed.append(made)
+        item = panel_object(panel)
+        item.layout = wr.Layout(x=x, y=y, w=width, h=height)
+        placed.append(item)
         x, row = x + width, max(row, height)
     return placed
 
