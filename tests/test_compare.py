@@ -10,9 +10,9 @@ from vsrbench import compare
 from vsrbench.cluster.manifest import Job, Sweep
 from vsrbench.config import compose, home
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.rehearsal import found
+from vsrbench.rehearsal import commands
 
-ROWS = found("compare/*")
+ROWS = commands("compare/*")
 NO_METHOD = {"gt"}  # the ground truth, for checking protocols
 
 
@@ -111,7 +111,7 @@ class Ended:
         self.folder, self.pages = folder, list[tuple[list[str], list[str]]]()
         self.code: int | None = None
         monkeypatch.setattr(compare, "launch", self._launch)
-        monkeypatch.setattr("vsrbench.report_making.make", self._make)
+        monkeypatch.setattr("vsrbench.reports.make.make", self._make)
 
     def job(self, number: int, **state: Any) -> None:
         sweep = Sweep(self.folder, verb="compare")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from report_fakes import write_run, write_truth
 from vsrbench import report
 from vsrbench.config import compose
-from vsrbench.report_material import Material, estimated_flow
+from vsrbench.reports.make import Material, estimated_flow
 
 VALUES = {"psnr_y": 26.0, "ssim_y": 0.8, "sharpness": 0.5, "consistency": 0.5}
 
@@ -68,9 +68,16 @@ def test_what_cannot_be_done_ends_with_one_line(
 
 
 def test_a_login_node_without_torch_makes_a_page(runs: list[str], tmp_path: Path) -> None:
-    absent = "import sys; sys.modules |= dict.fromkeys(('torch', 'torchvision', 'cv2', 'av', 'diffusers'))"
+    absent = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'cv2', 'av', 'diffusers'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())"
+    )
     arguments = [*runs, "truth=none", "clips=1", f"output={tmp_path / 'page'}"]
-    code = f"{absent}; from vsrbench import report; report.main({arguments!r})"
+    code = f"{absent}\nfrom vsrbench import report\nreport.main({arguments!r})"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert "coffee" in (tmp_path / "page" / "index.html").read_text()
 

@@ -62,7 +62,8 @@ def analyse(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
     from vsrbench.analysis import report
     from vsrbench.analysis.session import Session
     from vsrbench.progress import Bars
-    from vsrbench.reports.figures import draw, encode
+    from vsrbench.reports.drawing import encode
+    from vsrbench.reports.figures import draw
     from vsrbench.runs import provenance, write_atomic
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -70,14 +70,14 @@ def page(given: list[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from vsrbench.report import sweep_page
-    from vsrbench.reports.asked import Asked
+    from vsrbench.reports.arguments import Arguments
 
     named = [word for word in given if word.startswith(("runs=", "sweep="))]
     values = {o.key_or_group: str(o.value()) for o in OverridesParser.create().parse_overrides(named)}
     folder = Path(values.get("runs", "runs")).expanduser() / "sweeps" / values.get("sweep", "")
     if "sweep" in values and {"-m", "--multirun"} & set(given) and (folder / "manifest.json").is_file():
         with one_line():
-            if written := sweep_page(Asked("sweep", (), {"sweep": str(folder)})):
+            if written := sweep_page(Arguments("sweep", (), {"sweep": str(folder)})):
                 print(written)
 
 

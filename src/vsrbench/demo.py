@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from vsrbench.demonstration import Steps
-    from vsrbench.reports.page import Film
+    from vsrbench.reports.demo import Film
 
 TUNE = [
     "method=dgaf", "trainer.max_steps=60", "trainer.log_every=1", "train.crop=32", "train.batch=4",
@@ -54,7 +54,7 @@ def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
     """Ground truth as PNG files, a short low-resolution video of the first test clip, and that video upscaled."""
     from vsrbench import demonstration
     from vsrbench.evaluation.protocol import split_of
-    from vsrbench.reports.page import Film
+    from vsrbench.reports.demo import Film
 
     before, after = folder / "film_lr.mp4", folder / "film_dgaf.mp4"
     steps.say("render the ground truth and a short low-resolution video")
@@ -71,10 +71,9 @@ def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
 
 def render(cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path, video: "Film", steps: "Steps") -> str:
     """The page's text. folders: run folder of each label in EVALUATED; tuned: of the fine-tuning."""
-    from vsrbench.reports import page
-    from vsrbench.reports.rows import read_row
+    from vsrbench.reports import demo as page
 
-    rows = {label: read_row(label, folder) for label, folder in folders.items()}
+    rows = {label: page.read_row(label, folder) for label, folder in folders.items()}
     untrained = (
         f"No trained guide is shipped for size={cfg.size}: that of the row DGAF is untrained and changes nothing."
     )

@@ -9,91 +9,91 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsrbench.config import one_line
-from vsrbench.reports.asked import USAGE, Asked, parse
+from vsrbench.reports.arguments import USAGE, Arguments, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what is asked. Raises SystemExit: 2 for what cannot be done, in one line; 0 for ``--help``."""
+    """Do what is arguments. Raises SystemExit: 2 for what cannot be done, in one line; 0 for ``--help``."""
     given = sys.argv[1:] if arguments is None else arguments
     if not given or given[0] in ("-h", "--help"):
         print(USAGE)
         raise SystemExit(0 if given else 2)
     with one_line():
-        asked = parse(given)
+        parsed = parse(given)
         {"report": report, "compare": compare, "claims": claims, "sweep": sweep, "study": study, "votes": votes}[
-            asked.task
-        ](asked)
+            parsed.task
+        ](parsed)
 
 
-def report(asked: Asked) -> None:
+def report(arguments: Arguments) -> None:
     """Write the report and print its page."""
-    print(write(asked, asked.folders, asked.output(asked.folders[0].parent / "reports")))
+    print(write(arguments, arguments.folders, arguments.output(arguments.folders[0].parent / "reports")))
 
 
-def write(asked: Asked, folders: "Sequence[Path]", output: Path, remarks: "Sequence[str]" = ()) -> Path:
+def write(arguments: Arguments, folders: "Sequence[Path]", output: Path, remarks: "Sequence[str]" = ()) -> Path:
     """The page about some run folders, with all that lies beside it."""
-    from vsrbench.report_making import make
+    from vsrbench.reports.make import make
 
-    return make(asked, folders, output, remarks)
+    return make(arguments, folders, output, remarks)
 
 
-def compare(asked: Asked) -> None:
+def compare(arguments: Arguments) -> None:
     """Print what may be said about the difference of two methods."""
-    from vsrbench.reports import comparison
+    from vsrbench.reports import tables
 
-    a, b = ([Path(f).expanduser() for f in word.split(",")] for word in asked.words)
-    print(comparison.text(a, b))
+    a, b = ([Path(f).expanduser() for f in word.split(",")] for word in arguments.words)
+    print(tables.comparison(a, b))
 
 
-def claims(asked: Asked) -> None:
+def claims(arguments: Arguments) -> None:
     """Print the papers' sentences with what their numbers give."""
     from vsrbench.reports import claims as papers
     from vsrbench.reports.papers import find_paper
 
-    found = papers.claims(find_paper(asked.settings["paper"]) if "paper" in asked.settings else None)
+    found = papers.claims(find_paper(arguments.settings["paper"]) if "paper" in arguments.settings else None)
     print(papers.text(found))
 
 
-def sweep(asked: Asked) -> None:
+def sweep(arguments: Arguments) -> None:
     """Print the state of a sweep, and write its page once nothing is left to do. Raises RunError without a sweep."""
     from vsrbench.cluster import manifest, progress
 
-    progress.show(manifest.Sweep.open(Path(asked.settings["sweep"]).expanduser().resolve()))
-    if page := sweep_page(asked):
+    progress.show(manifest.Sweep.open(Path(arguments.settings["sweep"]).expanduser().resolve()))
+    if page := sweep_page(arguments):
         print(page)
 
 
-def sweep_page(asked: Asked) -> Path | None:
+def sweep_page(arguments: Arguments) -> Path | None:
     """The page of a sweep, naming the jobs that failed; None while there is something to do, and without a result."""
     from vsrbench.cluster.manifest import Sweep, labels
 
-    found = Sweep.open(Path(asked.settings["sweep"]).expanduser().resolve())
+    found = Sweep.open(Path(arguments.settings["sweep"]).expanduser().resolve())
     jobs = found.jobs()
     runs = [Path(job.run) for job in jobs if job.state == "finished" and job.run]
     if any(job.state in ("pending", "running") for job in jobs) or found.verb not in ("eval", "compare") or not runs:
         return None
     failed = [(name, job.failure[-1:]) for job, name in zip(jobs, labels(jobs), strict=True) if job.state == "failed"]
-    output = Path(asked.settings.get("output", found.folder / "report")).resolve()
-    return write(asked, runs, output, [f"Failed: {name}: {' '.join(said)}" for name, said in failed])
+    output = Path(arguments.settings.get("output", found.folder / "report")).resolve()
+    return write(arguments, runs, output, [f"Failed: {name}: {' '.join(said)}" for name, said in failed])
 
 
-def study(asked: Asked) -> None:
+def study(arguments: Arguments) -> None:
     """Write a page on which people choose between two methods without knowing which is which; print its path."""
     from vsrbench.reports import study as pages
 
-    output = asked.output(asked.folders[0].parent / "reports")
-    a, b = asked.folders
-    print(pages.write(a, b, output, asked.number("clips", 8), asked.number("seed", 0)))
+    output = arguments.output(arguments.folders[0].parent / "reports")
+    a, b = arguments.folders
+    print(pages.write(a, b, output, arguments.number("clips", 8), arguments.number("seed", 0)))
 
 
-def votes(asked: Asked) -> None:
+def votes(arguments: Arguments) -> None:
     """Print how often each method was preferred. Raises ConfigError for files that are no votes."""
     from vsrbench.reports import study as pages
 
-    print(pages.ratios(asked.folders))
+    print(pages.ratios(arguments.folders))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vsrbench.reports.figures import basis, draw, encode
+from vsrbench.reports.drawing import encode
+from vsrbench.reports.figures import basis, draw
 
 MEASURES = ("canny", "sobel", "laplacian", "highpass")
 KEYS = ("loss_percent", "loss_enlarged_percent", "gain_percent")

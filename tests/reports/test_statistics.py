@@ -1,5 +1,6 @@
 """Statistics on constructed values with known answers."""
 
+import itertools
 import math
 from typing import Any
 
@@ -66,6 +67,16 @@ def test_the_smallest_p_of_so_many_clips(count: int, p: float) -> None:
 def test_a_test_does_not_depend_on_who_is_first(differences: list[float]) -> None:
     p = sign_flip(differences)
     assert 0 < p <= 1 and sign_flip([-d for d in differences]) == p
+
+
+@given(st.lists(numbers, min_size=2, max_size=7))
+def test_counted_signs_are_every_assignment(differences: list[float]) -> None:
+    sums = [abs(sum(sign * d for sign, d in zip(signs, differences, strict=True)))
+            for signs in itertools.product((1, -1), repeat=len(differences))]  # fmt: skip
+    limit = abs(sum(differences))
+    near = [abs(s - limit) < 1e-9 * max(1.0, limit) for s in sums]  # ties within rounding may count or not
+    more = sum(s > limit and not tie for s, tie in zip(sums, near, strict=True))
+    assert more / len(sums) <= sign_flip(differences) <= (more + sum(near)) / len(sums)
 
 
 def test_drawn_signs_agree_with_counted_ones() -> None:

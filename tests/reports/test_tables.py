@@ -1,110 +1,90 @@
 import csv
 import io
-import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
-from pathlib import Path
+import json
 
 import pytest
 
-from vsrbench.reports.tables import Line, Table, as_csv, as_html, escape, latex, markdown, write
+from vsrbench.errors import RunError
+from vsrbench.reports import tables
+from vsrbench.reports.entries import groups
 
-TABLE = Table(
-    "a & b_c",
-    ("method", "PSNR ↑", "what|ever"),
-    (
-        Line("EDVR", ("27.35", ""), "quoted"),
-        Line("ours <mini>", ("24.75", "50 %"), best=frozenset({0})),
-        Line("difference", ("-2.60", ""), "difference"),
-    ),
-    ("one remark",),
+VALUES = {"psnr_y": 26.0, "ssim_y": 0.8, "sharpness": 0.5, "consistency": 0.5}
+
+
+def test_the_best_of_each_column_is_marked_the_truth_apart(make_run) -> None:
+    made = [make_run("bicubic", VALUES), make_run("dgaf", {**VALUES, "psnr_y": 26.5, "consistency": 1.0})]
+    made.append(make_run("gt", {**VALUES, "psnr_y": 99.0}))
+    table = tables.overview(groups(made)[0])
+    best = {line.label: {table.columns[n + 1] for n in line.best} for line in table.lines}
+    assert best["DGAF-VSR"] == {"PSNR Y (dB) ↑", "SSIM Y ↑", "s/frame"}
+    assert best["bicubic"] == {"SSIM Y ↑", "consistency (×1000) ↓", "s/frame"} and best["ground truth"] == set()
+    assert "no competitor" in " ".join(table.notes)
+
+
+def test_a_metric_without_numbers_is_named_below(make_run) -> None:
+    made = make_run("bicubic", {**VALUES, "lpips_alex": {"unavailable": "no weights"}})
+    table = tables.overview(groups([made])[0])
+    assert not any("LPIPS" in c for c in table.columns) and "lpips_alex" in " ".join(table.notes)
+
+
+def test_costs_of_other_devices_are_not_compared(make_run) -> None:
+    made = [make_run("bicubic", VALUES), make_run("dgaf", VALUES, cost={"device": "H200"})]
+    assert "do not compare" in " ".join(tables.overview(groups(made)[0]).notes)
+
+
+def test_two_clips_support_no_claim(make_run) -> None:
+    made = [make_run("ldm", VALUES), make_run("dgaf", {**VALUES, "psnr_y": 40.0})]
+    table = tables.paired_tests(groups(made)[0])
+    assert table.title == "Against prior alone"
+    assert {line.cells[-1] for line in table.lines} == {tables.TOO_FEW}
+    assert "2 clips cannot support a claim" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("clips", "comparisons", "can"), [(4, 1, False), (6, 1, True), (6, 2, False), (9, 8, True), (8, 8, False)]
 )
+def test_how_many_clips_claims_need(clips: int, comparisons: int, can: bool) -> None:
+    """A sign-flip test over n clips gives 2^(1-n) at best, which Holm's first step multiplies by the comparisons."""
+    assert (2.0 ** (1 - clips) * comparisons <= 0.05) is can
+    assert ("cannot support" not in tables.support(clips, comparisons)) is can
 
 
-def test_quoted_rows_are_marked_everywhere_and_the_mark_explained() -> None:
-    for form in (markdown, as_html):
-        assert "EDVR †" in form(TABLE) and "not measured here" in form(TABLE)
-    assert r"EDVR \textsuperscript{\dag}" in latex(TABLE)
-    assert "not measured" not in markdown(Table("t", ("a",), (Line("x", ()),)))
+def test_one_kind_of_psnr_is_tested(make_run) -> None:
+    made = [make_run(name, {**VALUES, "psnr_rgb": 25.0}) for name in ("bicubic", "dgaf")]
+    assert tables.tested(groups(made)[0]) == ["psnr_y", "ssim_y", "consistency"]
 
 
-def test_csv_reads_back() -> None:
-    head, *rows = csv.reader(io.StringIO(as_csv(TABLE)))
-    assert head == ["method", "PSNR ↑", "what|ever", "kind"]
-    assert [row[-1] for row in rows] == ["quoted", "measured", "difference"] and rows[1][:3] == [
-        "ours <mini>",
-        "24.75",
-        "50 %",
-    ]
+def test_a_comparison_needs_two(make_run) -> None:
+    with pytest.raises(RunError, match="two methods"):
+        tables.paired_tests(groups([make_run("bicubic", VALUES)])[0])
 
 
-def test_markdown_has_one_cell_per_column_whatever_is_in_them() -> None:
-    rows = [line for line in markdown(TABLE).splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
-    assert "| **24.75** |" in rows[3] and "*-2.60*" in rows[4]
+def test_intervals_hold_the_mean_and_seeds_their_spread(make_run) -> None:
+    made = [make_run(f"s{n}", {**VALUES, "psnr_y": 26.0 + n}, settings={"seed": n}, method="dgaf") for n in (0, 2)]
+    cells = tables.intervals(groups(made)[0]).lines[0].cells
+    assert cells[0] == "27.00 [27.00, 27.00] ± 1.41 over 2 seeds"
 
 
-def test_latex_is_balanced_and_escaped() -> None:
-    text = latex(TABLE)
-    assert r"a \& b\_c" in text and r"50 \%" in text and r"\textbf{24.75}" in text
-    assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
-    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
-    assert [line.replace(r"\&", "").count("&") for line in body.splitlines() if line.endswith(r"\\")] == [2, 2, 2]
-    assert r"& \textit{$-$2.60} &" in body, "escaped once"
-    assert text.replace(r"\{", "").count("{") == text.replace(r"\}", "").count("}")
+def test_means_of_clips_are_named_where_the_protocol_takes_those_of_frames(make_run) -> None:
+    made = make_run("bicubic", VALUES, protocol={"switches": {"scale": 4, "averaging": "frames"}})
+    assert "means of clip means" in tables.intervals(groups([made])[0]).notes[-1]
+    assert "means of clip" not in " ".join(tables.intervals(groups([make_run("ldm", VALUES)])[0]).notes)
 
 
-def test_sentences_wrap_in_latex() -> None:
-    assert r"\begin{tabular}{lrr}" in latex(TABLE)
-    sentence = Line("ours", ("1.00", "far too few clips for any claim at all"))
-    assert r"\begin{tabular}{lrp{0.4\linewidth}}" in latex(Table("t", TABLE.columns, (sentence,)))
+def test_all_values_at_full_precision(make_run) -> None:
+    group = groups([make_run("bicubic", {"psnr_y": {"coffee": 26.123456789, "rocket": 25.0}})])
+    rows = list(csv.DictReader(io.StringIO(tables.long_csv(group))))
+    assert (rows[0]["clip"], rows[0]["value"]) == ("coffee", "26.123456789") and len(rows) == 3
 
 
-def test_latex_compiles(tmp_path: Path) -> None:
-    packages = ["kpsewhich", "booktabs.sty", "graphicx.sty"]
-    if shutil.which("pdflatex") is None or subprocess.run(packages, capture_output=True).returncode:
-        pytest.skip("no pdflatex with booktabs and graphicx (Debian: texlive-latex-recommended)")
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}%s\end{document}"
-    (tmp_path / "t.tex").write_text(document % latex(TABLE))
-    told = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert told.returncode == 0 and "Overfull" not in told.stdout, told.stdout
-
-
-@pytest.mark.parametrize("character", list("&%$#_{}"))
-def test_special_characters_of_latex(character: str) -> None:
-    assert escape(f"a{character}") == f"a\\{character}"
-
-
-def test_html_is_well_formed_and_escaped() -> None:
-    opened: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: object) -> None:
-            opened.append(tag)
-
-        def handle_endtag(self, tag: str) -> None:
-            assert opened.pop() == tag
-
-    Reader().feed(as_html(TABLE))
-    assert opened == [] and "ours &lt;mini&gt;" in as_html(TABLE)
-
-
-def test_a_row_of_another_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="EDVR: 1 cells for 2 columns"):
-        Table("t", ("a", "b", "c"), (Line("EDVR", ("1",)),))
-
-
-def test_four_forms_are_written(tmp_path: Path) -> None:
-    assert [f.name for f in write([TABLE, TABLE], tmp_path, "t")] == ["t.md", "t.tex", "t.html", "t_1.csv", "t_2.csv"]
-    assert (tmp_path / "t.md").read_text().count("EDVR") == 2
-
-
-def test_a_column_head_may_wrap_but_not_before_its_arrow() -> None:
-    text = as_html(Table("t", ("method", "PSNR Y (dB) ↑"), (Line("a", ("1.00",)),)))
-    assert "PSNR Y (dB)\u00a0↑</th>" in text
+def test_a_frame_without_a_number_keeps_its_metric_out_of_intervals_and_tests(make_run) -> None:
+    """Equal frames have no finite PSNR, and what is left of their clip is another quantity than its mean."""
+    runs = [make_run(name, {"psnr_y": 30.0, "psnr_rgb": 29.0, "ssim_y": 0.9}) for name in ("bicubic", "dgaf")]
+    result = json.loads((runs[1] / "result.json").read_text())
+    psnr = result["metrics"]["psnr_y"]
+    why = {"unavailable": "psnr_y of coffee/1.png is infinite"}
+    psnr["mean"] = psnr["clips"]["coffee"]["mean"] = psnr["clips"]["coffee"]["frames"][1] = why
+    (runs[1] / "result.json").write_text(json.dumps(result))
+    (group,) = groups(runs)
+    assert tables.tested(group) == ["psnr_rgb", "ssim_y"]
+    assert tables.intervals(group).columns == ("method", "PSNR RGB (dB) ↑", "SSIM Y ↑")

@@ -1,8 +1,9 @@
 """Figures of the analyses (``vsrbench.analyse``), drawn from the content of their table.json. Needs no torch."""
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from vsrbench.reports.drawing import panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +40,6 @@ def basis(result: dict[str, Any]) -> str:
     return ", ".join(f"{result['counts'][key]} {name}" for key, name in names.items())
 
 
-def encode(figure: "Figure", kind: str) -> bytes:
-    """A figure as the bytes of a file; kind: png or svg."""
-    data = io.BytesIO()
-    figure.savefig(data, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
-    return data.getvalue()
-
-
 def edges(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
     """{measure: (name, unit)} of the four strengths, as the settings have them; x0 is brought to [0,1]."""
     settings = result["settings"]
@@ -55,16 +49,6 @@ def edges(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
         "laplacian": ("Laplacian", UNITS[settings["laplacian"]]),
         "highpass": ("High-pass", UNITS[settings["highpass"]["measure"]]),
     }
-
-
-def panels(rows: int, columns: int, size: tuple[float, float]) -> "tuple[Figure, list[list[Axes]]]":
-    """A figure without any window behind it, and its axes by row and column; size of one panel in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(columns * size[0], rows * size[1] + 0.7), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
 
 def number(value: Any) -> float:

@@ -10,7 +10,7 @@ from vsrbench.errors import ConfigError
 from vsrbench.evaluation.conformance import same_metric
 from vsrbench.metrics.catalog import METRICS
 from vsrbench.reports.entries import Entry, Group
-from vsrbench.reports.tables import INDENT, Line, Table
+from vsrbench.reports.formats import INDENT, Line, Table
 
 PRINTED = {  # how papers call what the project's methods are
     "bicubic": "Bicubic", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",

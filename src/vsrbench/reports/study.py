@@ -7,19 +7,19 @@ methods: it writes votes as left and right to a CSV file, and ``key.csv``, which
 import base64
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy import stats
 
 from vsrbench.errors import ConfigError, RunError
+from vsrbench.reports.crops import frame_files
 from vsrbench.reports.entries import Entry, groups
-from vsrbench.reports.pictures import frame_files
-from vsrbench.reports.tables import Line, Table, markdown
-from vsrbench.reports.whole import environment
+from vsrbench.reports.formats import Line, Table, markdown
+from vsrbench.reports.html import environment
 from vsrbench.runs import write_atomic
 
 QUESTION = "Which of the two looks better, all in all: sharper, truer, steadier?"
@@ -124,14 +124,12 @@ def _table(rows: Sequence[dict[str, str]], key: dict[str, dict[str, str]]) -> Ta
     )
 
 
-def wilson(count: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927); (0, 1) where nobody voted."""
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927); (0, 1) where nobody voted."""
     if total == 0:
         return 0.0, 1.0
-    share = count / total
-    middle = share + z * z / (2 * total)
-    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return (middle - half) / (1 + z * z / total), (middle + half) / (1 + z * z / total)
+    low, high = stats.binomtest(count, total).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def _read(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -1,151 +1,282 @@
-"""A table, and the four forms in which people take it away: markdown, LaTeX (booktabs), HTML, CSV."""
+"""Tables of what was measured: values with the best marked, costs, intervals, paired tests, what clips can support."""
 
 import csv
-import html
 import io
-import re
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from vsrbench.runs import write_atomic
+from vsrbench.errors import RunError
+from vsrbench.evaluation.values import NOT_APPLICABLE, Value
+from vsrbench.metrics.catalog import METRICS
+from vsrbench.reports import statistics
+from vsrbench.reports.entries import Entry, Group, fine_print, groups
+from vsrbench.reports.formats import Line, Table, markdown
+from vsrbench.reports.statistics import Frames
 
-QUOTED = "†"
-INDENT = "  "  # before the label of a row that belongs to the one above
-WORDS = 36  # characters from which a cell is a sentence
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "×": r"$\times$",
-    "−": "$-$", "–": "--", "†": r"\textsuperscript{\dag}", "±": r"$\pm$", "≤": r"$\leq$",
-}  # fmt: skip
-FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-ENDINGS = {"markdown": ".md", "latex": ".tex", "html": ".html", "csv": ".csv"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row. kind: "" for what was measured here, "quoted" for what a paper prints, "difference"; best: columns of
-    ``cells`` whose value is the best, from 0 on."""
-
-    label: str
-    cells: tuple[str, ...]
-    kind: str = ""
-    best: frozenset[int] = frozenset()
-
-    @property
-    def name(self) -> str:
-        """The label with the mark of what is quoted."""
-        return f"{self.label} {QUOTED}" if self.kind == "quoted" else self.label
-
-
-@dataclass(frozen=True)
-class Table:
-    """columns: titles, that of the labels first. Cells are text, as they are shown everywhere."""
-
-    title: str
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for line in self.lines:
-            if len(line.cells) != len(self.columns) - 1:
-                raise ValueError(f"{line.label}: {len(line.cells)} cells for {len(self.columns) - 1} columns")
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Notes, and what the mark means where it stands."""
-        quoted = any(line.kind == "quoted" for line in self.lines)
-        return self.notes + ((f"{QUOTED} quoted from print, not measured here.",) if quoted else ())
+DIGITS = {
+    "psnr": 2,
+    "ssim": 4,
+    "lpips": 4,
+    "dists": 4,
+    "random": 4,
+    "sharpness": 3,
+    "musiq": 2,
+    "clipiqa": 4,
+}  # others: 3
+TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "dists": "DISTS", "musiq": "MUSIQ", "niqe": "NIQE"}
+TITLES |= {"clipiqa": "CLIP-IQA", "fid": "FID", "dover": "DOVER", "ewarp": "E_warp", "rwe": "RWE", "tof": "tOF"}
+TITLES |= {"tlpips": "tLPIPS", "we": "WE"}
+KINDS = {"y": "Y", "rgb": "RGB", "alex": "Alex", "vgg": "VGG"}
+# ours: one claim per quality; a test of every metric would leave none after Holm's correction
+TESTED = (
+    ("psnr_y", "psnr_rgb"),
+    ("ssim_y", "ssim_rgb"),
+    ("lpips_alex", "lpips_vgg"),
+    ("dists",),
+    ("rwe", "consistency"),
+)
+TOO_FEW = "no claim: too few clips"
+COSTS = {
+    "parameters": ("parameters (M)", 1e-6, 2),
+    "seconds_per_frame": ("s/frame", 1.0, 3),
+    "peak_memory": ("peak memory (GB)", 1e-9, 2),
+    "steps": ("steps", 1.0, 0),
+}
 
 
-def markdown(table: Table) -> str:
-    """The best of a column bold, differences in italics."""
-    rule = " | ".join(["---", *["---:"] * (len(table.columns) - 1)])
-    lines = [f"**{_pipes(table.title)}**", "", f"| {' | '.join(map(_pipes, table.columns))} |", f"| {rule} |"]
-    for line in table.lines:
-        cells = [f"**{c}**" if n in line.best else c for n, c in enumerate(line.cells)]
-        if line.kind == "difference":
-            cells = [f"*{c}*" if c else c for c in cells]
-        lines.append(f"| {' | '.join(map(_pipes, (line.name, *cells)))} |")
-    return "\n".join([*lines, "", *[f"{note}  " for note in table.remarks]]).rstrip() + "\n"
+UNITS = {"dB": "dB", "1e-3": "×1000", "1e-2": "×100", "pixels": "px", "0.1 pixels": "px/10", "8-bit levels": "levels"}
 
 
-def _pipes(text: str) -> str:
-    return text.replace("|", "\\|")
+def better(metric: str) -> int:
+    """1 where a higher value is better, -1 where a lower one is, 0 where neither.
+
+    Sharpness is neither: it counts wrong detail like right detail.
+    """
+    if metric not in METRICS or metric == "sharpness":
+        return 0
+    return 1 if METRICS[metric].better == "higher" else -1
 
 
-def latex(table: Table) -> str:
-    """A ``table`` environment, made smaller where the page is narrower; needs the packages booktabs and graphicx."""
-    columns = "".join(_column(table, n) for n in range(len(table.columns) - 1))
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(table.title)}}}", FITTED]
-    lines += [rf"\begin{{tabular}}{{l{columns}}}", r"\toprule"]
-    lines += [" & ".join(map(escape, table.columns)) + r" \\", r"\midrule"]
-    for line in table.lines:
-        cells = [_latex_cell(c, n in line.best, line.kind == "difference") for n, c in enumerate(line.cells)]
-        indent = r"\quad " if line.label.startswith(INDENT) else ""
-        lines.append(" & ".join((indent + escape(line.name.strip()), *cells)) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}}"]
-    lines += [r"\\[2pt] {\footnotesize " + escape(note) + "}" for note in table.remarks]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+def name_of(metric: str) -> str:
+    """The metric as sentences call it: ``PSNR Y``."""
+    family, _, kind = metric.partition("_")
+    return " ".join(part for part in (TITLES.get(family, family), KINDS.get(kind, kind.replace("_", " "))) if part)
 
 
-def _column(table: Table, number: int) -> str:
-    """Numbers to the right, sentences in a column that wraps."""
-    sentence = any(len(line.cells[number]) > WORDS for line in table.lines)
-    return r"p{0.4\linewidth}" if sentence else "r"
+def title(metric: str) -> str:
+    """The metric as tables and axes call it, with unit and better direction: ``PSNR Y (dB) ↑``."""
+    unit = UNITS.get(METRICS[metric].unit) if metric in METRICS else None
+    return name_of(metric) + (f" ({unit})" if unit else "") + {1: " ↑", -1: " ↓", 0: ""}[better(metric)]
 
 
-def _latex_cell(text: str, best: bool, difference: bool) -> str:
-    style = r"\textbf" if best else r"\textit" if difference else ""
-    return f"{style}{{{escape(text)}}}" if style and text else escape(text)
+def digits(metric: str) -> int:
+    return DIGITS.get(metric.split("_")[0], 3)
 
 
-def escape(text: str) -> str:
-    """Text as LaTeX takes it; the sign of a number is a minus, not a hyphen."""
-    signed = re.sub(r"(?<!\w)-(?=\d)", "−", text)
-    return "".join(LATEX.get(character, character) for character in signed)
+def shown(value: Value | None, places: int) -> str:
+    """A number with so many decimals, "–" where a metric does not apply, "unavailable" where there is a reason."""
+    if isinstance(value, dict):
+        return "unavailable"
+    return f"{value:.{places}f}" if isinstance(value, int | float) else "–"
 
 
-def as_html(table: Table) -> str:
-    """A ``figure`` that scrolls by itself where the page is narrow; colours are the page's matter."""
-    columns = [re.sub(r" (?=[↑↓])", "\u00a0", column) for column in table.columns]  # an arrow is no line of its own
-    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in columns)
-    rows = []
-    for line in table.lines:
-        marks = [_mark(n in line.best, cell) for n, cell in enumerate(line.cells)]
-        cells = "".join(f"<td{m}>{html.escape(c)}</td>" for m, c in zip(marks, line.cells, strict=True))
-        kind = f' class="{line.kind}"' if line.kind else ""
-        rows.append(f'<tr{kind}><th scope="row">{html.escape(line.name)}</th>{cells}</tr>')
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.remarks)
-    return (
-        f'<figure class="table"><figcaption>{html.escape(table.title)}</figcaption>\n<div class="wide" tabindex="0">'
-        f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(rows)
-        + f"\n</tbody></table></div>\n{notes}</figure>\n"
+def best(values: Sequence[Value], direction: int, places: int) -> set[int]:
+    """Positions of the best values as shown; none where only one is a number or there is no better."""
+    numbers = {n: round(float(v), places) for n, v in enumerate(values) if isinstance(v, int | float)}
+    if not direction or len(numbers) < 2:
+        return set()
+    top = max(direction * v for v in numbers.values())
+    return {n for n, value in numbers.items() if direction * value == top}
+
+
+def overview(group: Group) -> Table:
+    """One line per entry: every metric that somebody has a number or a reason for, then the costs."""
+    metrics = [m for m in group.metrics() if any(isinstance(e.value(m), int | float) for e in group.entries)]
+    columns = [(title(m), [e.value(m) for e in group.entries], better(m), digits(m)) for m in metrics]
+    for name, (text, factor, places) in COSTS.items():
+        values = [_scaled(e.cost(name), factor) for e in group.entries]
+        columns.append((text, values, -1 if name == "seconds_per_frame" else 0, places))
+    return Table(
+        f"{group.title}: means over {len(group.clips)} clips",
+        ("method", *(text for text, *_ in columns)),
+        _lines(group, columns),
+        tuple(_remarks(group)),
     )
 
 
-def _mark(is_best: bool, cell: str) -> str:
-    """Sentences wrap, numbers do not."""
-    return ' class="best"' if is_best else ' class="words"' if len(cell) > WORDS else ""
+def _lines(group: Group, columns: Sequence[tuple[str, list[Value], int, int]]) -> tuple[Line, ...]:
+    count = len(group.methods)  # the ground truth comes last and wins nothing
+    marked = [best(values[:count], direction, places) for _, values, direction, places in columns]
+    return tuple(
+        Line(
+            entry.label + (f" ({len(entry.results)} seeds)" if len(entry.results) > 1 else ""),
+            tuple(shown(values[n], places) for _, values, _, places in columns),
+            best=frozenset(c for c, places in enumerate(marked) if n in places),
+        )
+        for n, entry in enumerate(group.entries)
+    )
 
 
-def as_csv(table: Table) -> str:
-    """Values as shown, the kind of each row in a column of its own."""
+def _scaled(value: Value, factor: float) -> Value:
+    return value * factor if isinstance(value, int | float) else value
+
+
+def _remarks(group: Group) -> list[str]:
+    lines = []
+    data = group.result["data"]
+    if group.result["partial"]:
+        lines.append(f"Partial data: {len(data['absent'])} clips absent, {len(data['short'])} cut short.")
+    devices = sorted({str(e.cost("device")) for e in group.methods} - {NOT_APPLICABLE})
+    if len(devices) > 1:
+        lines.append(f"Costs were taken on different devices ({', '.join(devices)}): do not compare them.")
+    elif devices:
+        lines.append(f"Seconds and memory were taken on {devices[0]}, with whatever else ran there.")
+    if group.truth():
+        lines.append(
+            "The ground truth is no competitor: it shows what the metrics give where nothing is wrong. The PSNR of "
+            "equal frames is infinite, which no mean takes."
+        )
+    lacking = [m for m in group.metrics() if not any(isinstance(e.value(m), int | float) for e in group.entries)]
+    if lacking:
+        lines.append(f"Without any number: {', '.join(lacking)}.")
+    return lines
+
+
+def frames(entry: Entry, metric: str) -> Frames:
+    """The entry's numbers by clip; clip means over the seeds where there are several."""
+    runs = [statistics.frames_of(result, metric) for result in entry.results]
+    return runs[0] if len(runs) == 1 else statistics.over_seeds(runs)[0]
+
+
+def tested(group: Group) -> list[str]:
+    """The metrics that claims are made about: of each kind the first with numbers for every method in every clip."""
+    there = [m for m in group.metrics() if all(_complete(entry, m, group) for entry in group.methods)]
+    return [next(m for m in kind if m in there) for kind in TESTED if set(kind) & set(there)]
+
+
+def _complete(entry: Entry, metric: str, group: Group) -> bool:
+    """Whether every clip has a mean: one frame without a number (an infinite PSNR) leaves its clip without."""
+    clips = [r["metrics"][metric]["clips"] if metric in r["metrics"] else {} for r in entry.results]
+    return all(c in found and isinstance(found[c]["mean"], int | float) for found in clips for c in group.clips)
+
+
+def intervals(group: Group) -> Table:
+    """Means with their 95 % intervals; runs of several seeds with the standard deviation of their means."""
+    metrics = tested(group)
+    lines = [Line(e.label, tuple(_interval(e, m) for m in metrics)) for e in group.methods]
+    notes: tuple[str, ...] = ("Intervals: 95 %, bootstrap of clips, then of frames within each.",)
+    if len(group.clips) < 5:
+        notes += (
+            f"With {len(group.clips)} clips an interval is a rough guess: few clips cannot show how clips differ.",
+        )
+    if group.result["protocol"]["switches"].get("averaging") == "frames":
+        notes += ("These are means of clip means; the protocol averages over all frames, as the table above does.",)
+    return Table("How sure the means are", ("method", *map(title, metrics)), tuple(lines), notes)
+
+
+def _interval(entry: Entry, metric: str) -> str:
+    values, places = frames(entry, metric), digits(metric)
+    low, high = statistics.interval(values)
+    text = f"{statistics.mean(values):.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    if len(entry.results) > 1:
+        spread = statistics.over_seeds([statistics.frames_of(r, metric) for r in entry.results])[1]
+        text += f" ± {spread:.{places}f} over {len(entry.results)} seeds"
+    return text
+
+
+def against(group: Group, label: str | None = None) -> Entry:
+    """What the others are tested against: the named entry, else the prior, else the first."""
+    if label is not None:
+        return group.named(label)
+    return next((e for e in group.methods if e.method == "ldm"), group.methods[0])
+
+
+def paired_tests(group: Group, label: str | None = None) -> Table:
+    """Every method against one, metric by metric, with Holm's correction over all comparisons of the table.
+
+    Raises RunError where there is nothing to compare.
+    """
+    reference, metrics = against(group, label), tested(group)
+    others = [e for e in group.methods if e is not reference]
+    if not others or not metrics:
+        raise RunError(f"{group.title}: a comparison needs two methods and a metric with numbers in all clips")
+    cases = [(e, m, statistics.paired(frames(e, m), frames(reference, m))) for e in others for m in metrics]
+    corrected = statistics.holm([found.p for *_, found in cases])
+    lines = []
+    for (entry, metric, found), p in zip(cases, corrected, strict=True):
+        places = digits(metric)
+        difference = f"{found.difference:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
+        said = statistics.sentence(found, p, better(metric)) if found.decidable else TOO_FEW
+        lines.append(Line(entry.label, (title(metric), difference, f"{found.p:.3g}", f"{p:.3g}", said)))
+    columns = ("method", "metric", "difference [95 %]", "p", "p (Holm)", "what may be said")
+    return Table(f"Against {reference.label}", columns, tuple(lines), (support(len(group.clips), len(cases)),))
+
+
+def support(clips: int, comparisons: int) -> str:
+    """The honest line: whether so many clips can support a claim when so many comparisons are made."""
+    needed = 1 + math.ceil(math.log2(comparisons / statistics.ALPHA))
+    smallest = 2.0 ** (1 - clips)
+    if clips >= needed:
+        return f"{clips} clips, {comparisons} comparisons: a sign-flip test over clip means, Holm's correction."
+    return (
+        f"{clips} clip{'s' * (clips > 1)} cannot support a claim here: a sign-flip test over clip means gives p = "
+        f"{smallest:.3g} at best, and {comparisons} comparison{'s' * (comparisons > 1)} with Holm's correction need "
+        f"{needed} clips. Differences describe these clips and no others."
+    )
+
+
+def long_csv(groups: Sequence[Group]) -> str:
+    """Every value at full precision: a line per data, protocol, method, seed, metric, clip."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*table.columns, "kind"])
-    writer.writerows([line.label, *line.cells, line.kind or "measured"] for line in table.lines)
+    writer.writerow(["data", "protocol", "method", "seed", "metric", "clip", "value"])
+    for group in groups:
+        for entry in group.entries:
+            for result in entry.results:
+                place = [result["data"]["set"], result["protocol"]["id"], entry.label, result["provenance"].get("seed")]
+                for name, metric in result["metrics"].items():
+                    rows = {**{c: e["mean"] for c, e in metric["clips"].items()}, "mean": metric["mean"]}
+                    writer.writerows([*place, name, clip, _plain(value)] for clip, value in rows.items())
     return text.getvalue()
 
 
-def write(tables: Sequence[Table], folder: Path, name: str) -> list[Path]:
-    """``NAME.md``, ``.tex``, ``.html`` hold all tables; CSV files hold one each. Raises RunError as ``runs`` does."""
-    forms = {"markdown": markdown, "latex": latex, "html": as_html}
-    texts = {f"{name}{ENDINGS[form]}": "\n".join(map(make, tables)) for form, make in forms.items()}
-    for n, table in enumerate(tables):
-        texts[f"{name}{f'_{n + 1}' if len(tables) > 1 else ''}.csv"] = as_csv(table)
-    for file, text in texts.items():
-        write_atomic(folder / file, text.encode())
-    return [folder / file for file in texts]
+def _plain(value: Value) -> str:
+    return f"unavailable: {value['unavailable']}" if isinstance(value, dict) else str(value)
+
+
+def comparison(a: Sequence[Path], b: Sequence[Path]) -> str:
+    """Markdown: for every protocol that both were judged under, intervals and tests of a minus b.
+
+    Raises RunError where they were not judged on equal terms, or where the runs of one side differ in more than
+    their seed.
+    """
+    of_a, of_b = groups(a), groups(b)
+    pairs = [(x, y) for x in of_a for y in of_b if _terms(x) == _terms(y)]
+    if not pairs:
+        there = " against ".join(", ".join(f"{g.title} ({fine_print(g)})" for g in side) for side in (of_a, of_b))
+        raise RunError(f"the runs cannot be compared, data, clips or protocol differ: {there}")
+    tables = []
+    for x, y in pairs:
+        first, second = _only(x), _only(y)
+        if first.label == second.label:
+            first, second = _with_folder(first, a[0]), _with_folder(second, b[0])
+        group = Group((first, second))
+        tables += [intervals(group), paired_tests(group, second.label)]
+    return "\n".join(markdown(table) for table in tables)
+
+
+def _terms(group: Group) -> tuple[object, ...]:
+    data, protocol = group.result["data"], group.result["protocol"]
+    return data["set"], data["split"], data["clips"], protocol["id"], protocol["hash"]
+
+
+def _only(group: Group) -> Entry:
+    if len(group.entries) > 1:
+        named = ", ".join(entry.label for entry in group.entries)
+        raise RunError(f"one side of a comparison is runs that differ in their seed alone; here are {named}")
+    return group.entries[0]
+
+
+def _with_folder(entry: Entry, folder: Path) -> Entry:
+    return Entry(f"{entry.label} ({folder.name})", entry.folders, entry.results, entry.settings)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vsrbench.errors import RunError
-from vsrbench.reports.shots import flow_picture, shoot
+from vsrbench.reports.crops import flow_picture, make_crops
 
 CLIP = "coffee"
 
@@ -18,7 +18,7 @@ def folders(make_run, truth: Path) -> dict[str, Path]:
 
 
 def test_the_same_place_for_all_methods(folders: dict[str, Path]) -> None:
-    found = shoot(CLIP, folders, "truth")
+    found = make_crops(CLIP, folders, "truth")
     views = {view.label: view for view in found.views}
     assert found.frames == 5 and found.middle == 2
     assert np.array_equal(views["equal"].crop, views["truth"].crop)
@@ -28,7 +28,7 @@ def test_the_same_place_for_all_methods(folders: dict[str, Path]) -> None:
 
 
 def test_equal_frames_have_a_black_error_map(folders: dict[str, Path]) -> None:
-    views = {view.label: view for view in shoot(CLIP, folders, "truth").views}
+    views = {view.label: view for view in make_crops(CLIP, folders, "truth").views}
     assert views["truth"].error is None
     assert len(np.unique(views["equal"].error.reshape(-1, 3), axis=0)) == 1
     assert views["equal"].error.max() < 8 < views["blurred"].error.max()
@@ -36,18 +36,18 @@ def test_equal_frames_have_a_black_error_map(folders: dict[str, Path]) -> None:
 
 def test_without_truth_there_are_no_errors(folders: dict[str, Path]) -> None:
     del folders["truth"]
-    assert all(view.error is None for view in shoot(CLIP, folders, None).views)
+    assert all(view.error is None for view in make_crops(CLIP, folders, None).views)
 
 
 def test_frames_that_do_not_fit_are_named(folders: dict[str, Path], tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(folders["blurred"] / "00000002.png")
     with pytest.raises(RunError, match=r"00000002\.png is 8x8, others 96x72"):
-        shoot(CLIP, folders, "truth")
+        make_crops(CLIP, folders, "truth")
     (folders["blurred"] / "00000002.png").unlink()
     with pytest.raises(RunError, match=r"methods have \[4, 5\] frames"):
-        shoot(CLIP, folders, "truth")
+        make_crops(CLIP, folders, "truth")
     with pytest.raises(RunError, match="no frames in"):
-        shoot(CLIP, {"nothing": tmp_path / "nothing"}, None)
+        make_crops(CLIP, {"nothing": tmp_path / "nothing"}, None)
 
 
 def test_flow_colours() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vsrbench.errors import ConfigError
-from vsrbench.reports.asked import parse
+from vsrbench.reports.arguments import parse
 
 
 def test_runs_and_settings() -> None:

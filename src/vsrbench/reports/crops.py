@@ -1,18 +1,22 @@
-"""Pictures of a clip for a report, alike for all methods: crops, slices over time, adjacent frames, errors, flow.
+"""Crops, slices over time, adjacent frames, errors and flow of a clip, alike for all methods; frames in a page.
 
-Place and row are where the ground truth (without one: the first method) has the most detail. Arrays are uint8 RGB.
+Place and row are where the ground truth (without one: the first method) has the most detail. Arrays are uint8 RGB,
+(H,W,3).
 """
 
+import base64
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vsrbench.errors import RunError
 from vsrbench.pictures import busiest, busiest_row, zoom
-from vsrbench.reports.pictures import frame_files, framed
 
 CROP = 64  # pixels of a crop's side
 SIDE = 224  # pixels that crops and slices are enlarged to, at least
@@ -33,7 +37,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Shots:
+class Crops:
     """The views of a clip. middle: number of the frame shown; white: levels of error that are drawn brightest."""
 
     clip: str
@@ -44,7 +48,7 @@ class Shots:
     white: float
 
 
-def shoot(clip: str, folders: Mapping[str, Path], truth: str | None) -> Shots:
+def make_crops(clip: str, folders: Mapping[str, Path], truth: str | None) -> Crops:
     """Views of a clip for every label. truth: the label of the ground truth.
 
     Raises RunError where frames are absent, or of other number or size than the others'.
@@ -73,7 +77,7 @@ def shoot(clip: str, folders: Mapping[str, Path], truth: str | None) -> Shots:
         views.append(View(label, whole, crop, slices, _beside([zoom(c, 2) for c in crops]), None))
     white = max((float(np.quantile(e, 0.995)) for e in errors.values()), default=0.0) or 1.0
     views = [View(v.label, v.whole, v.crop, v.profile, v.strip, _heat(errors.get(v.label), white)) for v in views]
-    return Shots(clip, len(guide), middle, framed(real, y, x, side, row), tuple(views), white)
+    return Crops(clip, len(guide), middle, framed(real, y, x, side, row), tuple(views), white)
 
 
 def _read(file: Path, shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -107,3 +111,51 @@ def flow_picture(flow: np.ndarray, longest: float) -> np.ndarray:
     strength = np.clip(np.hypot(u, v) / max(longest, 1e-6), 0, 1)
     colours = mpl.colors.hsv_to_rgb(np.stack([hue, strength, np.ones_like(hue)], axis=-1))
     return np.asarray(np.rint(colours * 255), np.uint8)
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The frames of a clip in the order of their numbers, padded or not. Raises RunError where there are none."""
+    files = sorted(folder.glob("*.png"), key=lambda f: ([int(n) for n in re.findall(r"\d+", f.stem)], f.name))
+    if not files:
+        raise RunError(f"no frames in {folder}: evaluate again (force=true)")
+    return files
+
+
+def read_frames(folder: Path) -> np.ndarray:
+    """All frames of a clip in order: (T,H,W,3) uint8. Raises RunError where there are none."""
+    return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in frame_files(folder)])
+
+
+def framed(image: np.ndarray, y: int, x: int, side: int, row: int) -> np.ndarray:
+    """A copy with the crop's outline and the slice's row drawn in."""
+    marked = image.copy()
+    bottom, right = min(y + side, image.shape[0]) - 1, min(x + side, image.shape[1]) - 1
+    for edge in (np.s_[y : bottom + 1, [x, right]], np.s_[[y, bottom], x : right + 1]):
+        marked[edge] = (255, 214, 0)
+    marked[row] = (255, 64, 64)
+    return marked
+
+
+def smaller(image: np.ndarray, widest: int) -> np.ndarray:
+    """A picture that is ``widest`` pixels wide at most: blocks of pixels averaged, so that no detail is skipped."""
+    return np.asarray(Image.fromarray(image).reduce(-(-image.shape[1] // widest)))
+
+
+def data_uri(image: np.ndarray, kind: str = "png") -> str:
+    """The picture inside the page itself. kind: "png", or "jpeg" where exact pixels do not matter."""
+    return f"data:image/{kind};base64,{base64.b64encode(encoded(image, kind)).decode()}"
+
+
+def encoded(image: np.ndarray, kind: str) -> bytes:
+    """The picture as the bytes of a file; kind as in ``data_uri``."""
+    data = io.BytesIO()
+    settings: Any = {"png": {"optimize": True}, "jpeg": {"quality": 88}}[kind]
+    Image.fromarray(image).save(data, format=kind, **settings)
+    return data.getvalue()
+
+
+def file_uri(path: Path, kind: str) -> str:
+    """A file inside the page itself; kind: its MIME type. Raises RunError where it is absent."""
+    if not path.is_file():
+        raise RunError(f"no {path}: the page needs it, make it first")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

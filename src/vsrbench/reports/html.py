@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from vsrbench.evaluation.results import notes
-from vsrbench.reports import measured, pictures, planes, shots, tables
+from vsrbench.reports import charts, crops, drawing, formats, tables
 from vsrbench.reports.entries import Group
-from vsrbench.reports.tables import Table
+from vsrbench.reports.formats import Table
 from vsrbench.runs import write_atomic
 
 TRUTH = "ground truth"
@@ -67,12 +67,12 @@ def write(
     for number, part in enumerate(parts):
         made = _part(part, folder, number, advance)
         all_tables += made["tables"]
-        page_parts.append(made | {"tables": [Markup(tables.as_html(t)) for t in made["tables"]]})
-    tables.write(all_tables, folder / "tables", "tables")
-    write_atomic(folder / "values.csv", measured.long_csv([part.group for part in parts]).encode())
+        page_parts.append(made | {"tables": [Markup(formats.as_html(t)) for t in made["tables"]]})
+    formats.write(all_tables, folder / "tables", "tables")
+    write_atomic(folder / "values.csv", tables.long_csv([part.group for part in parts]).encode())
     text = environment().get_template("report.html.j2").render(
         heading=heading,
-        papers=[Markup(tables.as_html(t)) for t in papers],
+        papers=[Markup(formats.as_html(t)) for t in papers],
         parts=page_parts,
         remarks=remarks,
         provenance=_provenance(parts),
@@ -91,15 +91,15 @@ def environment() -> Environment:
 
 def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) -> dict[str, Any]:
     group = part.group
-    found = [measured.overview(group)]
-    if measured.tested(group):
-        found.append(measured.intervals(group))
+    found = [tables.overview(group)]
+    if tables.tested(group):
+        found.append(tables.intervals(group))
         if len(group.methods) > 1:
-            found.append(measured.paired_tests(group, part.against))
-    charts, curves = planes.charts(group, part.swept), planes.curves(group)
-    for chart in (*charts, *curves):
-        write_atomic(folder / "figures" / f"{number}-{chart.name}.svg", planes.svg(chart, ink="#222222").encode())
-        write_atomic(folder / "figures" / f"{number}-{chart.name}.pdf", planes.pdf(chart))
+            found.append(tables.paired_tests(group, part.against))
+    planes, curves = charts.charts(group, part.swept), charts.curves(group)
+    for chart in (*planes, *curves):
+        write_atomic(folder / "figures" / f"{number}-{chart.name}.svg", drawing.svg(chart, ink="#222222").encode())
+        write_atomic(folder / "figures" / f"{number}-{chart.name}.pdf", drawing.pdf(chart))
     advance()
     clips = []
     for scene in part.scenes:
@@ -108,7 +108,7 @@ def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) ->
     return {
         "title": group.title,
         "tables": found,
-        "charts": _drawn(charts, number),
+        "charts": _drawn(planes, number),
         "curves": _drawn(curves, number),
         "clips": clips,
         "again": part.again,
@@ -118,8 +118,8 @@ def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) ->
     }
 
 
-def _drawn(charts: Sequence[planes.Chart], number: int) -> list[tuple[Markup, str]]:
-    return [(Markup(planes.svg(chart, salt=str(number))), chart.caption) for chart in charts]
+def _drawn(drawn: Sequence[drawing.Chart], number: int) -> list[tuple[Markup, str]]:
+    return [(Markup(drawing.svg(chart, salt=str(number))), chart.caption) for chart in drawn]
 
 
 def _conformance(group: Group) -> str:
@@ -136,21 +136,21 @@ def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, An
     folders = {entry.label: entry.frames(scene.clip) for entry in group.methods}
     if scene.truth is not None:
         folders[TRUTH] = scene.truth
-    found = shots.shoot(scene.clip, folders, TRUTH if scene.truth is not None else None)
+    found = crops.make_crops(scene.clip, folders, TRUTH if scene.truth is not None else None)
     place = folder / "figures" / f"{number}-{scene.clip.replace('/', '_')}"
     for view in found.views:
         for kind in ("crop", "profile", "strip", "error"):
             image = getattr(view, kind)
             if image is not None:
-                write_atomic(place / f"{kind}-{_file(view.label)}.png", pictures.encoded(image, "png"))
+                write_atomic(place / f"{kind}-{_file(view.label)}.png", crops.encoded(image, "png"))
     for label, image in scene.motion.maps if scene.motion is not None else ():
-        write_atomic(place / f"flow-{_file(label)}.png", pictures.encoded(image, "png"))
+        write_atomic(place / f"flow-{_file(label)}.png", crops.encoded(image, "png"))
     return {
         "name": scene.clip,
         "frames": found.frames,
         "middle": found.middle + 1,
         "white": f"{found.white:.0f}",
-        "marked": pictures.data_uri(found.marked, "jpeg"),
+        "marked": crops.data_uri(found.marked, "jpeg"),
         "marked_name": TRUTH if scene.truth is not None else found.views[0].label,
         "views": [_view(view) for view in found.views],
         "motion": _motion(scene),
@@ -161,26 +161,26 @@ def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, An
     }
 
 
-def _view(view: shots.View) -> dict[str, Any]:
+def _view(view: crops.View) -> dict[str, Any]:
     return {
         "label": view.label,
-        "whole": pictures.data_uri(view.whole, "jpeg"),
-        "crop": pictures.data_uri(view.crop),
-        "profile": pictures.data_uri(view.profile),
-        "strip": pictures.data_uri(view.strip),
-        "error": None if view.error is None else pictures.data_uri(pictures.smaller(view.error, SMALL), "jpeg"),
+        "whole": crops.data_uri(view.whole, "jpeg"),
+        "crop": crops.data_uri(view.crop),
+        "profile": crops.data_uri(view.profile),
+        "strip": crops.data_uri(view.strip),
+        "error": None if view.error is None else crops.data_uri(crops.smaller(view.error, SMALL), "jpeg"),
     }
 
 
-def _poster(found: shots.Shots, label: str) -> str:
+def _poster(found: crops.Crops, label: str) -> str:
     whole = next(view.whole for view in found.views if view.label == label)
-    return pictures.data_uri(pictures.smaller(whole, SMALL), "jpeg")
+    return crops.data_uri(crops.smaller(whole, SMALL), "jpeg")
 
 
 def _motion(scene: Scene) -> dict[str, Any] | None:
     if scene.motion is None:
         return None
-    maps = [(label, pictures.data_uri(pictures.smaller(image, SMALL), "jpeg")) for label, image in scene.motion.maps]
+    maps = [(label, crops.data_uri(crops.smaller(image, SMALL), "jpeg")) for label, image in scene.motion.maps]
     return {"source": scene.motion.source, "maps": maps}
 
 

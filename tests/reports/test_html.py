@@ -10,8 +10,8 @@ from PIL import Image
 from browser import Tree, call, measured, screenshot
 from report_fakes import write_run, write_truth
 from vsrbench.reports.entries import Group, groups
+from vsrbench.reports.html import TRUTH, Motion, Part, Scene, write
 from vsrbench.reports.papers import table
-from vsrbench.reports.whole import TRUTH, Motion, Part, Scene, write
 
 VALUES = {"psnr_y": 26.0, "ssim_y": 0.8, "sharpness": 0.5, "consistency": 0.5}
 

@@ -1,39 +1,25 @@
 """Charts of a report: planes of two qualities, curves over frames, metrics against a swept setting. Needs no torch."""
 
-import io
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vsrbench.reports import labels, statistics
+from vsrbench.reports import statistics
+from vsrbench.reports.drawing import INK, Chart, add_legend, add_names, dress, panels
 from vsrbench.reports.entries import NAMES, Entry, Group, differing
-from vsrbench.reports.figures import panels
-from vsrbench.reports.measured import digits, name_of, title
+from vsrbench.reports.tables import digits, name_of, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#a6761d", "#7f7f7f")
 MARKERS = "osD^vPX<>*"
 STYLES = ("-", "--")  # of the first five lines, of the others
-INK = "#123456"  # stands for the page's text colour until the chart is on the page
 LONGEST = 28  # characters of a name
 SIZE = (4.3, 3.4)  # inches; about what a phone is wide
 PERCEPTUAL = ("lpips_alex", "lpips_vgg", "dists", "niqe", "musiq", "clipiqa")
 DISTORTION = ("psnr_y", "psnr_rgb")
 CONSISTENT = ("rwe", "consistency", "ewarp", "we_lai")
 STAND_INS = ("ssim_y", "ssim_rgb")  # structure: where no perceptual metric has numbers
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A figure with its name for files and the sentence below it."""
-
-    name: str
-    caption: str
-    figure: "Figure"
 
 
 def charts(group: Group, swept: str | None = None) -> list[Chart]:
@@ -97,8 +83,8 @@ def plane(group: Group, name: str, x: str, y: str, remark: str = "", swept: str 
     axes.margins(0.16)
     axes.set_xlabel("seconds per frame ↓" if costs else title(x))
     axes.set_ylabel(title(y))
-    _dress(axes)
-    _label(figure, axes, placed)
+    dress(axes)
+    add_names(figure, axes, placed)
     return Chart(name, f"{name.replace('-', ' and ').capitalize()}. {remark}".strip(), figure)
 
 
@@ -138,23 +124,6 @@ def colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
 
 
-def _label(figure: "Figure", axes: "Axes", placed: Sequence[tuple[float, float, str]]) -> None:
-    """Names beside the points, moved apart, with a thin line to the point where a name had to go far."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the panel is where it stays: names must not move it
-    points = [tuple(axes.transData.transform((x, y))) for x, y, _ in placed]
-    made = [axes.text(x, y, text, fontsize=8.5, color=INK, zorder=4, va="center") for x, y, text in placed]
-    extents = [text.get_window_extent() for text in made]
-    boxes = labels.places(points, [(e.width, e.height + 2) for e in extents], axes.get_window_extent().extents)
-    for (px, py), text, (left, bottom, right, top) in zip(points, made, boxes, strict=True):
-        middle = (bottom + top) / 2
-        text.set_position(tuple(axes.transData.inverted().transform((left, middle))))
-        if abs(middle - py) > top - bottom:
-            near = left if left > px else right
-            ends = axes.transData.inverted().transform([(px, py), (near, middle)])
-            axes.plot(*ends.T, color=INK, alpha=0.4, linewidth=0.6, zorder=2, scalex=False, scaley=False)
-
-
 def _short(group: Group) -> dict[str, str]:
     """Labels as charts have room for; tables give them whole. Runs of one method are called by what they differ in."""
     names = {entry.label: entry.label for entry in group.entries}
@@ -185,7 +154,7 @@ def curves(group: Group) -> list[Chart]:
         figure, grid = panels(len(metrics), 1, (SIZE[0], 2.2))
         column = [row[0] for row in grid]
         out = [m for axes, m in zip(column, metrics, strict=True) if _over_frames(axes, group, m, clip)]
-        _legend(column)
+        add_legend(column)
         column[-1].set_xlabel(f"frame of {clip}")
         told = f" The ground truth's {' and '.join(map(name_of, out))} is far outside." if out else ""
         found.append(Chart(f"frames-{clip.replace('/', '_')}", f"{clip}: values frame by frame.{told}", figure))
@@ -206,24 +175,12 @@ def _over_frames(axes: "Axes", group: Group, metric: str, clip: str) -> bool:
             axes.plot(range(1, len(values) + 1), values, look, color=colour(n), label=short[entry.label], linewidth=1.4)
     axes.set_ylabel(title(metric))
     axes.locator_params(axis="x", integer=True)
-    _dress(axes)
+    dress(axes)
     return left_out
 
 
 def _having(group: Group, metric: str) -> list[tuple[int, Entry]]:
     return [(n, entry) for n, entry in enumerate(group.entries) if metric in entry.result["metrics"]]
-
-
-def _legend(panels: "Sequence[Axes]") -> None:
-    """One legend for all panels, above the first: an entry may have numbers in only one of them."""
-    lines = {name: line for axes in panels for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if lines:
-        made = panels[0].legend(
-            list(lines.values()), list(lines), fontsize=7.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0),
-            frameon=False, handlelength=1.3, columnspacing=1.0,
-        )  # fmt: skip
-        for text in made.get_texts():
-            text.set_color(INK)
 
 
 def over_setting(group: Group, key: str) -> Chart:
@@ -240,9 +197,9 @@ def over_setting(group: Group, key: str) -> Chart:
             axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour(n), label=label)
         axes.locator_params(axis="y", nbins=5)
         axes.set_ylabel(title(metric))
-        _dress(axes)
+        dress(axes)
     column[-1].set_xlabel(key)
-    _legend(column)
+    add_legend(column)
     return Chart(f"over-{key}", f"Metrics against {key}.", figure)
 
 
@@ -274,37 +231,21 @@ def swept(group: Group) -> str | None:
     return None
 
 
-def _dress(axes: "Axes") -> None:
-    axes.grid(alpha=0.25)
-    axes.tick_params(colors=INK, labelsize=8)
-    for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(INK)
-        label.set_fontsize(9)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-        spine.set_alpha(0.4)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Chart:
+    """A training loss with its running mean; the axis starts at zero so that the fall is not exaggerated."""
+    figure, grid = panels(1, 1, (6.6, 1.8))
+    axes = grid[0][0]
+    axes.plot(steps, losses, color=INK, alpha=0.35, linewidth=1)
+    axes.plot(steps, running_mean(losses, max(3, len(losses) // 6)), color=colour(0), linewidth=2)
+    axes.set_ylim(min(0.0, *losses), max(losses) * 1.05 or 1.0)
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("step")
+    dress(axes)
+    return Chart("loss", "Training loss by step.", figure)
 
 
-def svg(chart: Chart, ink: str = "currentColor", salt: str = "") -> str:
-    """The chart as an ``svg`` element in the page's text colour, without a background.
-
-    salt: keeps the names inside several charts of one page apart.
-    """
-    import matplotlib as mpl
-
-    data = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": f"{chart.name}{salt}", "svg.fonttype": "none", "font.family": "sans-serif"}):
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        chart.figure.savefig(data, format="svg", transparent=True, metadata=nothing)
-    text = data.getvalue().decode()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    return text.replace(INK, ink)
-
-
-def pdf(chart: Chart) -> bytes:
-    """The chart as a PDF for a paper."""
-    data = io.BytesIO()
-    chart.figure.savefig(data, format="pdf", transparent=True, metadata={"CreationDate": None})
-    return data.getvalue()
+def running_mean(values: Sequence[float], window: int) -> list[float]:
+    """Mean over up to ``window`` values around each place, fewer at the ends."""
+    half = window // 2
+    parts = [values[max(0, n - half) : n + half + 1] for n in range(len(values))]
+    return [sum(part) / len(part) for part in parts]

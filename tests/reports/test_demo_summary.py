@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from vsrbench.reports.findings import comparison, outcome, trend, verdict
-from vsrbench.reports.rows import CONSISTENCY, PSNR_Y, Row
+from vsrbench.reports.demo import CONSISTENCY, PSNR_Y, Row, comparison, outcome, trend, verdict
 
 
 def row(label: str, psnr: object, ssim: object = 0.8, consistency: object = 1.0, clips: tuple = ()) -> Row:

@@ -1,4 +1,4 @@
-"""What a user asked ``vsrbench report`` for: run folders and settings, checked before anything is read."""
+"""Arguments of ``vsrbench report``: run folders and settings, checked before anything is read."""
 
 import hashlib
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ RUNS = {"report": (1, None), "compare": (2, 2), "claims": (0, 0), "sweep": (0, 0
 
 
 @dataclass(frozen=True)
-class Asked:
+class Arguments:
     """task: a key of ``SETTINGS``. words: what is no setting: run folders, files."""
 
     task: str
@@ -54,24 +54,24 @@ class Asked:
         return text == "true"
 
     def output(self, default: Path) -> Path:
-        """Where to write: ``output=``, else a folder in ``default`` named after what is asked."""
+        """Where to write: ``output=``, else a folder in ``default`` named after runs and tables."""
         if "output" in self.settings:
             return Path(self.settings["output"]).expanduser().resolve()
-        named = "\n".join([*(str(f.resolve()) for f in self.folders), self.settings.get("table", "")])
-        return default.resolve() / f"{self.task}-{hashlib.blake2b(named.encode(), digest_size=4).hexdigest()}"
+        key = "\n".join([*(str(f.resolve()) for f in self.folders), self.settings.get("table", "")])
+        return default.resolve() / f"{self.task}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
 
 
-def parse(arguments: Sequence[str]) -> Asked:
+def parse(words: Sequence[str]) -> Arguments:
     """Words and ``key=value`` settings; a path with ``=`` in it counts as a path where it exists.
 
     Raises ConfigError for an unknown task or setting, and for a number of runs that the task cannot use.
     """
     settings: dict[str, str] = {}
-    words = []
-    for argument in arguments:
+    paths = []
+    for argument in words:
         key, sign, value = argument.partition("=")
         if not sign or Path(argument).expanduser().exists():
-            words.append(argument)
+            paths.append(argument)
         elif key in settings or not value:
             raise ConfigError(f"{argument}: {'given twice' if value else 'gives no value'}")
         else:
@@ -83,8 +83,8 @@ def parse(arguments: Sequence[str]) -> Asked:
         known = ", ".join(SETTINGS[task]) or "no settings"
         raise ConfigError(f"report task={task} has no setting {unknown[0]}={settings[unknown[0]]}: it takes {known}")
     least, most = RUNS[task]
-    if len(words) < least or (most is not None and len(words) > most):
+    if len(paths) < least or (most is not None and len(paths) > most):
         wanted = f"{least}" if least == most else f"at least {least}"
         what = "files" if task == "votes" else "run folders"
-        raise ConfigError(f"report task={task} takes {wanted} {what}, {len(words)} are given: vsrbench report --help")
-    return Asked(task, tuple(words), settings)
+        raise ConfigError(f"report task={task} takes {wanted} {what}, {len(paths)} are given: vsrbench report --help")
+    return Arguments(task, tuple(paths), settings)

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from vsrbench.errors import RunError
-from vsrbench.reports.rows import PSNR_Y, SECONDS, SHARPNESS, best, check_equal_terms, read_row, shown
+from vsrbench.reports.demo import PSNR_Y, SECONDS, SHARPNESS, Measure, check_equal_terms, read_row
+from vsrbench.reports.tables import best, shown
+
+
+def best_of(values: list, measure: Measure) -> set[int]:
+    return best(values, measure.better, measure.digits)
+
 
 VALUES = {"psnr_y": 27.0, "ssim_y": 0.8, "consistency": 1.5}
 
@@ -19,7 +25,7 @@ def test_a_row_holds_what_the_result_says(make_run) -> None:
 
 def test_a_metric_that_the_protocol_leaves_out_is_not_applicable(make_run) -> None:
     row = read_row("a", make_run("a", {"psnr_y": 27.0}))
-    assert row.means["ssim_y"] == "not_applicable" and shown(row.means["ssim_y"], PSNR_Y) == "–"
+    assert row.means["ssim_y"] == "not_applicable" and shown(row.means["ssim_y"], PSNR_Y.digits) == "–"
 
 
 def test_an_unfinished_evaluation_is_refused(tmp_path: Path) -> None:
@@ -45,7 +51,7 @@ def test_rows_of_different_protocols_do_not_stand_together(make_run) -> None:
 
 
 def test_best_knows_the_direction_and_shares_ties_as_shown() -> None:
-    assert best([27.0, 27.311, 27.309], PSNR_Y) == {1, 2}
-    assert best([0.3, 0.1, 0.2], SECONDS) == {1}
-    assert best([0.3, {"unavailable": "why"}], SECONDS) == set()
-    assert best([0.3, 0.9], SHARPNESS) == set()
+    assert best_of([27.0, 27.311, 27.309], PSNR_Y) == {1, 2}
+    assert best_of([0.3, 0.1, 0.2], SECONDS) == {1}
+    assert best_of([0.3, {"unavailable": "why"}], SECONDS) == set()
+    assert best_of([0.3, 0.9], SHARPNESS) == set()

@@ -1,7 +1,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
-from vsrbench.reports import planes
+from vsrbench.reports import charts, drawing
 from vsrbench.reports.entries import groups
 
 VALUES = {"psnr_y": 26.0, "ssim_y": 0.8, "sharpness": 0.5, "consistency": 0.5}
@@ -12,24 +12,24 @@ def two(make_run, **other: float):
 
 
 def test_without_a_perceptual_metric_the_stand_in_is_named(make_run) -> None:
-    charts = {c.name: c.caption for c in planes.charts(two(make_run))}
-    assert list(charts) == ["perception-distortion", "consistency-quality", "quality-cost"]
-    assert "sharpness" in charts["perception-distortion"] and "SSIM Y stands in" in charts["consistency-quality"]
+    captions = {c.name: c.caption for c in charts.charts(two(make_run))}
+    assert list(captions) == ["perception-distortion", "consistency-quality", "quality-cost"]
+    assert "sharpness" in captions["perception-distortion"] and "SSIM Y stands in" in captions["consistency-quality"]
 
 
 def test_lpips_and_rwe_where_they_were_measured(make_run) -> None:
     values = {**VALUES, "lpips_alex": 0.3, "rwe": 2.0}
     group = groups([make_run("bicubic", values), make_run("dgaf", {**values, "lpips_alex": 0.2})])[0]
-    text = planes.svg(planes.charts(group)[1])
-    assert "LPIPS Alex ↓" in text and "RWE (×1000) ↓" in text and "stands in" not in planes.charts(group)[1].caption
+    text = drawing.svg(charts.charts(group)[1])
+    assert "LPIPS Alex ↓" in text and "RWE (×1000) ↓" in text and "stands in" not in charts.charts(group)[1].caption
 
 
 def test_a_chart_is_clean_svg_in_the_pages_colour(make_run) -> None:
-    text = planes.svg(planes.charts(two(make_run))[0])
+    text = drawing.svg(charts.charts(two(make_run))[0])
     assert ElementTree.fromstring(text).tag.endswith("svg")
-    assert "currentColor" in text and planes.INK not in text and "DGAF-VSR" in text
+    assert "currentColor" in text and drawing.INK not in text and "DGAF-VSR" in text
     assert not re.search(r'(?:href|src)="(?!#)', text)
-    assert text == planes.svg(planes.charts(two_again(make_run))[0])
+    assert text == drawing.svg(charts.charts(two_again(make_run))[0])
 
 
 def two_again(make_run):
@@ -41,7 +41,7 @@ def two_again(make_run):
 def test_names_of_near_points_do_not_overlap(make_run) -> None:
     names = ("bicubic", "ldm", "dgaf", "stablevsr", "sateco")
     group = groups([make_run(name, VALUES) for name in names])[0]
-    figure = planes.plane(group, "p", "psnr_y", "ssim_y").figure
+    figure = charts.plane(group, "p", "psnr_y", "ssim_y").figure
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) == len(names)
@@ -49,7 +49,7 @@ def test_names_of_near_points_do_not_overlap(make_run) -> None:
 
 
 def test_a_curve_per_clip_with_three_frames(make_run) -> None:
-    assert [c.name for c in planes.curves(two(make_run))] == ["frames-coffee", "frames-rocket"]
+    assert [c.name for c in charts.curves(two(make_run))] == ["frames-coffee", "frames-rocket"]
 
 
 def test_a_swept_setting_is_found_and_drawn(make_run) -> None:
@@ -58,11 +58,11 @@ def test_a_swept_setting_is_found_and_drawn(make_run) -> None:
         for n in (2, 4, 8)
     ]
     group = groups(made)[0]
-    assert planes.swept(group) == "sampler.steps"
-    line = planes.over_setting(group, "sampler.steps").figure.axes[0].lines[0]
+    assert charts.swept(group) == "sampler.steps"
+    line = charts.over_setting(group, "sampler.steps").figure.axes[0].lines[0]
     assert list(line.get_xdata()) == [2, 4, 8] and list(line.get_ydata()) == [28.0, 30.0, 34.0]
-    assert planes.swept(two(make_run)) is None
-    names = [text.get_text() for text in planes.plane(group, "p", "psnr_y", "ssim_y").figure.axes[0].texts]
+    assert charts.swept(two(make_run)) is None
+    names = [text.get_text() for text in charts.plane(group, "p", "psnr_y", "ssim_y").figure.axes[0].texts]
     assert names == ["steps=2", "steps=4", "steps=8"]
 
 
@@ -84,7 +84,7 @@ def sweep(make_run):
 
 
 def test_runs_that_differ_in_two_settings_have_a_line_for_each_of_the_other(make_run) -> None:
-    lines = planes.over_setting(sweep(make_run), "sampler.steps").figure.axes[0].lines
+    lines = charts.over_setting(sweep(make_run), "sampler.steps").figure.axes[0].lines
     assert {line.get_label(): list(line.get_ydata()) for line in lines} == {
         "StableVSR (ddim)": [29.0, 31.0, 35.0],
         "StableVSR (dpmpp)": [28.0, 30.0, 34.0],
@@ -93,8 +93,8 @@ def test_runs_that_differ_in_two_settings_have_a_line_for_each_of_the_other(make
 
 def test_what_more_steps_buy_is_joined_in_the_plane_of_quality_and_cost(make_run) -> None:
     group = sweep(make_run)
-    assert planes.swept(group) == "sampler.steps"
-    drawn = {c.name: c.figure.axes[0] for c in planes.charts(group, "sampler.steps")}
+    assert charts.swept(group) == "sampler.steps"
+    drawn = {c.name: c.figure.axes[0] for c in charts.charts(group, "sampler.steps")}
     joined = [
         list(zip(*line.get_data(), strict=True)) for line in drawn["quality-cost"].lines if len(line.get_xdata()) > 2
     ]
@@ -110,9 +110,9 @@ def test_a_ground_truth_far_from_all_methods_stands_in_the_caption(make_run) -> 
     near = {"ssim_y": 0.83, "consistency": 0.65}
     for values, out in ((near, False), ({"ssim_y": 1.0, "consistency": 1.5}, True)):
         group = groups([*made, make_run(f"gt{out}", values, method="gt")])[0]
-        chart = planes.plane(group, "p", "ssim_y", "consistency")
+        chart = charts.plane(group, "p", "ssim_y", "consistency")
         assert len(chart.figure.axes[0].texts) == 3 - out
         assert ("The ground truth is far outside: SSIM Y 1.0000, consistency 1.500." in chart.caption) == out
-        curve = planes.curves(group)[0]
+        curve = charts.curves(group)[0]
         assert ("consistency is far outside" in curve.caption) == out
         assert len(curve.figure.axes[1].lines) == 3 - out

@@ -3,7 +3,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsrbench.reports.labels import ASIDE, inside, overlap, places
+from vsrbench.reports.drawing import ASIDE, inside, overlap, places
 
 PANEL = (0.0, 0.0, 400.0, 400.0)
 POINTS = st.lists(st.tuples(st.floats(0, 400), st.floats(0, 400)), min_size=1, max_size=12)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vsrbench.errors import RunError
-from vsrbench.reports.pictures import data_uri, frame_files, framed, read_frames
+from vsrbench.reports.crops import data_uri, frame_files, framed, read_frames
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
