@@ -25,16 +25,16 @@ def run(cfg: "DictConfig") -> Path | None:
 
     Raises RunError where training ended before its budget did, and what ``training``, ``train`` and ``eval`` raise.
     """
-    judged = cfg.copy()
-    judged.verb = "eval"
+    evaluation = cfg.copy()
+    evaluation.verb = "eval"
     if cfg.budget.steps and cfg.budget.trained and cfg.supports.get("stages"):
         folder = train.run(training(cfg))
         if folder is None or not (folder / "result.json").is_file():
             raise RunError(f"{folder}: training ended before its {cfg.budget.steps} steps; the same command goes on")
-        judged.ckpt_path = str(folder)
+        evaluation.ckpt_path = str(folder)
     from vsrbench.training.outcome import first_process
 
-    return evaluate.run(judged) if first_process() else None
+    return evaluate.run(evaluation) if first_process() else None
 
 
 def training(cfg: "DictConfig") -> "DictConfig":

@@ -53,8 +53,8 @@ def claims(arguments: Arguments) -> None:
     from vsrbench.reports import claims as papers
     from vsrbench.reports.papers import find_paper
 
-    found = papers.claims(find_paper(arguments.settings["paper"]) if "paper" in arguments.settings else None)
-    print(papers.text(found))
+    sentences = papers.claims(find_paper(arguments.settings["paper"]) if "paper" in arguments.settings else None)
+    print(papers.text(sentences))
 
 
 def sweep(arguments: Arguments) -> None:
@@ -70,13 +70,13 @@ def sweep_page(arguments: Arguments) -> Path | None:
     """The page of a sweep, naming the jobs that failed; None while there is something to do, and without a result."""
     from vsrbench.cluster.manifest import Sweep, labels
 
-    found = Sweep.open(Path(arguments.settings["sweep"]).expanduser().resolve())
-    jobs = found.jobs()
+    state = Sweep.open(Path(arguments.settings["sweep"]).expanduser().resolve())
+    jobs = state.jobs()
     runs = [Path(job.run) for job in jobs if job.state == "finished" and job.run]
-    if any(job.state in ("pending", "running") for job in jobs) or found.verb not in ("eval", "compare") or not runs:
+    if any(job.state in ("pending", "running") for job in jobs) or state.verb not in ("eval", "compare") or not runs:
         return None
     failed = [(name, job.failure[-1:]) for job, name in zip(jobs, labels(jobs), strict=True) if job.state == "failed"]
-    output = Path(arguments.settings.get("output", found.folder / "report")).resolve()
+    output = Path(arguments.settings.get("output", state.folder / "report")).resolve()
     return write(arguments, runs, output, [f"Failed: {name}: {' '.join(said)}" for name, said in failed])
 
 

@@ -70,7 +70,7 @@ def _verdict(
     if not coverage["clips"]:
         return "data_absent", "no clip of the data is there"
     if _partial(coverage):
-        states = [found["state"] for values in clips.values() for found in values.values()]
+        states = [value["state"] for values in clips.values() for value in values.values()]
         lacking = f"{len(coverage['absent'])} clips are absent, {len(coverage['short'])} cut short"
         met = f"; {states.count('met')} of {len(states)} values recorded for these frames are met" if states else ""
         return "partial", lacking + met
@@ -122,18 +122,18 @@ def _state(value: published.Value, cell: dict[str, Any], protocol: Protocol, row
 
 def printed(identity: str, row: str) -> list[tuple[str, published.Value]]:
     """(place, value) of every number of a row that is printed under a protocol's id."""
-    found = []
+    cells = []
     for paper, content in published.load()["papers"].items():
         for table in content["tables"]:
             for name in published.rows(paper, table):
                 if name.split("/")[-1] == row:
                     values = published.row(paper, table, name).items()
-                    found += [
+                    cells += [
                         (f"{paper} {table} {column}", value)
                         for column, value in values
                         if value.protocol == identity and isinstance(value.value, float | int)
                     ]
-    return found
+    return cells
 
 
 def _clips(
@@ -168,8 +168,8 @@ def recorded() -> dict[str, Any]:
     """{set: {condition: {kernel: {clip: {frames: {metric: value}}}}}}, assets/bicubic_rows.yaml."""
     import yaml
 
-    found: dict[str, Any] = yaml.safe_load(RECORDED.read_text())
-    return found
+    rows: dict[str, Any] = yaml.safe_load(RECORDED.read_text())
+    return rows
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class BicubicRow:
 
 def bicubic_rows(nodes: Mapping[str, Mapping[str, Any]], scales: tuple[int, ...] = (4, 8, 16)) -> list[BicubicRow]:
     """Every data set, scale and kernel that a paper prints a bicubic row for. nodes: as ``protocol.shipped`` gives."""
-    found: dict[tuple[str, int, str], list[str]] = {}
+    protocols_of: dict[tuple[str, int, str], list[str]] = {}
     for protocol, node in nodes.items():
         for data_set, block in node["blocks"].items():
             for scale in scales:
@@ -200,8 +200,8 @@ def bicubic_rows(nodes: Mapping[str, Mapping[str, Any]], scales: tuple[int, ...]
                 if identity is None or "set" in block or not printed(identity, ROWS["bicubic"]):
                     continue
                 for kernel in sorted({k for k in block.get("bicubic", {}).values() if k}):
-                    found.setdefault((data_set, scale, kernel), []).append(protocol)
-    return [BicubicRow(*key, tuple(protocols)) for key, protocols in sorted(found.items())]
+                    protocols_of.setdefault((data_set, scale, kernel), []).append(protocol)
+    return [BicubicRow(*key, tuple(protocols)) for key, protocols in sorted(protocols_of.items())]
 
 
 def root_of(row: BicubicRow, folder: Path) -> Path | None:

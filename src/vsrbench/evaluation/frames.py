@@ -19,7 +19,7 @@ from vsrbench.data.readers import image_size, read_image
 from vsrbench.data.sources import Source
 from vsrbench.errors import DataError
 from vsrbench.evaluation import matching
-from vsrbench.evaluation.matching import VIDEOS, Found, Frame
+from vsrbench.evaluation.matching import VIDEOS, ClipFrames, Frame
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.metrics.frame import quantise
 
@@ -36,7 +36,7 @@ def judged(source: Source, frames: str | int, trim: int = 0) -> list[int]:
     return numbers[trim : len(numbers) - trim] if trim else numbers
 
 
-def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> Found:
+def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> ClipFrames:
     """Every frame that counts. Frames of the clips that do not count may be there as well.
 
     folder: holds ``<clip>/<frame>.png``, ``<clip>_<frame>.png`` or ``<clip>.mp4``; or it is a run folder of ``eval``.
@@ -51,17 +51,18 @@ def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> Found:
     if not names:
         raise DataError(f"predictions={folder}: the folder is empty; it must hold <clip>/<frame>.png")
     clips, strays = matching.assign(names, sources)
-    found, missing = Found(), list[str]()
+    clip_frames, missing = ClipFrames(), list[str]()
     for source in sources:
         needed = judged(source, protocol.frames, protocol.trim)
         frames, note = _frames(folder, source, clips[source.name], needed)
         missing += [f"{source.name}/{source.frame_names[n]}.png" for n in needed if n not in frames]
-        found.files[source.name], found.there[source.name] = {n: frames[n] for n in needed if n in frames}, frames
-        found.notes += [note] if note else []
+        clip_frames.files[source.name] = {n: frames[n] for n in needed if n in frames}
+        clip_frames.there[source.name] = frames
+        clip_frames.notes += [note] if note else []
     _refuse(folder, missing, strays, sources)
-    if not any(found.files.values()):
+    if not any(clip_frames.files.values()):
         raise DataError("the data have no frame to judge: choose another set or split")
-    return found
+    return clip_frames
 
 
 def _frames(
@@ -112,10 +113,10 @@ def check_sizes(source: Source, files: dict[int, Frame]) -> None:
     """Raise DataError for a frame of another size than the ground truth; reads headers alone."""
     height, width = (source.scale * n for n in source.size)
     for frame in files.values():
-        found = image_size(frame.path) if frame.video is None else frame.video.size
-        if found != (height, width):
+        size = image_size(frame.path) if frame.video is None else frame.video.size
+        if size != (height, width):
             raise DataError(
-                f"{frame.path} has {found[1]}x{found[0]} pixels, {source.name} at scale={source.scale} has "
+                f"{frame.path} has {size[1]}x{size[0]} pixels, {source.name} at scale={source.scale} has "
                 f"{width}x{height}: frames are never resized to fit; set the scale they were made for"
             )
 

@@ -37,7 +37,7 @@ class Frame:
 
 
 @dataclass
-class Found:
+class ClipFrames:
     """files: {clip: {frame number: frame}} of the frames that count, ``there``: of all; notes: how names were read."""
 
     files: dict[str, dict[int, Frame]] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def assign(names: Iterable[str], sources: Sequence[Source]) -> tuple[dict[str, d
     where files lie flat; "" where nothing is left of it.
     """
     clips = _spellings(sources)
-    found: dict[str, dict[str, str]] = {s.name: {} for s in sources}
+    files: dict[str, dict[str, str]] = {s.name: {} for s in sources}
     strays = []
     for name in sorted(names):
         path = PurePosixPath(name)
@@ -65,8 +65,8 @@ def assign(names: Iterable[str], sources: Sequence[Source]) -> tuple[dict[str, d
         if clip is None or path.name.startswith(".") or path.suffix.lower() not in (".png", *VIDEOS):
             strays.append(name)
         else:
-            found[clip][name] = stem
-    return found, strays
+            files[clip][name] = stem
+    return files, strays
 
 
 def clip_of(name: str, sources: Sequence[Source]) -> str | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vsrbench.data.sources import Source
 from vsrbench.evaluation.frames import encode
-from vsrbench.evaluation.matching import Found
+from vsrbench.evaluation.matching import ClipFrames
 from vsrbench.evaluation.values import NOT_APPLICABLE
 from vsrbench.runs import Run, differing, digest, making, write_atomic
 from vsrbench.types import Progress
@@ -58,7 +58,7 @@ def write_clips(
     return clips
 
 
-def link_foreign(run: Run, frames: Found, sources: list[Source]) -> None:
+def link_foreign(run: Run, frames: ClipFrames, sources: list[Source]) -> None:
     """Links to foreign frames under the data's names, ``frames/<clip>/<frame>.png``, for reports to show.
 
     Copies where the file system has no links. Frames of a video are left out: they may be many.

@@ -137,13 +137,13 @@ def from_settings(settings: Mapping[str, Any]) -> list[Protocol]:
     """
     replaced = {k: v for k, v in settings["protocol"].items() if v is not None}
     block = replaced.pop("block", None)
-    found = [
+    protocols = [
         select(node, settings["data"]["set"], settings["degradation"], settings["scale"], replaced, block)
         for node in settings["protocols"].values()
     ]
-    if len({protocol.split for protocol in found}) > 1:
+    if len({protocol.split for protocol in protocols}) > 1:
         raise ConfigError("the protocols judge different splits: evaluate under one after the other")
-    return found
+    return protocols
 
 
 def split_of(settings: Mapping[str, Any]) -> str:
@@ -229,8 +229,8 @@ def blocks_of(published: str, nodes: Mapping[str, Mapping[str, Any]]) -> list[tu
         (protocol, name, under)
         for protocol, node in nodes.items()
         for name, block in node["blocks"].items()
-        for under, found in ((block or {}).get("published") or {}).items()
-        if found == published
+        for under, identity in ((block or {}).get("published") or {}).items()
+        if identity == published
     ]
 
 

@@ -228,10 +228,10 @@ def _show_conformance(result: dict[str, Any], console: "Console") -> None:
         table.add_row(cell["metric"], cell["place"], there, here, _difference(cell["difference"]), cell["state"])
     for clip, values in compared["clips"].items():
         frames = result["data"]["clips"][clip]
-        for name, found in values.items():
+        for name, value in values.items():
             here = _cell(name, result["metrics"][name]["clips"][clip]["mean"])
             place = f"{clip}, first {frames} frames"
-            table.add_row(name, place, str(found["recorded"]), here, _difference(found["difference"]), found["state"])
+            table.add_row(name, place, str(value["recorded"]), here, _difference(value["difference"]), value["state"])
     if table.row_count:
         console.print(table, soft_wrap=False)
 

@@ -75,20 +75,22 @@ def score(
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = reading.find(folder, sources, protocol)
+    predicted = reading.find(folder, sources, protocol)
     for source in sources:
-        reading.check_sizes(source, found.files[source.name])
+        reading.check_sizes(source, predicted.files[source.name])
         _check_window(source, protocol)
     scorer = Scorer(protocol.metrics, metric_settings(protocol), device=device)
     if progress is not None:
-        progress.start(sum(len(files) for files in found.files.values()), f"scoring, {protocol.id}")
+        progress.start(sum(len(files) for files in predicted.files.values()), f"scoring, {protocol.id}")
     advance = progress.advance if progress is not None else lambda count: None
-    clips = {s.name: _score_clip(scorer, s, found.files[s.name], protocol, device, advance, expected) for s in sources}
+    clips = {
+        s.name: _score_clip(scorer, s, predicted.files[s.name], protocol, device, advance, expected) for s in sources
+    }
     of_set = scorer.set_values()
     return Scores(
         metrics={name: _summary(name, clips, protocol, of_set) for name in protocol.metrics},
         flow={name: clip.flow for name, clip in clips.items()},
-        warnings=[*found.notes, *(line for clip in clips.values() for line in clip.warnings)],
+        warnings=[*predicted.notes, *(line for clip in clips.values() for line in clip.warnings)],
     )
 
 

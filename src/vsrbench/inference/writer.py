@@ -54,10 +54,10 @@ def pixel_format(name: str, size: tuple[int, int], bits: int) -> str:
 
 def options(name: str, settings: Any) -> dict[str, str]:
     """What the encoder called ``name`` takes from the config node ``video``."""
-    chosen = {key: str(settings[key]) for key in QUALITY.get(name, ())}
+    values = {key: str(settings[key]) for key in QUALITY.get(name, ())}
     if name == "libvpx-vp9":
-        chosen |= {"row-mt": "1", "cpu-used": "4"}  # ours: its own default takes ten times as long
-    return chosen
+        values |= {"row-mt": "1", "cpu-used": "4"}  # ours: its own default takes ten times as long
+    return values
 
 
 class Audio:
@@ -147,8 +147,8 @@ class VideoWriter:
         codec = encoder(settings["codec"], self.path)
         if codec.canonical_name not in self._container.supported_codecs:
             raise ConfigError(f"video.codec={codec.name} does not fit {self.path.suffix}: write OUT.mkv instead")
-        chosen = options(codec.name, settings)
-        self._stream: Any = self._container.add_stream(codec.name, rate=self.format.rate, options=chosen)
+        encoder_options = options(codec.name, settings)
+        self._stream: Any = self._container.add_stream(codec.name, rate=self.format.rate, options=encoder_options)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = pixel_format(settings["pix_fmt"], size, self.format.bits)
         context, colour = self._stream.codec_context, self.format.colour
@@ -164,7 +164,7 @@ class VideoWriter:
         except (av.error.FFmpegError, ValueError) as error:
             width = size[1]
             raise ConfigError(
-                f"{codec.name} refuses {width}x{size[0]} {self._stream.pix_fmt} with {chosen} ({error}): "
+                f"{codec.name} refuses {width}x{size[0]} {self._stream.pix_fmt} with {encoder_options} ({error}): "
                 "change video.codec, video.pix_fmt, video.crf or video.preset"
             ) from error
 

@@ -24,8 +24,8 @@ STAND_INS = ("ssim_y", "ssim_rgb")  # structure: where no perceptual metric has 
 
 def charts(group: Group, swept: str | None = None) -> list[Chart]:
     """All charts that the numbers of a group allow: the three planes, metrics over ``swept``."""
-    found = [plane(group, *axes, swept) for axes in _planes(group)]
-    return [*found, over_setting(group, swept)] if swept else found
+    planes = [plane(group, *axes, swept) for axes in _planes(group)]
+    return [*planes, over_setting(group, swept)] if swept else planes
 
 
 def _planes(group: Group) -> list[tuple[str, str, str, str]]:
@@ -147,7 +147,7 @@ def _brief(settings: str) -> str:
 def curves(group: Group) -> list[Chart]:
     """Per clip the two main metrics over its frames, where there are at least three frames."""
     metrics = [m for m in (_first(group, DISTORTION), _first(group, CONSISTENT)) if m]
-    found = []
+    per_clip = []
     for clip, count in group.clips.items():
         if count < 3 or not metrics:
             continue
@@ -156,17 +156,17 @@ def curves(group: Group) -> list[Chart]:
         out = [m for axes, m in zip(column, metrics, strict=True) if _over_frames(axes, group, m, clip)]
         add_legend(column)
         column[-1].set_xlabel(f"frame of {clip}")
-        told = f" The ground truth's {' and '.join(map(name_of, out))} is far outside." if out else ""
-        found.append(Chart(f"frames-{clip.replace('/', '_')}", f"{clip}: values frame by frame.{told}", figure))
-    return found
+        remark = f" The ground truth's {' and '.join(map(name_of, out))} is far outside." if out else ""
+        per_clip.append(Chart(f"frames-{clip.replace('/', '_')}", f"{clip}: values frame by frame.{remark}", figure))
+    return per_clip
 
 
 def _over_frames(axes: "Axes", group: Group, metric: str, clip: str) -> bool:
     """Draw a metric over a clip's frames; returns whether the ground truth was left out, being far outside."""
-    found = {n: statistics.frames_of(e.result, metric).get(clip, []) for n, e in _having(group, metric)}
-    others = [v for n, values in found.items() for v in values if group.entries[n].method != "gt"]
+    series = {n: statistics.frames_of(e.result, metric).get(clip, []) for n, e in _having(group, metric)}
+    others = [v for n, values in series.items() for v in values if group.entries[n].method != "gt"]
     short, left_out = _short(group), False
-    for n, values in found.items():
+    for n, values in series.items():
         entry = group.entries[n]
         if entry.method == "gt" and values and others and (_far(min(values), others) or _far(max(values), others)):
             left_out = True
@@ -205,14 +205,14 @@ def over_setting(group: Group, key: str) -> Chart:
 
 def _series(group: Group, key: str) -> list[tuple[str, list[Entry]]]:
     """Runs of one method that differ in a numeric setting alone, in its order, with a name for each such series."""
-    found: dict[str, list[Entry]] = {}
+    series: dict[str, list[Entry]] = {}
     for entry in group.methods:
         members = [e for e in group.methods if e.method == entry.method and numeric(e, key)]
         others = [f"{k}={entry.settings.get(k)}" for k in differing(members) if k != key and not key.endswith(f".{k}")]
         label = NAMES.get(entry.method, entry.method) + (f" ({_brief(', '.join(others))})" if others else "")
         if entry in members:
-            found.setdefault(label, []).append(entry)
-    return [(label, sorted(members, key=lambda e: float(e.settings[key]))) for label, members in found.items()]
+            series.setdefault(label, []).append(entry)
+    return [(label, sorted(members, key=lambda e: float(e.settings[key]))) for label, members in series.items()]
 
 
 def numeric(entry: Entry, key: str) -> bool:

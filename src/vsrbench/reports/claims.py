@@ -51,19 +51,19 @@ def _claim(paper: str, entry: dict[str, Any]) -> Claim:
     formula = str(entry["formula"])
     values = tuple(evaluate(part, paper) for part in parts(formula))
     recorded = "" if entry["computed"] is None else str(entry["computed"])
-    found = Claim(
+    claim = Claim(
         paper, entry["text"], formula, values, recorded, "" if entry["printed"] is None else str(entry["printed"]),
         VERDICTS[entry["follows"]], entry["why"], tuple(_absent(formula, paper)) if values else (),
     )  # fmt: skip
     if values and not agrees(values, recorded):
         raise ConfigError(f"published.yaml: {formula!r} ({paper}) gives {values}, the file records {recorded!r}")
-    return found
+    return claim
 
 
 def parts(formula: str) -> list[str]:
     """The expressions of a formula; none where any of it is in words."""
-    found = [re.sub(r"\s*\((?=[^()]*[A-Za-z])[^()]*\)\s*$", "", part).strip() for part in formula.split(";")]
-    return found if all(_is_expression(part) for part in found) else []
+    expressions = [re.sub(r"\s*\((?=[^()]*[A-Za-z])[^()]*\)\s*$", "", part).strip() for part in formula.split(";")]
+    return expressions if all(_is_expression(part) for part in expressions) else []
 
 
 def _is_expression(text: str) -> bool:
@@ -121,21 +121,21 @@ def _absent(formula: str, paper: str) -> Iterator[str]:
             yield number
 
 
-def summary(found: list[Claim]) -> str:
+def summary(sentences: list[Claim]) -> str:
     """One line: how many hold."""
-    counts = {verdict: sum(claim.verdict == verdict for claim in found) for verdict in VERDICTS.values()}
-    again = sum(bool(claim.recomputed) for claim in found)
+    counts = {verdict: sum(claim.verdict == verdict for claim in sentences) for verdict in VERDICTS.values()}
+    again = sum(bool(claim.recomputed) for claim in sentences)
     holds, fails, untold = (counts[verdict] for verdict in VERDICTS.values())
-    told = f"{holds} hold, {fails} do not, {untold} cannot be told"
-    return f"{len(found)} sentences: {told}; {again} computed again here, the others are in words"
+    totals = f"{holds} hold, {fails} do not, {untold} cannot be told"
+    return f"{len(sentences)} sentences: {totals}; {again} computed again here, the others are in words"
 
 
-def text(found: list[Claim]) -> str:
+def text(sentences: list[Claim]) -> str:
     """All sentences with what their formulas give, those that do not hold marked, and the counts."""
     lines = []
-    for paper in dict.fromkeys(claim.paper for claim in found):
+    for paper in dict.fromkeys(claim.paper for claim in sentences):
         lines += [f"## {published.load()['papers'][paper]['title']} ({paper})", ""]
-        for claim in (c for c in found if c.paper == paper):
+        for claim in (c for c in sentences if c.paper == paper):
             mark = "✗ " if claim.verdict == VERDICTS[False] else ""
             lines += [f"- {mark}{claim.verdict}: {claim.text}", f"    {_computed(claim)}"]
             if claim.why:
@@ -143,7 +143,7 @@ def text(found: list[Claim]) -> str:
             if claim.absent:
                 lines.append(f"    in no table of the paper: {', '.join(claim.absent)}")
         lines.append("")
-    return "\n".join([*lines, summary(found)])
+    return "\n".join([*lines, summary(sentences)])
 
 
 def _computed(claim: Claim) -> str:

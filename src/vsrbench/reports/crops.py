@@ -55,7 +55,7 @@ def make_crops(clip: str, folders: Mapping[str, Path], truth: str | None) -> Cro
     """
     files = {label: frame_files(folder) for label, folder in folders.items()}
     guide = files[truth if truth is not None else next(iter(files))]
-    common = {len(found) for found in files.values()}
+    common = {len(frames) for frames in files.values()}
     if len(common) > 1:
         raise RunError(f"{clip}: methods have {sorted(common)} frames: evaluate them on the same clips")
     middle = len(guide) // 2
@@ -65,12 +65,12 @@ def make_crops(clip: str, folders: Mapping[str, Path], truth: str | None) -> Cro
     row = busiest_row(real, y, side)
     around = range(max(0, middle - ADJACENT // 2), min(len(guide), middle + ADJACENT // 2 + 1))
     views, errors = [], {}
-    for label, found in files.items():
-        whole = _read(found[middle], real.shape)
+    for label, frames in files.items():
+        whole = _read(frames[middle], real.shape)
         if truth is not None and label != truth:
             errors[label] = np.abs(whole.astype(np.int16) - real).mean(axis=2)
-        crops = [_read(found[n], real.shape)[y : y + side, x : x + side] for n in around]
-        profile = np.stack([_read(f, real.shape)[row, x : x + side] for f in found[:LONGEST]])
+        crops = [_read(frames[n], real.shape)[y : y + side, x : x + side] for n in around]
+        profile = np.stack([_read(f, real.shape)[row, x : x + side] for f in frames[:LONGEST]])
         factor = -(-SIDE // side)
         slices = zoom(profile, max(1, -(-SIDE // (2 * len(profile)))), factor)
         crop = zoom(whole[y : y + side, x : x + side], factor)

@@ -55,11 +55,11 @@ def add_legend(panels: "Sequence[Axes]") -> None:
     """One legend for all panels, above the first: an entry may have numbers in only one of them."""
     lines = {name: line for axes in panels for line, name in zip(*axes.get_legend_handles_labels(), strict=True)}
     if lines:
-        made = panels[0].legend(
+        legend = panels[0].legend(
             list(lines.values()), list(lines), fontsize=7.5, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0),
             frameon=False, handlelength=1.3, columnspacing=1.0,
         )  # fmt: skip
-        for text in made.get_texts():
+        for text in legend.get_texts():
             text.set_color(INK)
 
 
@@ -68,10 +68,10 @@ def add_names(figure: "Figure", axes: "Axes", placed: Sequence[tuple[float, floa
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the panel is where it stays: names must not move it
     points = [tuple(axes.transData.transform((x, y))) for x, y, _ in placed]
-    made = [axes.text(x, y, text, fontsize=8.5, color=INK, zorder=4, va="center") for x, y, text in placed]
-    extents = [text.get_window_extent() for text in made]
+    texts = [axes.text(x, y, text, fontsize=8.5, color=INK, zorder=4, va="center") for x, y, text in placed]
+    extents = [text.get_window_extent() for text in texts]
     boxes = places(points, [(e.width, e.height + 2) for e in extents], axes.get_window_extent().extents)
-    for (px, py), text, (left, bottom, right, top) in zip(points, made, boxes, strict=True):
+    for (px, py), text, (left, bottom, right, top) in zip(points, texts, boxes, strict=True):
         middle = (bottom + top) / 2
         text.set_position(tuple(axes.transData.inverted().transform((left, middle))))
         if abs(middle - py) > top - bottom:
@@ -86,13 +86,13 @@ def places(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, f
     A name for which there is no room at all lies beside its point, over what is there.
     """
     taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
-    found: dict[int, Box] = {}
+    boxes: dict[int, Box] = {}
     for n in sorted(range(len(points)), key=lambda n: points[n][1]):
         tried = _candidates(points[n], sizes[n], panel)
         free = (box for box in tried if inside(box, panel) and not any(overlap(box, other) for other in taken))
-        found[n] = next(free, tried[0])
-        taken.append(found[n])
-    return [found[n] for n in range(len(points))]
+        boxes[n] = next(free, tried[0])
+        taken.append(boxes[n])
+    return [boxes[n] for n in range(len(points))]
 
 
 def _candidates(point: tuple[float, float], size: tuple[float, float], panel: Box) -> list[Box]:

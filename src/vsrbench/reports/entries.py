@@ -56,11 +56,11 @@ class Entry:
 
     def value(self, metric: str, clip: str | None = None) -> Value:
         """Mean over seeds of the set's value, or of a clip's; the reason where one seed has no number."""
-        found = [_at(result, metric, clip) for result in self.results]
-        for value in found:
+        means = [_at(result, metric, clip) for result in self.results]
+        for value in means:
             if not isinstance(value, int | float):
                 return value
-        return sum(float(v) for v in found if isinstance(v, int | float)) / len(found)
+        return sum(float(v) for v in means if isinstance(v, int | float)) / len(means)
 
     def cost(self, name: str) -> Value:
         """What a frame costs, of the first seed."""
@@ -71,8 +71,8 @@ class Entry:
 def _at(result: Mapping[str, Any], metric: str, clip: str | None) -> Value:
     if metric not in result["metrics"]:
         return NOT_APPLICABLE
-    found = result["metrics"][metric]
-    value: Value = found["mean"] if clip is None else found["clips"][clip]["mean"]
+    content = result["metrics"][metric]
+    value: Value = content["mean"] if clip is None else content["clips"][clip]["mean"]
     return value
 
 
@@ -119,19 +119,20 @@ class Group:
 
 def groups(folders: Sequence[Path]) -> list[Group]:
     """What the run folders hold, by data, protocol and clips. Raises RunError for a folder without a result."""
-    found: dict[Any, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
+    members_of: dict[Any, list[tuple[Path, dict[str, Any], dict[str, Any]]]] = {}
     for folder in dict.fromkeys(folders):
         settings = read_settings(folder)
         for result in read(folder):
-            found.setdefault(_terms(result), []).append((folder, result, settings))
-    return _distinct([Group(tuple(_ordered(_joined(members)))) for members in found.values()])
+            members_of.setdefault(_terms(result), []).append((folder, result, settings))
+    return _distinct([Group(tuple(_ordered(_joined(members)))) for members in members_of.values()])
 
 
-def _distinct(found: Sequence[Group]) -> list[Group]:
+def _distinct(all_groups: Sequence[Group]) -> list[Group]:
     """Groups of one title, whose protocols have other switches or whose clips differ, get their hash and counts."""
-    titles = [group.title for group in found]
+    titles = [group.title for group in all_groups]
     return [
-        Group(group.entries, f" ({fine_print(group)})") if titles.count(group.title) > 1 else group for group in found
+        Group(group.entries, f" ({fine_print(group)})") if titles.count(group.title) > 1 else group
+        for group in all_groups
     ]
 
 
@@ -171,8 +172,8 @@ def _training(checkpoint: str | None) -> Path | None:
     if not checkpoint:
         return None
     place = Path(checkpoint).expanduser()
-    found = (folder / "config.yaml" for folder in (place, place.parent.parent))
-    return next((file for file in found if file.is_file()), None)
+    configs = (folder / "config.yaml" for folder in (place, place.parent.parent))
+    return next((file for file in configs if file.is_file()), None)
 
 
 def _terms(result: Mapping[str, Any]) -> Any:
@@ -189,8 +190,8 @@ def _joined(members: Sequence[tuple[Path, dict[str, Any], dict[str, Any]]]) -> l
         alike = others if settings else str(folder)  # a run that keeps no settings stands alone
         seeds.setdefault((result["method"], alike), []).append(member)
     entries = []
-    for found in seeds.values():
-        folders, results, settings = zip(*found, strict=True)
+    for seed_runs in seeds.values():
+        folders, results, settings = zip(*seed_runs, strict=True)
         entries.append(Entry(_name(results[0], folders[0]), folders, results, settings[0]))
     return _told_apart(entries)
 
@@ -225,12 +226,12 @@ def differing(entries: Sequence[Entry]) -> list[str]:
     ``method.sampler.steps``, which is ``sampler.steps``) counts once, by its shorter name."""
     keys = {key for entry in entries for key in entry.settings if key.split(".")[-1] != "seed"}
     values = {key: tuple(str(entry.settings.get(key)) for entry in entries) for key in sorted(keys, key=len)}
-    found: list[str] = []
+    names: list[str] = []
     for key in values:
-        copied = any(key.endswith(f".{other}") and values[key] == values[other] for other in found)
+        copied = any(key.endswith(f".{other}") and values[key] == values[other] for other in names)
         if len(set(values[key])) > 1 and not copied:
-            found.append(key)
-    return sorted(found)
+            names.append(key)
+    return sorted(names)
 
 
 def _ordered(entries: Sequence[Entry]) -> list[Entry]:

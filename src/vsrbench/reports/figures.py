@@ -69,8 +69,8 @@ def lines(axes: "Axes", xs: Sequence[Any], series: dict[str, tuple[list[Any], st
 def bars(axes: "Axes", values: dict[str, tuple[Any, str]], y: str) -> None:
     """One bar per label with its value above: {label: (value, colour)}."""
     heights = [number(v) for v, _ in values.values()]
-    drawn = axes.bar(list(values), heights, color=[c for _, c in values.values()], width=0.62)
-    axes.bar_label(drawn, fmt="%.3g", fontsize=8, padding=2)
+    container = axes.bar(list(values), heights, color=[c for _, c in values.values()], width=0.62)
+    axes.bar_label(container, fmt="%.3g", fontsize=8, padding=2)
     axes.margins(y=0.18)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_ylabel(y, fontsize=8)
@@ -135,17 +135,17 @@ def draw_steps(result: dict[str, Any]) -> "Figure":
 def draw_factors(result: dict[str, Any]) -> "Figure":
     """Supp. Figure 3: reduction and absolute edge strength over the rescaling factor."""
     figure, grid = panels(1, 2, (5.6, 3.6))
-    found = result["values"]["factors"]
+    factors = result["values"]["factors"]
     reduction = {
-        "rescaled warp": ([v["reduction_percent"] for v in found.values()], COLOURS["rescaled"]),
-        "direct warp": ([v["reduction_direct_percent"] for v in found.values()], COLOURS["warped"]),
+        "rescaled warp": ([v["reduction_percent"] for v in factors.values()], COLOURS["rescaled"]),
+        "direct warp": ([v["reduction_direct_percent"] for v in factors.values()], COLOURS["warped"]),
     }
-    lines(grid[0][0], list(found), reduction, "loss of edge strength by warping (%)")
+    lines(grid[0][0], list(factors), reduction, "loss of edge strength by warping (%)")
     absolute = {
-        "x0": ([v["edge"]["original"] for v in found.values()], COLOURS["original"]),
-        "x0 after rescaled warp": ([v["edge"]["rescaled"] for v in found.values()], COLOURS["rescaled"]),
+        "x0": ([v["edge"]["original"] for v in factors.values()], COLOURS["original"]),
+        "x0 after rescaled warp": ([v["edge"]["rescaled"] for v in factors.values()], COLOURS["rescaled"]),
     }
-    lines(grid[0][1], list(found), absolute, "edge strength (x0 in [0,1])")
+    lines(grid[0][1], list(factors), absolute, "edge strength (x0 in [0,1])")
     for axes in grid[0]:
         axes.set_xlabel("rescaling factor s")
         axes.set_title("mean of Canny, Sobel and Laplacian", fontsize=9)

@@ -65,9 +65,9 @@ def write(
     """
     page_parts, all_tables = [], list(papers)
     for number, part in enumerate(parts):
-        made = _part(part, folder, number, advance)
-        all_tables += made["tables"]
-        page_parts.append(made | {"tables": [Markup(formats.as_html(t)) for t in made["tables"]]})
+        content = _part(part, folder, number, advance)
+        all_tables += content["tables"]
+        page_parts.append(content | {"tables": [Markup(formats.as_html(t)) for t in content["tables"]]})
     formats.write(all_tables, folder / "tables", "tables")
     write_atomic(folder / "values.csv", tables.long_csv([part.group for part in parts]).encode())
     text = environment().get_template("report.html.j2").render(
@@ -91,11 +91,11 @@ def environment() -> Environment:
 
 def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) -> dict[str, Any]:
     group = part.group
-    found = [tables.overview(group)]
+    part_tables = [tables.overview(group)]
     if tables.tested(group):
-        found.append(tables.intervals(group))
+        part_tables.append(tables.intervals(group))
         if len(group.methods) > 1:
-            found.append(tables.paired_tests(group, part.against))
+            part_tables.append(tables.paired_tests(group, part.against))
     planes, curves = charts.charts(group, part.swept), charts.curves(group)
     for chart in (*planes, *curves):
         write_atomic(folder / "figures" / f"{number}-{chart.name}.svg", drawing.svg(chart, ink="#222222").encode())
@@ -107,7 +107,7 @@ def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) ->
         advance()
     return {
         "title": group.title,
-        "tables": found,
+        "tables": part_tables,
         "charts": _drawn(planes, number),
         "curves": _drawn(curves, number),
         "clips": clips,
@@ -124,11 +124,13 @@ def _drawn(drawn: Sequence[drawing.Chart], number: int) -> list[tuple[Markup, st
 
 def _conformance(group: Group) -> str:
     protocol = group.result["protocol"]
-    judged = [e for e in group.entries if e.method in ("bicubic", "gt") and "comparison" in e.result["protocol"]]
-    verdicts = {e.label: e.result["protocol"]["comparison"] for e in judged}
-    told = "; ".join(f"{label}: {found['verdict']} ({found['why']})" for label, found in verdicts.items())
-    told = f"by {told}" if told else "unknown: no bicubic run given"
-    return f"Protocol {protocol['id']}, hash {protocol['hash']}. Conformance {told}."
+    references = [e for e in group.entries if e.method in ("bicubic", "gt") and "comparison" in e.result["protocol"]]
+    verdicts = {e.label: e.result["protocol"]["comparison"] for e in references}
+    sentence = "; ".join(
+        f"{label}: {comparison['verdict']} ({comparison['why']})" for label, comparison in verdicts.items()
+    )
+    sentence = f"by {sentence}" if sentence else "unknown: no bicubic run given"
+    return f"Protocol {protocol['id']}, hash {protocol['hash']}. Conformance {sentence}."
 
 
 def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, Any]:
@@ -136,9 +138,9 @@ def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, An
     folders = {entry.label: entry.frames(scene.clip) for entry in group.methods}
     if scene.truth is not None:
         folders[TRUTH] = scene.truth
-    found = crops.make_crops(scene.clip, folders, TRUTH if scene.truth is not None else None)
+    clip_crops = crops.make_crops(scene.clip, folders, TRUTH if scene.truth is not None else None)
     place = folder / "figures" / f"{number}-{scene.clip.replace('/', '_')}"
-    for view in found.views:
+    for view in clip_crops.views:
         for kind in ("crop", "profile", "strip", "error"):
             image = getattr(view, kind)
             if image is not None:
@@ -147,15 +149,15 @@ def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, An
         write_atomic(place / f"flow-{_file(label)}.png", crops.encoded(image, "png"))
     return {
         "name": scene.clip,
-        "frames": found.frames,
-        "middle": found.middle + 1,
-        "white": f"{found.white:.0f}",
-        "marked": crops.data_uri(found.marked, "jpeg"),
-        "marked_name": TRUTH if scene.truth is not None else found.views[0].label,
-        "views": [_view(view) for view in found.views],
+        "frames": clip_crops.frames,
+        "middle": clip_crops.middle + 1,
+        "white": f"{clip_crops.white:.0f}",
+        "marked": crops.data_uri(clip_crops.marked, "jpeg"),
+        "marked_name": TRUTH if scene.truth is not None else clip_crops.views[0].label,
+        "views": [_view(view) for view in clip_crops.views],
         "motion": _motion(scene),
         "films": [
-            {"label": label, "source": path.relative_to(folder).as_posix(), "poster": _poster(found, label)}
+            {"label": label, "source": path.relative_to(folder).as_posix(), "poster": _poster(clip_crops, label)}
             for label, path in scene.films.items()
         ],
     }
@@ -172,8 +174,8 @@ def _view(view: crops.View) -> dict[str, Any]:
     }
 
 
-def _poster(found: crops.Crops, label: str) -> str:
-    whole = next(view.whole for view in found.views if view.label == label)
+def _poster(clip_crops: crops.Crops, label: str) -> str:
+    whole = next(view.whole for view in clip_crops.views if view.label == label)
     return crops.data_uri(crops.smaller(whole, SMALL), "jpeg")
 
 

@@ -27,14 +27,14 @@ def make(arguments: Arguments, folders: Sequence[Path], output: Path, remarks: S
 
     Raises RunError for folders without results, ConfigError for a table or setting that is not there.
     """
-    found = groups(folders)
-    tables = _tables(arguments, found)
+    run_groups = groups(folders)
+    tables = _tables(arguments, run_groups)
     clips = arguments.number("clips", html.CLIPS)
-    steps = sum(2 * min(clips, len(group.clips)) + 1 for group in found)
+    steps = sum(2 * min(clips, len(group.clips)) + 1 for group in run_groups)
     with Bars() as bars:
         bar = bars.row(steps, "report")
         parts, shown = [], set()
-        for number, group in enumerate(found):
+        for number, group in enumerate(run_groups):
             frames = frozenset(folder for entry in group.entries for folder in entry.folders)
             scenes = [] if frames in shown else _scenes(arguments, group, output, number, clips)
             bar.advance(len(scenes))
@@ -42,22 +42,22 @@ def make(arguments: Arguments, folders: Sequence[Path], output: Path, remarks: S
                 html.Part(group, scenes, _against(arguments, group), _swept(arguments, group), frames in shown)
             )
             shown.add(frames)
-        return html.write(output, _heading(arguments, found), parts, tables, remarks, bar.advance)
+        return html.write(output, _heading(arguments, run_groups), parts, tables, remarks, bar.advance)
 
 
-def _heading(arguments: Arguments, found: Sequence[Group]) -> str:
-    labels = dict.fromkeys(entry.label for group in found for entry in group.methods)
+def _heading(arguments: Arguments, run_groups: Sequence[Group]) -> str:
+    labels = dict.fromkeys(entry.label for group in run_groups for entry in group.methods)
     methods = dict.fromkeys(label.partition(" (")[0] for label in labels)
-    sets = " and ".join(dict.fromkeys(str(group.result["data"]["set"]) for group in found))
+    sets = " and ".join(dict.fromkeys(str(group.result["data"]["set"]) for group in run_groups))
     names = " and ".join(methods) if 0 < len(methods) < 3 else f"{len(methods)} methods"
     settings = f", {len(labels)} settings" if len(labels) > len(methods) else ""
     return arguments.settings.get("title", f"{names} on {sets}{settings}")
 
 
-def _tables(arguments: Arguments, found: Sequence[Group]) -> list[Table]:
+def _tables(arguments: Arguments, run_groups: Sequence[Group]) -> list[Table]:
     wanted = arguments.settings.get("table", "")
     names = [place for reference in wanted.split(",") if reference for place in papers.find(reference)]
-    return [papers.table(paper, table, found) for paper, table in names]
+    return [papers.table(paper, table, run_groups) for paper, table in names]
 
 
 def _against(arguments: Arguments, group: Group) -> str | None:
@@ -81,7 +81,7 @@ def _scenes(arguments: Arguments, group: Group, output: Path, number: int, clips
 
     With ``truth=DIR`` the runs' data need not be there: motion is estimated.
     """
-    truth, judged = arguments.settings.get("truth"), group.truth()
+    truth, truth_entry = arguments.settings.get("truth"), group.truth()
     names = list(group.clips)[:clips]
     if truth == "none":
         return [html.Scene(clip) for clip in names]
@@ -92,7 +92,7 @@ def _scenes(arguments: Arguments, group: Group, output: Path, number: int, clips
     if folder is None:
         run = group.entries[0].folders[0]
         material = Material(run, str(group.result["data"]["split"]), output / "truth" / str(number))
-        folder = judged.frames("") if judged is not None else material.truth(names)
+        folder = truth_entry.frames("") if truth_entry is not None else material.truth(names)
     films = output / "videos" / str(number) if arguments.flag("films", True) else None
     return scenes(group, names, folder, material, films)
 
@@ -127,10 +127,10 @@ class Material:
     def exact_flow(self, clip: str, frame: int) -> np.ndarray | None:
         """Motion from a frame to the next, (2,H,W) in HR pixels, where the data know it (on the LR grid)."""
         source = self.sources[clip]
-        found = source.read(frame, frame + 2).flow_forward
-        if found is None:
+        flow = source.read(frame, frame + 2).flow_forward
+        if flow is None:
             return None
-        return np.asarray(found[0, 0]).repeat(source.scale, axis=1).repeat(source.scale, axis=2) * source.scale
+        return np.asarray(flow[0, 0]).repeat(source.scale, axis=1).repeat(source.scale, axis=2) * source.scale
 
 
 def estimated_flow(folder: Path, frame: int) -> np.ndarray:
@@ -152,12 +152,12 @@ def videos(folders: Mapping[str, Path], output: Path) -> dict[str, Path]:
 
     from vsrbench.training.media import write_video
 
-    found = {}
+    paths = {}
     for number, (label, folder) in enumerate(folders.items()):
         files = frame_files(folder)[:MOST]
-        found[label] = output / f"{number}.mp4"
-        write_video(found[label], np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]))
-    return found
+        paths[label] = output / f"{number}.mp4"
+        write_video(paths[label], np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]))
+    return paths
 
 
 def scenes(
@@ -168,15 +168,15 @@ def scenes(
     truth: folder of ground truth frames, if there is any. material: the data, for exact motion; None without them.
     target: where videos go; None for none.
     """
-    found = []
+    shown = []
     for n, clip in enumerate(clips):
         folders = {entry.label: entry.frames(clip) for entry in group.methods}
         if truth is not None:
             folders[TRUTH] = truth / clip
         motion = _motion(material, group.clips[clip], clip, folders)
         played = videos(folders, target / str(n)) if target is not None else {}
-        found.append(Scene(clip, None if truth is None else truth / clip, motion, played))
-    return found
+        shown.append(Scene(clip, None if truth is None else truth / clip, motion, played))
+    return shown
 
 
 def _motion(material: Material | None, count: int, clip: str, folders: Mapping[str, Path]) -> Motion | None:
@@ -191,5 +191,5 @@ def _motion(material: Material | None, count: int, clip: str, folders: Mapping[s
     maps = [(f"{label}, DIS", flow_picture(flow, longest)) for label, flow in flows.items()]
     if exact is not None:
         maps.insert(0, ("exact", flow_picture(exact, longest)))
-    told = "exact flow of the data, and DIS on the frames" if exact is not None else "DIS on the frames"
-    return Motion(f"{told}, frame {frame + 1} to {frame + 2}; full colour is {longest:.1f} pixels", maps)
+    source = "exact flow of the data, and DIS on the frames" if exact is not None else "DIS on the frames"
+    return Motion(f"{source}, frame {frame + 1} to {frame + 2}; full colour is {longest:.1f} pixels", maps)

@@ -43,19 +43,19 @@ def find(reference: str) -> list[tuple[str, str]]:
     paper = find_paper(name)
     tables = list(published.load()["papers"][paper]["tables"])
     wanted = _table_name(short)
-    found = [(paper, t) for t in tables if t == wanted or t.startswith(f"{wanted}_")]
-    if not short or not found:
+    places = [(paper, t) for t in tables if t == wanted or t.startswith(f"{wanted}_")]
+    if not short or not places:
         raise ConfigError(f"no table {short!r} in {paper}: use {paper}/ and one of {', '.join(tables)}")
-    return found
+    return places
 
 
 def find_paper(name: str) -> str:
     """``dgaf`` means ``dgaf_vsr``. Raises ConfigError for a paper that is not there."""
     papers: list[str] = list(published.load()["papers"])
-    found = [p for p in papers if p == name or p.split("_")[0] == name]
-    if len(found) != 1:
+    matches = [p for p in papers if p == name or p.split("_")[0] == name]
+    if len(matches) != 1:
         raise ConfigError(f"no paper {name!r} among the published numbers: use one of {', '.join(papers)}")
-    return found[0]
+    return matches[0]
 
 
 def _table_name(short: str) -> str:
@@ -114,9 +114,9 @@ def _ours(
     protocols = {c.get("p") or default for c in columns}
     own = [(group, ids) for group, ids in matching if _identity(group) in protocols] or matching
     for group, ids in own:
-        told = f" ({group.result['data']['set']}, {group.result['protocol']['id']})" if len(own) > 1 else ""
+        suffix = f" ({group.result['data']['set']}, {group.result['protocol']['id']})" if len(own) > 1 else ""
         for entry in group.entries:
-            yield Ours(replace(entry, label=entry.label + told), group, _row(entry, paper, table, rows), ids)
+            yield Ours(replace(entry, label=entry.label + suffix), group, _row(entry, paper, table, rows), ids)
 
 
 def _answered(group: Group, columns: Sequence[dict[str, Any]], default: str | None) -> frozenset[str]:
@@ -138,15 +138,15 @@ def _same_task(group: Group, protocol: str | None) -> bool:
     if protocol is None:
         return True
     there, here = published.load()["protocols"][protocol], group.result["protocol"]["switches"]
-    made = DEGRADATIONS.get(str((here.get("degradation") or {}).get("name")))
-    other = made is not None and there["degradation"] in set(DEGRADATIONS.values()) - {made}
+    kind = DEGRADATIONS.get(str((here.get("degradation") or {}).get("name")))
+    other = kind is not None and there["degradation"] in set(DEGRADATIONS.values()) - {kind}
     return here.get("scale") in (there["scale"], None) and not other
 
 
 def _identity(group: Group) -> str | None:
     """The published protocol that the group's protocol states to be, on this data."""
-    found: str | None = group.result["protocol"].get("comparison", {}).get("published")
-    return found
+    identity: str | None = group.result["protocol"].get("comparison", {}).get("published")
+    return identity
 
 
 def _row(entry: Entry, paper: str, table: str, rows: Sequence[str]) -> str | None:
@@ -182,20 +182,20 @@ def _in_their_units(mine: Ours, value: published.Value) -> float | str:
     own = [name for name in mine.entry.result["metrics"] if same_metric(name, value)]
     if len(own) != 1:
         return "ambiguous" if own else "–"  # such as lpips_alex and lpips_vgg
-    found = mine.entry.value(own[0])
-    if not isinstance(found, int | float):
-        return "unavailable" if isinstance(found, dict) else "–"
-    return float(found) * value.factor / FACTORS.get(METRICS[own[0]].unit, 1.0)
+    number = mine.entry.value(own[0])
+    if not isinstance(number, int | float):
+        return "unavailable" if isinstance(number, dict) else "–"
+    return float(number) * value.factor / FACTORS.get(METRICS[own[0]].unit, 1.0)
 
 
 def _why(ours: Sequence[Ours], printed: dict[str, dict[str, published.Value]], first: dict[str, Any]) -> list[str]:
     """Notes: the reasons behind the answers, each once with the methods that it is true of."""
     reasons: dict[str, list[str]] = {}
     for mine in ours:
-        found = comparable(mine, printed[mine.row] if mine.row else first)
-        told = "; ".join(f"{what}: {answer}, {why}" for what, (answer, why) in found.items())
-        reasons.setdefault(told, []).append(mine.entry.label)
-    return [f"Comparable? {', '.join(labels)}: {told}." for told, labels in reasons.items()]
+        answers = comparable(mine, printed[mine.row] if mine.row else first)
+        reason = "; ".join(f"{what}: {answer}, {why}" for what, (answer, why) in answers.items())
+        reasons.setdefault(reason, []).append(mine.entry.label)
+    return [f"Comparable? {', '.join(labels)}: {reason}." for reason, labels in reasons.items()]
 
 
 def comparable(mine: Ours, values: dict[str, published.Value]) -> dict[str, tuple[str, str]]:

@@ -44,14 +44,14 @@ def frames_of(result: Mapping[str, Any], metric: str) -> dict[str, list[float]]:
     """
     if metric not in result["metrics"]:
         raise RunError(f"the result has no {metric}; it has {', '.join(result['metrics'])}")
-    found = {}
+    values = {}
     for clip, entry in result["metrics"][metric]["clips"].items():
         numbers = [float(v) for v in entry["frames"] if isinstance(v, int | float)]
         if not numbers and isinstance(entry["mean"], int | float):
             numbers = [float(entry["mean"])]
         if numbers:
-            found[clip] = numbers
-    return found
+            values[clip] = numbers
+    return values
 
 
 def mean(values: Frames) -> float:
@@ -130,14 +130,14 @@ def over_seeds(runs: Sequence[Frames]) -> tuple[dict[str, list[float]], float]:
     return joined, spread
 
 
-def sentence(found: Paired, corrected: float, better: int) -> str:
+def sentence(test: Paired, corrected: float, better: int) -> str:
     """What may be said. better: 1 where higher is better, -1 where lower is; corrected: p after Holm's correction."""
-    if not found.decidable:
+    if not test.decidable:
         return (
-            f"{found.clips} clip{'s' * (found.clips > 1)} cannot support a claim: the smallest p that a sign-flip test "
-            f"can give is {found.smallest:.3g}"
+            f"{test.clips} clip{'s' * (test.clips > 1)} cannot support a claim: the smallest p that a sign-flip test "
+            f"can give is {test.smallest:.3g}"
         )
     if corrected > ALPHA:
         return f"no claim: p = {corrected:.3g} after Holm's correction"
-    word = "better" if found.difference * better > 0 else "worse"
-    return f"{word}: p = {corrected:.3g} after Holm's correction, {found.clips} clips"
+    word = "better" if test.difference * better > 0 else "worse"
+    return f"{word}: p = {corrected:.3g} after Holm's correction, {test.clips} clips"

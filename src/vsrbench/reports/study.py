@@ -51,10 +51,10 @@ def write(first: Path, second: Path, output: Path, clips: int, seed: int) -> Pat
 
 
 def _pair(first: Path, second: Path) -> tuple[Entry, Entry]:
-    found = [groups([folder])[0] for folder in (first, second)]
-    if found[0].clips != found[1].clips or found[0].result["data"]["set"] != found[1].result["data"]["set"]:
+    pair = [groups([folder])[0] for folder in (first, second)]
+    if pair[0].clips != pair[1].clips or pair[0].result["data"]["set"] != pair[1].result["data"]["set"]:
         raise RunError(f"{first} and {second} are not on the same clips: people must compare like with like")
-    a, b = (group.entries[0] for group in found)
+    a, b = (group.entries[0] for group in pair)
     if a.label == b.label:
         a, b = (Entry(f"{e.label} ({e.folders[0].name})", e.folders, e.results, e.settings) for e in (a, b))
     return a, b
@@ -102,16 +102,16 @@ def ratios(files: Sequence[Path]) -> str:
 
 def _table(rows: Sequence[dict[str, str]], key: dict[str, dict[str, str]]) -> Table:
     methods = sorted({row[side] for row in key.values() for side in ("left", "right")})
-    chosen = Counter((key[r["trial"]]["clip"], key[r["trial"]].get(r["choice"], "same")) for r in rows)
+    tally = Counter((key[r["trial"]]["clip"], key[r["trial"]].get(r["choice"], "same")) for r in rows)
     lines = []
     for clip in [*dict.fromkeys(row["clip"] for row in key.values()), "all"]:
         counts = [
-            sum(n for (c, m), n in chosen.items() if m == what and clip in (c, "all")) for what in (*methods, "same")
+            sum(n for (c, m), n in tally.items() if m == what and clip in (c, "all")) for what in (*methods, "same")
         ]
         total = sum(counts)
         lines.append(Line(clip, tuple(f"{n} ({100 * n / total:.0f} %)" if total else "–" for n in counts)))
-    decided = sum(n for (_, what), n in chosen.items() if what != "same")
-    won = sum(n for (_, what), n in chosen.items() if what == methods[0])
+    decided = sum(n for (_, what), n in tally.items() if what != "same")
+    won = sum(n for (_, what), n in tally.items() if what == methods[0])
     low, high = wilson(won, decided)
     voters = len({row["voter"] for row in rows})
     people = f"{voters} voter{'s' * (voters > 1)}"

@@ -202,13 +202,13 @@ def paired_tests(group: Group, label: str | None = None) -> Table:
     if not others or not metrics:
         raise RunError(f"{group.title}: a comparison needs two methods and a metric with numbers in all clips")
     cases = [(e, m, statistics.paired(frames(e, m), frames(reference, m))) for e in others for m in metrics]
-    corrected = statistics.holm([found.p for *_, found in cases])
+    corrected = statistics.holm([test.p for *_, test in cases])
     lines = []
-    for (entry, metric, found), p in zip(cases, corrected, strict=True):
+    for (entry, metric, test), p in zip(cases, corrected, strict=True):
         places = digits(metric)
-        difference = f"{found.difference:+.{places}f} [{found.low:+.{places}f}, {found.high:+.{places}f}]"
-        said = statistics.sentence(found, p, better(metric)) if found.decidable else TOO_FEW
-        lines.append(Line(entry.label, (title(metric), difference, f"{found.p:.3g}", f"{p:.3g}", said)))
+        difference = f"{test.difference:+.{places}f} [{test.low:+.{places}f}, {test.high:+.{places}f}]"
+        said = statistics.sentence(test, p, better(metric)) if test.decidable else TOO_FEW
+        lines.append(Line(entry.label, (title(metric), difference, f"{test.p:.3g}", f"{p:.3g}", said)))
     columns = ("method", "metric", "difference [95 %]", "p", "p (Holm)", "what may be said")
     return Table(f"Against {reference.label}", columns, tuple(lines), (support(len(group.clips), len(cases)),))
 
