@@ -41,7 +41,7 @@ def test_every_method_size_and_data_set_composes(method: str) -> None:
 def test_the_released_variant_composes_over_every_size(method: str, size: str) -> None:
     cfg = compose([f"method={method}", f"size={size}", "variant=released"])
     assert cfg.method.align == "released" and cfg.method.posterior == "sample" and cfg.weights is None
-    assert cfg.optimiser._target_ == "torch.optim.AdamW" and cfg.trainer.gradient_clip == 1.0
+    assert cfg.optimiser._target_ == "torch.optim.AdamW" and cfg.trainer.gradient_clip_val == 1.0
     assert cfg.flow.get("batch_statistics", True), "RAFT, where the size has it, is left in train mode"
 
 

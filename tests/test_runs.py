@@ -33,7 +33,8 @@ def opened(tmp_path: Path) -> Callable[..., Run]:
 
 # What must not change the name of a run of a verb.
 LONGER = [
-    "trainer.max_steps=99", "trainer.devices=2", "trainer.num_nodes=3", "trainer=ddp_sim", "trainer.log_every=1",
+    "trainer.max_steps=99", "trainer.devices=2", "trainer.num_nodes=3", "trainer=ddp_sim",
+    "trainer.log_every_n_steps=1",
     "trainer.max_time=00:01:00:00", "data.workers=7", "train.batch=2", "inference.device=cpu", "checkpoint.every=5",
     "validation.every=3", "logger=wandb", "tags=[x]", "force=true", "runs=elsewhere", "inference.batch=1",
     "untrained=true", "sweep=s", "launcher=slurm", "analysis.bins=9", "bench.height=9", "video.crf=9", "input=x",
@@ -49,7 +50,8 @@ KEPT = {
     ],
     "eval": [
         *LONGER, "train.crop=24", "train.effective_batch=4", "optimiser.lr=1", "ema.decay=0.5", "stage=guide",
-        "validation.clips=1", "trainer.precision=bf16-mixed", "trainer.gradient_clip=3", "schedule={_target_: x}",
+        "validation.clips=1", "trainer.precision=bf16-mixed",
+        "trainer.gradient_clip_val=3", "schedule={_target_: x}",
     ],
 }  # fmt: skip
 # What must change it.
@@ -58,7 +60,8 @@ TOLD = {
         "seed=1", "optimiser.lr=1", "train.effective_batch=4", "train.crop=24", "sampler.steps=3", "method=ldm",
         "data=reds", "data.root=x", "data.splits.val.clips=1", "ckpt_path=x", "weights=x", "stage=guide", "size=mini",
         "variant=released", "scale=8", "flow=farneback", "degradation=blur_down", "ema.decay=0.5", "schedule={a: 1}",
-        "validation.clips=1", "validation.metric=val/ssim_y", "trainer.precision=bf16-mixed", "trainer.gradient_clip=3",
+        "validation.clips=1", "validation.metric=val/ssim_y", "trainer.precision=bf16-mixed",
+        "trainer.gradient_clip_val=3",
         "inference.precision=bf16", "trainer.overfit_batches=1", "method.align=released",
     ],
     "eval": [

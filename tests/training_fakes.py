@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vsrbench import config, train
+from vsrbench.data.datamodule import ValidationClips, validation_loader
 from vsrbench.diffusion.noise import Noise
 from vsrbench.methods.base import Method, Stage
 from vsrbench.types import Clip
@@ -67,12 +68,17 @@ class FakeData(pl.LightningDataModule):
     def __init__(self, recipe: dict, workers: int = 0, set: str = "fake") -> None:
         super().__init__()
         self.batch, self.workers, self.first_sample = recipe["batch"], workers, 0
+        self.validation: dict[str, int | None] = {"clips": None, "frames": None}
 
     def train_dataloader(self) -> DataLoader[Clip]:
         trainer = self.trainer
         rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         numbers = Numbers(self.first_sample, rank, world)
         return DataLoader(Samples(), self.batch, sampler=numbers, collate_fn=collate, num_workers=self.workers)
+
+    def val_dataloader(self) -> DataLoader[Clip]:
+        sources = self.clips("val")[: self.validation["clips"]]
+        return validation_loader(ValidationClips(sources, self.validation["frames"]))
 
     def clips(self, split: str) -> list[FakeSource]:
         return [FakeSource(f"{split}/{n}") for n in range(3)]

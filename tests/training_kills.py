@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any
 
 SOURCE = str(Path(__file__).resolve().parents[1] / "src" / "vsrbench")
-WRITERS = ("runs.py", "checkpoints.py", "loggers.py", "outcome.py")  # where files are written
+WRITERS = ("runs.py", "checkpoint.py", "loggers.py", "result.py")  # where files are written
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["vsrbench.training.session", "kornia.metrics"])
+CONTEXT.set_forkserver_preload(["vsrbench.training.trainer", "kornia.metrics"])
 
 
 @dataclass(frozen=True)

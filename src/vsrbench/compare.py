@@ -32,7 +32,7 @@ def run(cfg: "DictConfig") -> Path | None:
         if folder is None or not (folder / "result.json").is_file():
             raise RunError(f"{folder}: training ended before its {cfg.budget.steps} steps; the same command goes on")
         evaluation.ckpt_path = str(folder)
-    from vsrbench.training.outcome import first_process
+    from vsrbench.training.result import first_process
 
     return evaluate.run(evaluation) if first_process() else None
 

@@ -158,6 +158,7 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
             (words if _is_word(argument, verb) else settings).append(argument)
     root = home() / "conf" / "experiments"
     expanded = [experiments.expand(re.sub(r"^experiment=", "experiments=", a), root) for a in settings]
+    refusals.check_renamed(expanded)
     expanded += _positional(words, verb)
     if not any(a.startswith("verb=") for a in expanded):
         expanded.append(f"verb={verb}")
@@ -241,6 +242,7 @@ def check(cfg: "DictConfig") -> None:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
+        refusals.check_groups(OmegaConf.to_container(cfg), home() / "conf")
         raise ConfigError(f"the setting {key!r} has no value: add {key}=... to the command") from error
     refusals.check_kinds(plain, home() / "conf")
     published.check(plain["published"])

@@ -44,9 +44,7 @@ def place(cfg: "DictConfig") -> tuple[str, str]:
     """Project and entity, of ``logger=wandb`` where another logger was chosen; an empty entity is the default one."""
     from omegaconf import OmegaConf
 
-    settings: Any = cfg.logger
-    if "project" not in settings:
-        settings = OmegaConf.load(home() / "conf" / "logger" / "wandb.yaml")
+    settings: Any = cfg.logger.get("wandb") or OmegaConf.load(home() / "conf" / "logger" / "wandb.yaml").wandb
     return str(settings.project), str(settings.entity or "")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vsrbench.reports.demo import Film
 
 TUNE = [
-    "method=dgaf", "trainer.max_steps=60", "trainer.log_every=1", "train.crop=32", "train.batch=4",
+    "method=dgaf", "trainer.max_steps=60", "trainer.log_every_n_steps=1", "train.crop=32", "train.batch=4",
     "train.effective_batch=4", "optimiser.lr=1e-4", "validation.every=0", "validation.clips=1", "validation.frames=3",
     "data.workers=1",
 ]  # fmt: skip

@@ -40,8 +40,8 @@ def run(cfg: "DictConfig") -> Path:
             print("evaluated before: force=true does it again")
         ordered = [stored[p.id] for p in protocols]
         results.store_results(folder, ordered, keep=not cfg.force)
-        if missing and cfg.logger.get("_target_"):
-            from vsrbench.training.evaluated import log_results
+        if missing and set(cfg.logger) - {"csv"}:
+            from vsrbench.training.evaluation_log import log_results
 
             log_results(cfg, folder, ordered)
     for result in ordered:

@@ -18,11 +18,19 @@ FIXED = (
     "trainer", "train", "inference", "video", "bench", "analysis", "budget", "optimise", "validation", "checkpoint",
     "ema",
 )  # fmt: skip
-MIXED = ("trainer.devices", "trainer.compile")  # a number or a switch by default, a word or a list too
+MIXED = ("trainer.devices", "trainer.fast_dev_run", "compile")  # a number or a switch by default, a word or a list too
 LEAST = {
-    "seed": 0, "trainer.max_steps": 1, "trainer.log_every": 1, "trainer.num_nodes": 1, "trainer.overfit_batches": 0,
+    "seed": 0, "trainer.max_steps": 1, "trainer.log_every_n_steps": 1, "trainer.num_nodes": 1,
+    "trainer.overfit_batches": 0,
     "validation.every": 0, "validation.clips": 0, "validation.frames": 1, "validation.strips": 0, "checkpoint.every": 0,
     "data.workers": 0,
+}  # fmt: skip
+# Settings that have another name now; an old one is answered with the new one.
+RENAMED = {
+    "trainer.gradient_clip": "trainer.gradient_clip_val", "trainer.log_every": "trainer.log_every_n_steps",
+    "trainer.compile": "compile", "trainer.checkpointing": "gradient_checkpointing",
+    "logger.project": "logger.wandb.project", "logger.entity": "logger.wandb.entity",
+    "logger.group": "logger.wandb.group", "logger.checkpoint": "logger.wandb.checkpoint",
 }  # fmt: skip
 NONE = ("validation.every", "validation.clips", "validation.strips", "checkpoint.every")  # of these, null is a choice
 
@@ -63,6 +71,14 @@ def refusal(
         lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("See http")]
         return ConfigError(" ".join(lines))
     return None
+
+
+def check_renamed(arguments: Iterable[str]) -> None:
+    """Raise ConfigError for a setting under the name that it once had."""
+    for argument in arguments:
+        key, equals, value = argument.lstrip("+").partition("=")
+        if equals and key in RENAMED:
+            raise ConfigError(f"{key} is now {RENAMED[key]}: write {RENAMED[key]}={value}")
 
 
 def _absent(missing: str, message: str, known: Sequence[str], arguments: Sequence[str], conf: Path) -> str:
@@ -164,16 +180,24 @@ def _defaults(conf: Path, data: str, launcher: str) -> dict[str, Any]:
     return found
 
 
+def check_groups(settings: Any, conf: Path) -> None:
+    """Raise ConfigError for a value where a group of settings belongs; others may be interpolations still."""
+    now = flat(settings)
+    for key, default in _defaults(conf, "", "").items():
+        if isinstance(default, dict) and default and isinstance(now.get(key), str | int | float | list):
+            names = ", ".join(f"{key}.{k}" for k in default)
+            raise ConfigError(f"{key}={now[key]}: {key} is a group, set one of {names}")
+
+
 def check_kinds(settings: dict[str, Any], conf: Path) -> None:
     """Raise ConfigError for a value of the wrong kind, a count that is none, a name in a file that no setting has."""
+    check_groups(settings, conf)
     defaults = _defaults(conf, settings["data"]["set"], settings["launcher"]["kind"])
     now = flat(settings)
     for key, default in defaults.items():
         if key not in now or key in MIXED or now[key] is None:
             continue
         value = now[key]
-        if isinstance(default, dict) and default and not isinstance(value, dict):
-            raise ConfigError(f"{key}={value}: {key} is a group, set one of {', '.join(f'{key}.{k}' for k in default)}")
         if isinstance(default, list) and not isinstance(value, list):
             raise ConfigError(f"{key}={value}: give a list, {key}=[{value}]")
         if isinstance(default, bool) and not isinstance(value, bool):
@@ -187,7 +211,14 @@ def check_kinds(settings: dict[str, Any], conf: Path) -> None:
             raise ConfigError(f"{key}={now[key]}: give a whole number from {least}")
     for key in now:
         group, _, last = key.rpartition(".")
-        if group.partition(".")[0] in FIXED and group in defaults and key not in defaults and defaults[group]:
+        if (
+            group.partition(".")[0] in FIXED
+            and key not in defaults
+            and defaults.get(group)
+            and isinstance(defaults[group], dict)
+        ):
+            if key in RENAMED:
+                raise ConfigError(f"{key} is now {RENAMED[key]}")
             beside = [one.rpartition(".")[2] for one in defaults if one.rpartition(".")[0] == group]
             near = difflib.get_close_matches(last, beside, 1)
             guess = f"did you mean {group}.{near[0]}? " if near else ""

@@ -26,8 +26,9 @@ SMALL = [
 ]  # fmt: skip
 SHORT = {
     "train": [
-        "trainer.max_steps=2", "trainer.log_every=1", "train.crop=16", "train.batch=1", "train.effective_batch=2",
-        "validation.every=0", "validation.clips=1", "validation.frames=2", "checkpoint.every=0", "data.workers=0",
+        "trainer.max_steps=2", "trainer.log_every_n_steps=1", "train.crop=16", "train.batch=1",
+        "train.effective_batch=2", "validation.every=0", "validation.clips=1", "validation.frames=2",
+        "checkpoint.every=0", "data.workers=0",
     ],
     "eval": ["data.splits.test.clips=1", "data.splits.test.frames=2", "protocol=vsrbench", "protocol.block=null"],
     "analyse": ["data.splits.test.clips=1", "data.splits.test.frames=2", "analysis.frames=2"],

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 MAY_CHANGE = (
     "runs", "name", "force", "tags", "logger", "verb", "debug", "dashboard", "sweep", "launcher", "optimise",
     "trainer.max_steps", "trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.accelerator",
-    "trainer.strategy", "trainer.accumulate", "trainer.max_time", "trainer.compile", "trainer.checkpointing",
+    "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.max_time", "trainer.plugins", "trainer.profiler",
+    "trainer.log_every_n_steps", "trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.barebones",
+    "trainer.limit_val_batches", "trainer.limit_test_batches", "trainer.limit_predict_batches",
+    "trainer.num_sanity_val_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary",
+    "trainer.detect_anomaly", "trainer.enable_autolog_hparams", "trainer.model_registry",
+    "callbacks", "compile", "gradient_checkpointing",
     "inference.devices", "data.workers", "inference.device", "inference.batch", "train.batch",
     "video", "bench", "data.packed", "validation.every", "validation.metrics", "validation.strips", "checkpoint",
-    "trainer.log_every",
     "data.recipe",  # repeats train
     "plan",  # what is set for the stage in hand stands in train, trainer, optimiser, ...
     "supports", "needs", "command", "rows", "row", "untrained",  # what is refused, not what is done

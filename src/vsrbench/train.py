@@ -17,15 +17,15 @@ def run(cfg: "DictConfig") -> Path | None:
     Goes on from the folder's last.ckpt by itself; ``ckpt_path=last`` insists on it, another ``ckpt_path``
     names the weights that a new run starts from. A finished run is not repeated.
     Raises RunError for a run folder that cannot be used as asked, SystemExit (128 + number) where a signal
-    ended training, and what ``vsrbench.training.session.train`` raises.
+    ended training, and what ``vsrbench.training.trainer.train`` raises.
     """
     if cfg.stage == "all":
         from vsrbench.training.stages import run_all
 
         return run_all(cfg, run)
     if cfg.trainer.fast_dev_run:
-        from vsrbench.training.session import train
         from vsrbench.training.stages import with_start
+        from vsrbench.training.trainer import train
 
         train(with_start(cfg, None, resumed=False), None, None)
         print("nothing was written (debug=fdr)")
@@ -35,7 +35,7 @@ def run(cfg: "DictConfig") -> Path | None:
         cfg = cfg.copy()
         cfg.ckpt_path = None  # it is the same run as without
     from vsrbench.runs import Run, alone, run_folder
-    from vsrbench.training.outcome import first_process
+    from vsrbench.training.result import first_process
     from vsrbench.training.stages import with_start
 
     folder = run_folder(cfg, "train")
@@ -46,10 +46,11 @@ def run(cfg: "DictConfig") -> Path | None:
 
 
 def _run(cfg: "DictConfig", must_resume: bool) -> Path:
-    from vsrbench.runs import open_run
-    from vsrbench.training.outcome import clear, first_process, report, why_finished
+    from vsrbench.runs import open_run, run_folder
+    from vsrbench.training.result import clear, first_process, refuse_old_layout, report, why_finished
     from vsrbench.training.stages import with_start
 
+    refuse_old_layout(run_folder(cfg, "train"))
     folder = open_run(cfg, "train")
     finished = why_finished(folder, cfg.trainer.max_steps)
     if finished and not cfg.force:
@@ -59,17 +60,17 @@ def _run(cfg: "DictConfig", must_resume: bool) -> Path:
         print(folder.folder)
         return folder.folder
 
-    from vsrbench.training.checkpoints import resume_point
-    from vsrbench.training.session import train
+    from vsrbench.training.checkpoint import resume_point
+    from vsrbench.training.trainer import train
 
     if cfg.force and first_process():
         clear(folder)
     point = None if cfg.force else resume_point(folder.checkpoints)
     if must_resume and point is None:
         raise RunError(f"ckpt_path=last: there is no checkpoint in {folder.checkpoints}; leave ckpt_path out")
-    outcome = train(with_start(cfg, folder, resumed=point is not None), folder, point)
+    result = train(with_start(cfg, folder, resumed=point is not None), folder, point)
     if first_process():
-        report(cfg, folder, outcome)
+        report(cfg, folder, result)
     return folder.folder
 
 

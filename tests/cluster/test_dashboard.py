@@ -16,7 +16,7 @@ from vsrbench.cluster import workspace
 from vsrbench.cluster.dashboard import COMPARISON, Dashboard, Panel, methods, of_method
 from vsrbench.cluster.dashboard import dashboard as described
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.training import names, session
+from vsrbench.training import names, validation
 from wandb_reader import Logged, offline_runs, read
 
 ALL = [*methods(), COMPARISON]
@@ -54,7 +54,7 @@ def training(tmp_path_factory: pytest.TempPathFactory, logged_out: None) -> Logg
     """A training with an average, LPIPS and a method that observes a discriminator's logits."""
     wanted = ",".join(names.VALIDATION)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "lpips_network", lambda metrics: Distance())
+        patch.setattr(validation, "lpips_network", lambda metrics: Distance())
         patch.setattr(FakeMethod, "losses", watched)
         settings = ("logger=wandb", "ema.decay=0.9", "trainer.max_steps=2", f"validation.metrics=[{wanted}]")
         folder = trained(tmp_path_factory.mktemp("training"), *settings)
@@ -173,7 +173,13 @@ def saved(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
 def test_the_command_saves_where_somebody_is_logged_in_and_replaces_what_it_saved(
     tmp_path: Path, saved: Callable[[], list[str]]
 ) -> None:
-    settings = [f"runs={tmp_path}", "dashboard=dgaf", "logger=wandb", "logger.project=p", "logger.entity=team"]
+    settings = [
+        f"runs={tmp_path}",
+        "dashboard=dgaf",
+        "logger=wandb",
+        "logger.wandb.project=p",
+        "logger.wandb.entity=team",
+    ]
     for _ in range(2):
         dashboard.run(config.compose(settings, verb="dashboard"))
     address = "https://wandb.example/team/p?nw=view"
@@ -188,7 +194,7 @@ def test_a_refusal_is_said_with_its_remedy(tmp_path: Path, monkeypatch: pytest.M
         raise ValueError("permission denied")
 
     monkeypatch.setattr(ws.Workspace, "save", refuse)
-    with pytest.raises(RunError, match=r"permission denied.*logger.entity"):
+    with pytest.raises(RunError, match=r"permission denied.*logger.wandb.entity"):
         workspace.save(workspace.build(of_method("dgaf"), "team", "project"), None)
 
 
@@ -229,7 +235,7 @@ def test_an_evaluation_shows_its_means_cost_clips_and_pictures(judged: tuple[Pat
 def test_every_name_is_logged_by_the_method_itself(name: str, tmp_path: Path) -> None:
     """Its own loss terms and observations at size=tiny; LPIPS apart, whose weights are not everywhere."""
     settings = [f"method={name}", "size=tiny", "data=sample", "logger=wandb", f"runs={tmp_path}", "name=x"]
-    settings += ["trainer.max_steps=2", "trainer.log_every=1", "trainer.accelerator=cpu", "ema.decay=0.9"]
+    settings += ["trainer.max_steps=2", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu", "ema.decay=0.9"]
     settings += ["train.effective_batch=null", "train.batch=1", "validation.clips=1", "validation.frames=2"]
     folder = train.run(config.compose([*settings, "data.frame_size=[64,64]"]))
     assert folder is not None

@@ -10,7 +10,7 @@ import pytest
 
 from vsrbench.cluster import task
 from vsrbench.cluster.manifest import Job, Sweep
-from vsrbench.training.outcome import LOST_RANK
+from vsrbench.training.result import LOST_RANK
 
 
 @pytest.fixture

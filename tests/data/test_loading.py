@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from vsrbench.data.loading import Batches, lost_worker, lost_workers_told, unwrapped
 from vsrbench.data.sampling import collate
 from vsrbench.errors import DataError, RunError
-from vsrbench.training.checkpoints import AtomicCheckpointIO
+from vsrbench.training.checkpoint import AtomicCheckpointIO
 from vsrbench.types import Clip
 
 

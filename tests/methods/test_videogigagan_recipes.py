@@ -102,7 +102,7 @@ def test_both_stages_train_on_vimeo(
     common = [
         "method=videogigagan", "size=tiny", f"recipe=videogigagan/{recipe}", f"data.root={vimeo(make_tree)}",
         "data.workers=0", "train.crop=8", "train.effective_batch=1", "trainer.accelerator=cpu", "trainer.max_steps=2",
-        "trainer.log_every=1", "validation.strips=0", f"runs={tmp_path}",
+        "trainer.log_every_n_steps=1", "validation.strips=0", f"runs={tmp_path}",
     ]  # fmt: skip
     train.run(compose([*common, "stage=image", "name=image"]))
     train.run(compose([*common, "stage=video", "name=video", f"ckpt_path={tmp_path / 'image'}"]))

@@ -325,7 +325,7 @@ def arguments(runs: Path, name: str, *overrides: str) -> list[str]:
     """What `train` would be given for a few steps on the sample data."""
     short = ["validation.clips=1", "validation.frames=2", "validation.strips=0", "checkpoint.every=1"]
     common = ["method=videogigagan", "size=tiny", "data=sample", "data.workers=0", "trainer.accelerator=cpu"]
-    return [*common, *short, "trainer.log_every=1", f"runs={runs}", f"name={name}", *overrides]
+    return [*common, *short, "trainer.log_every_n_steps=1", f"runs={runs}", f"name={name}", *overrides]
 
 
 def trained(runs: Path, name: str, *overrides: str) -> Path:

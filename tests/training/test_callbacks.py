@@ -26,7 +26,7 @@ def test_terms_are_logged_apart_and_do_not_depend_on_the_split(tmp_path: Path) -
 
 
 def test_rows_come_at_the_asked_interval(tmp_path: Path) -> None:
-    assert [row["step"] for row in rows(trained(tmp_path, "trainer.log_every=3"))] == ["3", "6"]
+    assert [row["step"] for row in rows(trained(tmp_path, "trainer.log_every_n_steps=3"))] == ["3", "6"]
 
 
 def test_step_time_leaves_validation_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

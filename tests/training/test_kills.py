@@ -18,7 +18,7 @@ from training_fakes import same, tiny_arguments
 from training_kills import Moment, calls, train_until
 from vsrbench import config, train
 from vsrbench.errors import RunError
-from vsrbench.training.loggers import CsvLogger, read_metrics
+from vsrbench.training.loggers import CSVLogger, read_metrics
 
 # Two batches per step, five steps per epoch, an average and a learning rate that move; two validations.
 SETTINGS = (
@@ -108,7 +108,7 @@ def test_killed_between_the_last_checkpoint_and_the_result(
     def dies(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vsrbench.training.outcome.write_result", dies)
+    monkeypatch.setattr("vsrbench.training.result.write_result", dies)
     with pytest.raises(KeyboardInterrupt):
         train.run(config.compose(arguments(tmp_path, "run")))
     monkeypatch.undo()
@@ -128,12 +128,12 @@ def test_full_disk_is_told_and_the_same_command_goes_on(
         if len(written) == (3 if what == "last.ckpt" else 8):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), what)
 
-    log = CsvLogger.log_metrics
+    log = CSVLogger.log_metrics
     if what == "last.ckpt":
         replace = os.replace
         monkeypatch.setattr("vsrbench.runs.os.replace", lambda a, b: (b.name == what and full(), replace(a, b)))
     else:
-        monkeypatch.setattr(CsvLogger, "log_metrics", lambda *a, **k: (full(), log(*a, **k)))
+        monkeypatch.setattr(CSVLogger, "log_metrics", lambda *a, **k: (full(), log(*a, **k)))
     with pytest.raises(RunError, match=rf"cannot write .*{re.escape(what)}.*free space"):
         train.run(config.compose(arguments(tmp_path, "run")))
     monkeypatch.undo()

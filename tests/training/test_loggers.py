@@ -9,12 +9,12 @@ from training_fakes import fake_clip, trained
 from vsrbench import config
 from vsrbench.errors import ConfigError
 from vsrbench.training import names
-from vsrbench.training.loggers import CsvLogger, log_media, log_summary, log_table, read_metrics
+from vsrbench.training.loggers import CSVLogger, log_media, log_summary, log_table, read_metrics
 from vsrbench.training.media import show
 
 
 def test_columns_grow_and_absent_values_are_empty(tmp_path: Path) -> None:
-    logger = CsvLogger(tmp_path / "metrics.csv")
+    logger = CSVLogger(tmp_path)
     logger.log_metrics({"a": 1.0}, 1)
     logger.log_metrics({"b": 2.5}, 1)
     assert read_metrics(tmp_path / "metrics.csv") == [
@@ -25,26 +25,26 @@ def test_columns_grow_and_absent_values_are_empty(tmp_path: Path) -> None:
 
 def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    logger = CsvLogger(path)
+    logger = CSVLogger(tmp_path)
     for step in range(1, 6):
         logger.log_metrics({"a": step}, step)
-    CsvLogger(path, step=3).log_metrics({"a": 40}, 4)
+    CSVLogger(tmp_path, step=3).log_metrics({"a": 40}, 4)
     assert [row["a"] for row in read_metrics(path)] == ["1", "2", "3", "40"]
-    CsvLogger(path, step=0)
+    CSVLogger(tmp_path, step=0)
     assert read_metrics(path) == []
 
 
 def test_half_written_last_row_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,a,b\n1,2,3\n2,")
-    CsvLogger(path, step=9).log_metrics({"a": 5, "b": 6}, 3)
+    CSVLogger(tmp_path, step=9).log_metrics({"a": 5, "b": 6}, 3)
     assert [row["step"] for row in read_metrics(path)] == ["1", "3"]
 
 
 def test_a_row_with_values_too_many_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,a\n1,2\n2,3,4\n3,5\n")
-    CsvLogger(path, step=9).log_metrics({"a": 5}, 4)
+    CSVLogger(tmp_path, step=9).log_metrics({"a": 5}, 4)
     assert [row["step"] for row in read_metrics(path)] == ["1", "3", "4"]
 
 
@@ -70,7 +70,7 @@ def test_absent_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_media_and_tables_go_nowhere_without_a_logger_for_them(tmp_path: Path) -> None:
-    logger = CsvLogger(tmp_path / "metrics.csv")
+    logger = CSVLogger(tmp_path)
     clip = fake_clip("a")
     shown = [show(clip, clip.hr, tmp_path / "samples", 1)]
     before = sorted(tmp_path.rglob("*"))
@@ -81,4 +81,4 @@ def test_media_and_tables_go_nowhere_without_a_logger_for_them(tmp_path: Path) -
 
 
 def test_csv_alone_is_the_default(tmp_path: Path) -> None:
-    assert config.compose(["method=dgaf"]).logger._target_ is None
+    assert set(config.compose(["method=dgaf"]).logger) == {"csv"}

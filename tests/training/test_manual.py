@@ -13,7 +13,7 @@ from vsrbench.nn.ema import EMA
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
 
-SETTINGS = ("train.effective_batch=4", "ema.decay=0.9", "trainer.gradient_clip=0.05", "trainer.max_steps=4")
+SETTINGS = ("train.effective_batch=4", "ema.decay=0.9", "trainer.gradient_clip_val=0.05", "trainer.max_steps=4")
 
 
 def by_hand(self: FakeMethod, batch: Clip, batch_idx: int) -> None:

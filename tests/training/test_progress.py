@@ -3,22 +3,22 @@ import io
 import pytest
 from rich.console import Console
 
-from vsrbench.training.callbacks import Meter
-from vsrbench.training.progress import Bar, crossed_tenth
+from vsrbench.training import names
+from vsrbench.training.progress import StepProgress, crossed_tenth
 
 
 class Trainer:
     """What the bar asks of a trainer."""
 
     def __init__(self, max_steps: int) -> None:
-        self.max_steps, self.global_step, self.is_global_zero = max_steps, 0, True
+        self.max_steps, self.global_step = max_steps, 0
+        self.callback_metrics = {names.LOSS: 0.25}
 
 
 def shown(steps: int, terminal: bool) -> str:
     text = io.StringIO()
-    meter, trainer = Meter(1), Trainer(steps)
-    meter.loss = 0.25
-    bar = Bar(meter, Console(file=text, force_terminal=terminal, width=100))
+    trainer = Trainer(steps)
+    bar = StepProgress(Console(file=text, force_terminal=terminal, width=100))
     bar.on_train_start(trainer, None)
     for step in range(1, steps + 1):
         bar.after_step(trainer, None, step)

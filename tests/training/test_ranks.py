@@ -22,7 +22,8 @@ STEPS = 2  # DDP refuses a parameter without a gradient at the second
 # One sample at a time, twice per step, as each of two processes has one: a batch of two would change what a
 # discriminator that compares the samples of a batch sees (VideoGigaGAN's minibatch deviation).
 SHORT = [
-    "size=tiny", "data=sample", "data.workers=0", f"trainer.max_steps={STEPS}", "trainer.log_every=1", "ema.decay=0.9",
+    "size=tiny", "data=sample", "data.workers=0", f"trainer.max_steps={STEPS}", "trainer.log_every_n_steps=1",
+    "ema.decay=0.9",
     "validation.clips=1", "validation.frames=2", "validation.strips=0", "train.batch=1", "train.effective_batch=2",
 ]  # fmt: skip
 COMPARES_SAMPLES = ("videogigagan",)
@@ -197,7 +198,7 @@ FIRST = {case[0]: case for case in reversed(CASES)}.values()
 )
 def test_another_split_of_the_batch_and_checkpointing_change_nothing(runs: Runs, method: str, stage: str) -> None:
     batch = 1 if method in COMPARES_SAMPLES else 2
-    other = runs.made(method, stage, "other", f"train.batch={batch}", "trainer.checkpointing=true")
+    other = runs.made(method, stage, "other", f"train.batch={batch}", "gradient_checkpointing=true")
     assert_same_curve(runs.one(method, stage), other, rel=1e-3)
 
 

@@ -42,7 +42,7 @@ def assert_equal_runs(a: Path, b: Path) -> None:
     ours, theirs = content(a), content(b)
     for key in ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step", "random", "vsrbench"):
         assert same(ours[key], theirs[key]), key
-    assert ours["callbacks"]["Checkpoints"]["best"] == theirs["callbacks"]["Checkpoints"]["best"]
+    assert ours["callbacks"]["RunCheckpoint"]["best"] == theirs["callbacks"]["RunCheckpoint"]["best"]
     assert curve(a) == curve(b)
 
 

@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from training_fakes import FakeMethod, FakeSource, fake_clip, trained
+from vsrbench.data.datamodule import ValidationClips
 from vsrbench.errors import ConfigError, DataError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
-from vsrbench.training.validation import check_metrics, lpips_network, measures, read_clip
+from vsrbench.training.validation import check_metrics, lpips_network, measures
 from vsrbench.types import Clip
 from vsrbench.weights.trained import checkpoint_file
 
@@ -37,7 +38,7 @@ def test_clip_without_ground_truth_is_named() -> None:
             return Clip(clip.lr, None, clip.name, clip.index, clip.scale)
 
     with pytest.raises(DataError, match="clip 007 has no ground truth"):
-        read_clip(Source("007"), 2)
+        ValidationClips([Source("007")], 2)[0]
 
 
 def test_runs_every_so_many_steps_and_at_the_end(tmp_path: Path) -> None:

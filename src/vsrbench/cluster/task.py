@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from vsrbench.cluster.manifest import Job, Sweep, tail
-from vsrbench.training.outcome import LOST_RANK
+from vsrbench.training.result import LOST_RANK
 
 RESULTS = ("train", "eval", "compare")  # verbs whose run folder holds a result.json once they are done
 FOLDERS = (*RESULTS, "analyse")  # verbs that have a run folder

@@ -111,6 +111,6 @@ def save(workspace: Any, url: str | None) -> str:
         return str(target.url)
     except Exception as error:  # the package raises errors of its own, of wandb and of requests
         raise RunError(
-            f"{workspace.name!r} cannot be saved to W&B ({error}): check logger.entity and logger.project; where the "
-            f"saved view is gone ({url}), delete the file in runs/dashboards"
+            f"{workspace.name!r} cannot be saved to W&B ({error}): check logger.wandb.entity and logger.wandb.project; "
+            f"where the saved view is gone ({url}), delete the file in runs/dashboards"
         ) from error

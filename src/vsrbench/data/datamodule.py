@@ -2,11 +2,12 @@
 
 import logging
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from vsrbench.data.catalog import Catalog, Settings
@@ -34,8 +35,9 @@ class VideoData(pl.LightningDataModule):
 
     splits: {train, val, test: {partition, clips, frames} or null}; recipe: see ``Recipe``; other settings: see
     ``catalog.Settings`` and ``Pairing``. first_sample: number of the next training sample, set before a resumed
-    run asks for its loader. Nothing is read before it is asked for. Trainers must not replace the sampler:
-    ``use_distributed_sampler=False``.
+    run asks for its loader. validation: how many of the first validation clips, and how many of the first frames of
+    each, ``val_dataloader`` gives; null: all. Nothing is read before it is asked for. Trainers must not replace the
+    sampler: ``use_distributed_sampler=False``.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class VideoData(pl.LightningDataModule):
         self.splits, self.seed, self.workers = splits, seed, workers
         self.recipe = Recipe.of(recipe)
         self.first_sample = 0
+        self.validation: dict[str, int | None] = {"clips": None, "frames": None}
         self._catalogs: dict[str, Catalog] = {}
 
     def clips(self, split: str) -> list[Source]:
@@ -108,9 +111,8 @@ class VideoData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Clip]:
         """One Clip (B = 1) per validation clip; the same on every rank."""
-        return DataLoader(
-            WholeClips(self.clips("val")), batch_size=1, collate_fn=collate, num_workers=min(self.workers, 1)
-        )
+        clips = ValidationClips(self.clips("val")[: self.validation["clips"]], self.validation["frames"])
+        return validation_loader(clips)
 
     def _catalog(self, split: str) -> Catalog:
         if split not in self._catalogs:
@@ -124,15 +126,35 @@ class VideoData(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
-class WholeClips(Dataset[Clip]):
-    """Whole clips by number."""
+class ValidationClips(Dataset[Clip]):
+    """The first ``frames`` frames of clips (None: all) by number. They are few and wanted often: read once.
 
-    def __init__(self, sources: list[Source]) -> None:
-        self.sources = sources
+    Raises DataError for a clip without ground truth to compare with.
+    """
+
+    def __init__(self, sources: Sequence[Source], frames: int | None = None) -> None:
+        self.sources, self.frames = sources, frames
+        self._read: dict[int, Clip] = {}
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, number: int) -> Clip:
-        source = self.sources[number]
-        return source.read(0, source.frames)
+        if number not in self._read:
+            source = self.sources[number]
+            clip = source.read(0, min(self.frames or source.frames, source.frames))
+            if clip.hr is None:
+                raise DataError(f"validation clip {source.name} has no ground truth (HR): choose another data set")
+            self._read[number] = clip
+        return self._read[number]
+
+
+def validation_loader(clips: ValidationClips) -> DataLoader[Clip]:
+    """One clip after the other, in this process. torch's loader draws a seed each time; this one from its own state,
+    so that validating does not change the random numbers of a training."""
+    return DataLoader(clips, batch_size=1, collate_fn=single, generator=torch.Generator())
+
+
+def single(clips: list[Clip]) -> Clip:
+    (clip,) = clips
+    return clip

@@ -1,5 +1,6 @@
 """What every method promises to the shells: upscale a clip, name its parts and stages, give loss terms."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,9 @@ class Method(pl.LightningModule):
         self.observed: dict[str, Tensor] = {}  # other numbers of the last batch that it logs, by their names
         self.ended = ""  # why a run is over before trainer.max_steps, for the training shell; "": it is not
         self.skipped: dict[str, int] = {}  # optimiser steps that were not made, by the name of what was wrong
+        # What a validation step measures of a clip and its output, and where it shows how far it is: set for training
+        self.measure: Callable[[Clip, Tensor], dict[str, float]] = nothing
+        self.progress: Progress | None = None
         # With manual optimisation (more than one optimiser) Lightning leaves these two to the method.
         self.accumulate = 1  # batches per optimiser step
         self.gradient_clip: float | None = None
@@ -293,6 +297,34 @@ class Method(pl.LightningModule):
             )
         self.terms = {name: value.detach() for name, value in terms.items()}
         return torch.stack(list(terms.values())).sum()
+
+    def validation_step(self, batch: Clip, batch_idx: int) -> dict[str, Any]:
+        """Upscale one clip, with the same noise at every step; logs the means of ``measure`` over the clips.
+
+        Returns {"output": (1,T,3,H,W) on the CPU, "metrics", "seconds"} for callbacks.
+        """
+        started = time.perf_counter()
+        with torch.autocast(self.device.type, enabled=False):  # sampling has a precision of its own
+            output = self.upscale(batch, self.noise, progress=self.progress).float().cpu()
+        seconds = time.perf_counter() - started
+        metrics = self.measure(batch, output)
+        # "step": the axis that Lightning logs these under. In float64: Lightning's own float32 would round.
+        logged = {"step": float(self.global_step), **metrics}
+        for name, value in logged.items():
+            number = torch.tensor(value, dtype=torch.float64, device=self.device)
+            self.log(name, number, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+        return {"output": output, "metrics": metrics, "seconds": seconds}
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Lightning drops gradients before a validation; where the method steps its optimisers itself, one may fall
+        between the batches of a step, and its gradients stay."""
+        if self.automatic_optimization:
+            super().on_validation_model_zero_grad()
+
+
+def nothing(clip: Clip, output: Tensor) -> dict[str, float]:
+    """``Method.measure`` outside of a run."""
+    return {}
 
 
 def make_again(key: str, make: Callable[[], Tensor]) -> Tensor:

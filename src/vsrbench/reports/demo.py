@@ -273,5 +273,5 @@ def read_losses(path: Path) -> list[tuple[int, float]]:
     with path.open(newline="") as file:
         losses = [(int(row["step"]), float(row[LOSS])) for row in csv.DictReader(file) if row.get(LOSS)]
     if not losses:
-        raise RunError(f"{path} holds no {LOSS}: train with a smaller trainer.log_every")
+        raise RunError(f"{path} holds no {LOSS}: train with a smaller trainer.log_every_n_steps")
     return losses

@@ -1,20 +1,29 @@
-"""What happens after every optimiser step: averaging, logging, stopping when a signal asks for it."""
+"""What happens after every optimiser step: averaging, logging, stopping when a signal or the time limit asks for it."""
 
 import math
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
 from vsrbench.methods.base import Method
 from vsrbench.nn.ema import EMA
 from vsrbench.training import names
+from vsrbench.training.lightning_internals import validation_follows
+
+C = TypeVar("C", bound=pl.Callback)
+
+
+def find(trainer: pl.Trainer, kind: type[C]) -> C | None:
+    """The trainer's callback of a class; None where there is none."""
+    return next((c for c in trainer.callbacks if isinstance(c, kind)), None)  # type: ignore[attr-defined]
 
 
 class AfterStep(pl.Callback):
@@ -36,13 +45,18 @@ class AfterStep(pl.Callback):
         raise NotImplementedError
 
 
-class Averaging(AfterStep):
-    """EMA of the trained part; the checkpoint holds it under ``ema``."""
+class WeightEMA(AfterStep):
+    """EMA of the trained part, which validation sees; the checkpoint holds it under ``ema``.
+
+    Not Lightning's ``WeightAveraging``: that copies the whole module, frozen prior included, and knows neither parts
+    that serve training alone nor the warm-up of the decay (ours, see ``nn.ema``).
+    """
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
         self.ema: EMA | None = None
         self._stored: dict[str, Any] | None = None
+        self._applied = ExitStack()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not earlier: only now the weights lie on their device.
@@ -56,10 +70,15 @@ class Averaging(AfterStep):
         assert self.ema is not None
         self.ema.update(method.averaged_state())
 
-    def applied(self, method: Method) -> AbstractContextManager[None]:
-        """Context in which ``method`` has the averaged weights."""
-        assert self.ema is not None
-        return self.ema.applied(method.averaged_state())
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert self.ema is not None and isinstance(pl_module, Method)
+        self._applied.enter_context(self.ema.applied(pl_module.averaged_state()))
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._applied.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._applied.close()
 
     def distance(self, method: Method) -> float:
         """How far the weights are from their average, relative to its length."""
@@ -75,40 +94,34 @@ class Averaging(AfterStep):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        self._stored = checkpoint["ema"]
+        self._stored = checkpoint.get("ema")
 
 
-class Meter(AfterStep):
-    """Logs loss terms, what else the method observed, learning rate and seconds every ``every`` steps.
+class TrainingLog(AfterStep):
+    """Logs loss terms, what else the method observed, learning rate and seconds every ``log_every_n_steps`` steps.
 
     A row holds the mean over all micro-batches and ranks of that one step, so that it depends neither on
-    how the effective batch is split nor on where a run was interrupted. Of a step that the method skipped, values
-    that are not finite are left out. averaging: its distance from the weights is logged too.
+    how the effective batch is split nor on where a run was interrupted; ``self.log`` of a training step would keep the
+    last micro-batch alone. Of a step that the method skipped, values that are not finite are left out. Other callbacks
+    find the row in ``trainer.callback_metrics``.
     """
 
-    def __init__(self, every: int, averaging: Averaging | None = None) -> None:
-        self.every, self.averaging = every, averaging
-        self.loss: float | None = None
+    def __init__(self) -> None:
         self._terms: list[dict[str, Tensor]] = []
         self._observed: list[dict[str, Tensor]] = []
-        self._idle_since = self._busy_since = time.perf_counter()
-        self._waited = self._worked = 0.0
+        self._batch_start = time.perf_counter()
+        self._worked = self._waited = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        self.start_waiting()
-
-    def start_waiting(self) -> None:
-        """From now on until the next batch begins, time is spent on waiting for data."""
-        self._idle_since = time.perf_counter()
+        self._waited = _waited(trainer)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        self._busy_since = time.perf_counter()
-        self._waited += self._busy_since - self._idle_since
+        self._batch_start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert isinstance(pl_module, Method)
-        self._worked += time.perf_counter() - self._busy_since
+        self._worked += time.perf_counter() - self._batch_start
         self._terms.append(pl_module.terms)
         self._observed.append(pl_module.observed)
         super().on_train_batch_end(trainer, pl_module, *args)
@@ -116,21 +129,26 @@ class Meter(AfterStep):
     def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
         terms, self._terms = self._terms, []
         observed, self._observed = self._observed, []
-        seconds, waited = self._worked + self._waited, self._waited
-        self._worked = self._waited = 0.0
-        if step % self.every:
+        waited, self._waited = _waited(trainer) - self._waited, _waited(trainer)
+        seconds, self._worked = self._worked + waited, 0.0
+        if not trainer.log_every_n_steps or step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         row = {names.loss(key): value for key, value in _means(trainer, terms).items()}
         row[names.LOSS] = sum(row.values())
         row |= {names.observed(key): value for key, value in _means(trainer, observed).items()}
         row = {key: value for key, value in row.items() if math.isfinite(value)}
-        self.loss = row.get(names.LOSS, self.loss)
         row[names.LEARNING_RATE] = trainer.optimizers[0].param_groups[0]["lr"]
-        if self.averaging is not None:
-            row[names.EMA_DISTANCE] = self.averaging.distance(method)
+        if ema := find(trainer, WeightEMA):
+            row[names.EMA_DISTANCE] = ema.distance(method)
         row |= {names.STEP_SECONDS: seconds, names.DATA_SECONDS: waited}
+        self.log_dict(row, logger=False, on_step=True, on_epoch=False)
         for logger in trainer.loggers:
             logger.log_metrics(row, step)
+
+
+def _waited(trainer: pl.Trainer) -> float:
+    """Seconds that training has waited for data so far."""
+    return float(getattr(trainer.datamodule, "waited", 0.0))  # type: ignore[attr-defined]
 
 
 def _means(trainer: pl.Trainer, batches: list[dict[str, Tensor]]) -> dict[str, float]:
@@ -143,14 +161,11 @@ def _means(trainer: pl.Trainer, batches: list[dict[str, Tensor]]) -> dict[str, f
     return dict(zip(keys, means.tolist(), strict=True))
 
 
-class BatchDone(pl.Callback):
-    """Last of all callbacks: what the others do after a batch (validation, checkpoints) is no step time."""
-
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        self.meter.start_waiting()
+def stop_early(trainer: pl.Trainer) -> None:
+    """End training after the running batch, without a validation that was not due: there may be no time left."""
+    if not validation_follows(trainer):
+        trainer.limit_val_batches = 0
+    trainer.should_stop = True
 
 
 class StopOnSignal(pl.Callback):
@@ -178,7 +193,7 @@ class StopOnSignal(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.strategy.reduce_boolean_decision(self.received is not None, all=False):
             self.received = self.received or signal.SIGTERM
-            trainer.should_stop = True
+            stop_early(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
@@ -190,3 +205,26 @@ class StopOnSignal(pl.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+class CallTimer(Timer):
+    """``trainer.max_time`` counts the seconds of one call; Lightning's own timer counts those of all calls."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.should_stop:
+            return
+        super().on_train_batch_end(trainer, *args, **kwargs)
+        if trainer.should_stop:
+            trainer.should_stop = False
+            stop_early(trainer)
+
+    @property
+    def expired(self) -> bool:
+        left = self.time_remaining()
+        return left is not None and left <= 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass

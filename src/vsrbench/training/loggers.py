@@ -1,51 +1,58 @@
-"""Where curves and pictures go: metrics.csv always, W&B or TensorBoard on top."""
+"""Where curves and pictures go: metrics.csv always, and whatever Lightning loggers the configuration names."""
 
 import csv
+import importlib.util
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pytorch_lightning import loggers as lightning
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from vsrbench.config import build
-from vsrbench.errors import ConfigError
+from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.runs import Run, write_atomic
 from vsrbench.training import names
 from vsrbench.training.media import Shown, gif
-from vsrbench.training.outcome import first_process
-from vsrbench.training.wandb_run import WandbRun
+from vsrbench.training.result import first_process
+from vsrbench.training.wandb_logger import WandbLogger
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+NEEDS = ("tensorboard", "mlflow", "wandb")  # packages that the loggers of these names bring in
 
-class CsvLogger(Logger):
-    """``metrics.csv``: one row per call, one column per metric, ``step`` first.
 
-    Rows behind ``step`` (the checkpoint that a run goes on from) are dropped: they will be made again.
+class CSVLogger(lightning.CSVLogger):
+    """``metrics.csv`` in ``save_dir``: one row per call, one column per metric, ``step`` first.
+
+    Lightning's keeps rows in memory, deletes an earlier file and knows no place to go on from. Here a row is on disk
+    when it was logged, and rows behind ``step`` (the checkpoint that a run goes on from) are dropped: they will be
+    made again.
     """
 
-    def __init__(self, path: Path, step: int = 0) -> None:
-        super().__init__()
-        self.path = path
+    def __init__(self, save_dir: str | Path, step: int = 0) -> None:
+        super().__init__(save_dir, name="", version="")
+        self.path = Path(save_dir) / "metrics.csv"
         self._columns = ["step"]
-        if first_process() and path.is_file():
-            self._rewrite([row for row in read_metrics(path) if int(row["step"]) <= step])
+        if first_process() and self.path.is_file():
+            self._rewrite([row for row in read_metrics(self.path) if int(row["step"]) <= step])
 
     @property
-    def name(self) -> str:
-        return "csv"
+    def log_dir(self) -> str:
+        return str(self.path.parent)
 
     @property
-    def version(self) -> str:
-        return ""
+    def experiment(self) -> Any:
+        """Nothing to write to directly: Lightning's writer deletes the folder's metrics.csv first."""
+        return DummyExperiment()
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
         new = [key for key in metrics if key not in self._columns]
         if new or not self.path.is_file():
             rows = read_metrics(self.path) if self.path.is_file() else []
@@ -56,8 +63,14 @@ class CsvLogger(Logger):
             csv.DictWriter(file, self._columns).writerow({"step": step, **numbers})
 
     @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: the run folder's config.yaml has them."""
+
+    def save(self) -> None:
+        """Nothing: every row is on disk."""
+
+    def finalize(self, status: str) -> None:
+        """Nothing, likewise."""
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         self._columns += [key for row in rows[:1] for key in row if key not in self._columns]
@@ -77,69 +90,37 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
 
 
-def start(cfg: "DictConfig", run: Run, settings: dict[str, Any]) -> list[Logger]:
-    """What the configuration's ``logger`` names, for one run; nothing for ``logger=csv``.
+def build_loggers(cfg: "DictConfig", run: Run, settings: dict[str, Any], step: int | None = None) -> list[Logger]:
+    """What the group ``logger`` names, for one run, behind metrics.csv where ``step`` (to go on from) is given.
 
-    settings: the resolved configuration and whatever else a run's page should say of it.
+    A ``save_dir`` counts from the run folder. settings: the resolved configuration and whatever else a run's page
+    should say of it. Raises ConfigError for a logger whose package is not installed or that does not take its settings.
     """
-    if not cfg.logger.get("_target_"):
-        return []
-    # As a partial: Hydra would try to build what the configuration describes.
-    make = build(cfg.logger, _partial_=True)
-    return [make(folder=run.folder, name=run.folder.name, config_values=settings)]
-
-
-def wandb_logger(
-    folder: Path,
-    name: str,
-    config_values: dict[str, Any],
-    project: str = "vsrbench",
-    entity: str | None = None,
-    group: str | None = None,
-    checkpoint: bool = True,
-) -> WandbRun:
-    """The W&B run of a run folder; offline without a login or a network, and says so.
-
-    config_values: the whole configuration as plain containers; what the folder's provenance.json says is added.
-    group: null takes the sweep's name where the run belongs to one. checkpoint: upload the best weights at the end.
-    """
-    import wandb
-
-    origin = folder / "provenance.json"
-    known: dict[str, Any] = {names.METHOD: config_values["method"]["name"]}
-    if origin.is_file():
-        known["provenance"] = json.loads(origin.read_text())
-    settings: dict[str, Any] = {
-        "name": name,
-        "project": project,
-        "entity": entity,
-        "group": group or config_values.get("sweep"),
-        "job_type": config_values["verb"],
-        "config": config_values | known,
-        "tags": list(dict.fromkeys([config_values["method"]["name"], config_values["size"], *config_values["tags"]])),
-        "allow_val_change": True,  # a run that goes on may be longer than it was to be
-        # A dead network is found out in seconds instead of a minute and a half, and no run waits for ever at its end.
-        "settings": wandb.Settings(
-            init_timeout=20, finish_timeout=600, finish_timeout_raises=True, console="off", quiet=True
-        ),
-    }
-    return WandbRun(folder, settings, fresh=bool(config_values["force"]), checkpoint=checkpoint)
-
-
-def tensorboard_logger(folder: Path, name: str, config_values: dict[str, Any]) -> TensorBoardLogger:
-    """Events in ``<folder>/tensorboard``. Raises ConfigError where TensorBoard is not installed."""
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("logger=tensorboard needs the package tensorboard: pip install tensorboard") from error
-    return TensorBoardLogger(str(folder), name="tensorboard", version="", default_hp_metric=False)
+    loggers: list[Logger] = [] if step is None else [CSVLogger(run.folder, step)]
+    for name, node in cfg.logger.items():
+        if name == "csv" or not node:
+            continue
+        if name in NEEDS and importlib.util.find_spec(str(name)) is None:
+            raise ConfigError(f"logger={name} needs the package {name}: pip install {name}")
+        place = {"save_dir": str(run.folder / node.save_dir)} if "save_dir" in node else {}
+        if "run_name" in node and node.run_name is None:
+            place["run_name"] = run.folder.name
+        try:
+            logger: Logger = build(node, **place)
+        except VsrbenchError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"logger.{name} cannot be made: {error.__cause__ or error}") from error
+        logger.log_hyperparams(settings)  # type: ignore[call-arg]
+        loggers.append(logger)
+    return loggers
 
 
 @rank_zero_only
 def log_media(loggers: Iterable[Logger], shown: Sequence[Shown], step: int) -> None:
     """Send pictures and videos to the loggers that show them; ``samples/`` of the run folder has all of them."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, WandbLogger):
             logger.log_media(shown, step)
         elif isinstance(logger, TensorBoardLogger):
             for one in shown:
@@ -168,7 +149,7 @@ def log_table(
 ) -> None:
     """Send a table with one row per clip to W&B, with the strips of the clips that are shown."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, WandbLogger):
             logger.log_table(key, rows, step, shown)
 
 
@@ -176,7 +157,7 @@ def log_table(
 def log_summary(loggers: Iterable[Logger], values: Mapping[str, float], step: int) -> None:
     """Numbers that a run has once (cost, best validation); README.md of the run folder has them too."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, WandbLogger):
             logger.log_summary(values)
         elif isinstance(logger, TensorBoardLogger):
             logger.log_metrics(dict(values), step)
@@ -188,12 +169,12 @@ def log_checkpoint(
 ) -> None:
     """Hand the best weights with their card to W&B."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, WandbLogger):
             logger.log_checkpoint(file, card, others, metadata)
 
 
 def finish(loggers: Iterable[Logger]) -> None:
     """The work came to its end: W&B shows the run as finished, not as interrupted."""
     for logger in loggers:
-        if isinstance(logger, WandbRun):
+        if isinstance(logger, WandbLogger):
             logger.finished = True

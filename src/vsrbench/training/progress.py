@@ -2,42 +2,61 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vsrbench.methods.base import Method
-from vsrbench.training.callbacks import AfterStep, Meter
+from vsrbench.training import names
+from vsrbench.training.callbacks import AfterStep
 
 
-class Bar(AfterStep):
-    """Shows steps, time left and the loss that ``meter`` logged last (rank 0).
+class StepProgress(AfterStep, ProgressBar):
+    """Shows steps, time left and the loss that was logged last (rank 0).
 
-    Also a ``Progress`` for validation, which gets a second line while it lasts.
+    Also a ``Progress`` for validation, which gets a second line while it lasts. Lightning's own bars count batches,
+    of which an endless epoch has no number, and write every refresh into a log file.
     """
 
-    def __init__(self, meter: Meter, console: Console | None = None) -> None:
-        self.meter, self.console = meter, console or Console()
+    def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
+        self.console = console or Console()
+        self._enabled = True
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._side: TaskID | None = None
         self._first, self._clock = 0, 0.0
 
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        self.console.print(*args, **kwargs)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._first, self._clock = trainer.global_step, time.perf_counter()
-        if trainer.is_global_zero and self.console.is_terminal:
+        if self._enabled and self.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, TextColumn("left {task.fields[loss]}"), console=self.console)
-            self._task = self._bar.add_task("training", total=trainer.max_steps, completed=self._first, loss="")
+            total = trainer.max_steps if trainer.max_steps > 0 else None
+            self._task = self._bar.add_task("training", total=total, completed=self._first, loss="")
             self._bar.start()
+        if isinstance(pl_module, Method):
+            pl_module.progress = self
 
     def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
-        loss = "" if self.meter.loss is None else f"loss {self.meter.loss:.4g}"
+        logged = trainer.callback_metrics.get(names.LOSS)
+        loss = "" if logged is None else f"loss {float(logged):.4g}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, loss=loss)
-        elif trainer.is_global_zero and crossed_tenth(step, trainer.max_steps):
+        elif self._enabled and trainer.max_steps > 0 and crossed_tenth(step, trainer.max_steps):
             left = (time.perf_counter() - self._clock) / (step - self._first) * (trainer.max_steps - step)
             self.console.print(f"step {step}/{trainer.max_steps}  {loss}  {timedelta(seconds=round(left))} left")
 

@@ -1,8 +1,15 @@
-"""What Lightning forgets when a run goes on: where it was in the data, and the state of random numbers."""
+"""What exact resuming needs beyond Lightning, all of it.
+
+Lightning resumes at the end of an epoch and calls anything else "unreliable": it knows neither where the data were nor
+that a run stopped within an accumulation window, and its step for logging counts batches where a method calls its
+(two) optimisers itself. Here a run is one endless epoch of numbered samples, so that a place in it is a number: the
+optimiser step. A checkpoint then says all with that number and the global random states.
+"""
 
 import random
+import time
 from collections.abc import Iterator
-from itertools import cycle, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,6 +18,7 @@ import torch
 
 from vsrbench.data.loading import Batches
 from vsrbench.errors import DataError
+from vsrbench.training.lightning_internals import set_logged_step
 from vsrbench.types import Clip
 
 
@@ -19,21 +27,32 @@ class Stream:
 
     data: a LightningDataModule whose ``train_dataloader`` starts at sample number ``first_sample`` and goes
     on with the next epoch each time it is iterated again. only: use the first so many batches over and
-    over; 0: all. Raises DataError where there is not a single batch.
+    over; 0: all. waited: seconds spent on waiting for batches. Iterated again (``trainer.limit_train_batches`` makes
+    epochs), it goes on. Raises DataError where there is not a single batch.
     """
 
     def __init__(self, data: Any, only: int = 0) -> None:
         self.data, self.only = data, only
         self.loader: Any = None
+        self.waited = 0.0
+        self._batches = self._endless()
 
     def __iter__(self) -> Iterator[Clip]:
+        return self
+
+    def __next__(self) -> Clip:
+        start = time.perf_counter()
+        batch = next(self._batches)
+        self.waited += time.perf_counter() - start
+        return batch
+
+    def _endless(self) -> Iterator[Clip]:
         # Here, not in __init__: the rank is known once training has started.
         self.loader = self.data.train_dataloader()
-        if self.only:
-            yield from cycle(list(islice(self.loader, self.only)))
+        first = list(islice(self.loader, self.only)) if self.only else []
         while True:
             batch = None
-            for batch in self.loader:
+            for batch in first or self.loader:
                 yield batch
             if batch is None:
                 raise DataError("the training set is too small for a single batch: lower train.batch")
@@ -44,17 +63,41 @@ class Stream:
             self.loader.stop()
 
 
-class Resume(pl.Callback):
+class ResumableData(pl.LightningDataModule):
+    """The data module of a run with its endless stream of training batches, from sample ``first_sample`` on."""
+
+    def __init__(self, data: Any, first_sample: int = 0, overfit_batches: int = 0) -> None:
+        super().__init__()
+        self.data, self.stream = data, Stream(data, overfit_batches)
+        data.first_sample = first_sample
+
+    @property
+    def waited(self) -> float:
+        """Seconds that training has waited for batches."""
+        return self.stream.waited
+
+    def setup(self, stage: str) -> None:
+        self.data.trainer = self.trainer  # which knows the rank
+
+    def train_dataloader(self) -> Stream:
+        return self.stream
+
+    def val_dataloader(self) -> Any:
+        return self.data.val_dataloader()
+
+
+class ExactResume(pl.Callback):
     """Puts Lightning's counters at the start of the next whole step, and random states where they were.
 
+    accumulate: batches per optimiser step of this call; the trainer factory sets it.
     A run may have stopped within an accumulation window, or may go on with another ``train.batch``; both
     ways the gradients of the unfinished window are gone, and the window begins again. Training draws its
     random numbers from sample numbers (see ``Noise``); the global states are restored all the same, for
     libraries that use them. They are those of rank 0.
     """
 
-    def __init__(self, accumulate: int = 1) -> None:
-        self.accumulate = accumulate
+    def __init__(self) -> None:
+        self.accumulate = 1
         self._stored: dict[str, Any] | None = None
 
     def on_save_checkpoint(
@@ -69,9 +112,19 @@ class Resume(pl.Callback):
         self._stored = checkpoint["random"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # A checkpoint is written after all that its step brings, validation included: nothing is to be made up for.
+        trainer.fit_loop.epoch_loop.restarting = False
         if self._stored is not None and trainer.is_global_zero:
             restore_random_states(self._stored)
         self._stored = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        set_logged_step(trainer, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        # An endless epoch has no last batch, after which Lightning would validate; it does where it is told to stop.
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
 
 
 def rewind(fit_loop: dict[str, Any], batches: int) -> None:

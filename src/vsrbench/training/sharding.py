@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vsrbench.errors import ConfigError
 from vsrbench.methods.base import Method
-from vsrbench.training.settings import name_of, repeated_blocks
+from vsrbench.training.lightning_internals import leave_to_ranks
+from vsrbench.training.memory import name_of, repeated_blocks
 
 
 class ShardedStrategy(DDPStrategy):
@@ -34,7 +35,7 @@ class ShardedStrategy(DDPStrategy):
         for block in frozen:
             fully_shard(block, mesh=mesh)
         ignored = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)
+        leave_to_ranks(model, ignored)
         return super()._setup_model(model)
 
 
@@ -53,5 +54,5 @@ def strategy(wanted: Any, compiled: bool) -> Any:
     if wanted != "fsdp":
         return wanted
     if compiled:
-        raise ConfigError("trainer.compile with trainer=fsdp: blocks are either sharded or compiled; choose one")
+        raise ConfigError("compile with trainer=fsdp: blocks are either sharded or compiled; choose one")
     return ShardedStrategy()

@@ -1,139 +1,73 @@
-"""Validation while training: sample a few clips, measure them, show them, tell which weights are the best."""
+"""Validation while training: what is measured of a clip, and how the first few are shown."""
 
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.noise import Noise
-from vsrbench.errors import ConfigError, DataError
-from vsrbench.methods.base import Method
+from vsrbench.errors import ConfigError
 from vsrbench.metrics.frame import luma, psnr, quantise, ssim
 from vsrbench.metrics.temporal import consistency, on_hr_grid
 from vsrbench.nn.perceptual import feature_loss
 from vsrbench.training import names
-from vsrbench.training.callbacks import AfterStep, Averaging
-from vsrbench.training.checkpoints import Checkpoints
+from vsrbench.training.callbacks import find
+from vsrbench.training.checkpoint import RunCheckpoint
 from vsrbench.training.loggers import log_media, log_table
 from vsrbench.training.media import show
-from vsrbench.training.sharding import ShardedStrategy
-from vsrbench.types import Clip, Progress
+from vsrbench.types import Clip
 
 
-class Source(Protocol):
-    """A clip of the data set that is read on demand."""
+class SampleStrips(pl.Callback):
+    """Shows the first ``clips`` validation clips as pictures and videos, in ``samples/`` and the loggers.
 
-    name: str
-
-    @property
-    def frames(self) -> int: ...
-
-    def read(self, start: int, stop: int) -> Clip: ...
-
-
-class Validation(AfterStep):
-    """Every ``every`` steps and at the end: upscale the first ``frames`` frames of ``sources``.
-
-    The averaged weights are used where there is an average, and always the same noise, so that pictures of
-    different steps can be compared. Runs on rank 0 while the other ranks wait.
-    strips: so many clips are written as pictures and videos to ``samples`` (None: none of them).
-    metrics: names of those to log; lpips: the network where ``names.LPIPS`` is among them.
+    Logs the seconds that a frame took, and the hours so far, beside the metrics of the validation step.
     """
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        every: int,
-        frames: int,
-        noise: Noise,
-        averaging: Averaging | None = None,
-        checkpoints: Checkpoints | None = None,
-        samples: Path | None = None,
-        strips: int = 0,
-        progress: Progress | None = None,
-        metrics: Sequence[str] = names.VALIDATION,
-        lpips: nn.Module | None = None,
+    def __init__(self, clips: int = 2) -> None:
+        self.clips = clips
+        self._done: list[tuple[Clip, dict[str, Any]]] = []
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._done = []
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Clip, *args: Any
     ) -> None:
-        self.wanted, self.lpips = tuple(metrics), lpips
-        self.sources, self.every, self.frames, self.noise = sources, every, frames, noise
-        self.averaging, self.checkpoints = averaging, checkpoints
-        self.samples, self.strips, self.progress = samples, strips, progress
-        self.metrics: dict[str, float] = {}
-        self._clips: list[Clip] = []
-        self._measured = -1
+        self._done.append((batch.to("cpu"), outputs))
 
-    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
-        if self.every and step % self.every == 0 and step < trainer.max_steps:
-            self.measure(trainer, method, step)
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = sum(outputs["seconds"] for _, outputs in self._done)
+        row = {names.FRAME_SECONDS: seconds / sum(clip.frames for clip, _ in self._done)}
+        if checkpoint := find(trainer, RunCheckpoint):
+            row[names.HOURS] = checkpoint.seconds / 3600
+        self.log_dict(row, rank_zero_only=True)  # clocks differ between ranks
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Not where training was told to stop before its end: there may be no time left.
-        assert isinstance(pl_module, Method)
-        stopped = trainer.should_stop and trainer.global_step < trainer.max_steps and not pl_module.ended
-        if not stopped and self._measured != trainer.global_step:
-            self.measure(trainer, pl_module, trainer.global_step)
-
-    def measure(self, trainer: pl.Trainer, method: Method, step: int) -> None:
-        """Sample, log, write strips, offer the weights to the checkpoint callback; nothing where there are no clips."""
-        if not self.sources:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        done, self._done = self._done, []
+        if trainer.sanity_checking or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
-        self._measured = step
-        # Sharded networks run on all ranks or on none.
-        if trainer.is_global_zero or isinstance(trainer.strategy, ShardedStrategy):
-            self._clips = self._clips or [read_clip(s, self.frames) for s in self.sources]
-            training = method.training
-            method.eval()
-            with nullcontext() if self.averaging is None else self.averaging.applied(method):
-                started = time.perf_counter()
-                outputs = [self._upscaled(method, clip) for clip in self._clips]
-                seconds = time.perf_counter() - started
-                if trainer.is_global_zero:
-                    self._report(trainer, outputs, seconds, step)
-                    if self.checkpoints is not None:
-                        self.checkpoints.offer(method, self.metrics, step)
-            method.train(training)
-        trainer.strategy.barrier("validation")
-
-    def state_dict(self) -> dict[str, Any]:
-        # A run that is killed between its last checkpoint and its result measures nothing when it goes on.
-        return {"metrics": self.metrics, "step": self._measured}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.metrics, self._measured = dict(state_dict["metrics"]), int(state_dict["step"])
-
-    @torch.no_grad()
-    def _upscaled(self, method: Method, clip: Clip) -> Tensor:
-        return method.upscale(clip.to(method.device), self.noise, progress=self.progress).float().cpu()
-
-    def _report(self, trainer: pl.Trainer, outputs: list[Tensor], seconds: float, step: int) -> None:
-        """Means to all loggers; per clip, pictures and videos to those that show them."""
-        pairs = list(zip(self._clips, outputs, strict=True))
-        found = [measures(clip, output, self.lpips) for clip, output in pairs]
-        self.metrics = {key: sum(m[key] for m in found) / len(found) for key in self.wanted if key in found[0]}
-        row = {**self.metrics, names.FRAME_SECONDS: seconds / sum(clip.frames for clip in self._clips)}
-        if self.checkpoints is not None:
-            row[names.HOURS] = self.checkpoints.seconds / 3600
-        for logger in trainer.loggers:
-            logger.log_metrics(row, step)
-        if self.samples is None:
-            return
-        shown = [show(clip, output, self.samples, step) for clip, output in pairs[: self.strips]]
+        folder, step = Path(trainer.default_root_dir) / "samples", trainer.global_step
+        shown = [show(clip, outputs["output"], folder, step) for clip, outputs in done[: self.clips]]
         log_media(trainer.loggers, shown, step)
-        rows = [{"clip": c.name[0], **{k: m[k] for k in self.metrics}} for c, m in zip(self._clips, found, strict=True)]
+        rows = [{"clip": clip.name[0], **outputs["metrics"]} for clip, outputs in done]
         log_table(trainer.loggers, names.VALIDATION_TABLE, rows, step, shown)
 
 
-def read_clip(source: Source, frames: int) -> Clip:
-    """The first ``frames`` frames. Raises DataError where there is no ground truth to compare with."""
-    clip = source.read(0, min(frames, source.frames))
-    if clip.hr is None:
-        raise DataError(f"validation clip {source.name} has no ground truth (HR): choose another data set")
-    return clip
+class Measures:
+    """``measure(clip, output)``: the wanted validation metrics of one clip, by their names.
+
+    Raises WeightsError naming the files of LPIPS where it is wanted and they are absent.
+    """
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self.wanted, self.lpips = tuple(wanted), lpips_network(wanted)
+
+    def __call__(self, clip: Clip, output: Tensor) -> dict[str, float]:
+        values = measures(clip.to("cpu"), output, self.lpips)
+        return {key: values[key] for key in self.wanted if key in values}
 
 
 def measures(clip: Clip, output: Tensor, lpips: nn.Module | None = None) -> dict[str, float]:

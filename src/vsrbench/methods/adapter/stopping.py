@@ -26,7 +26,7 @@ class EarlyStopping(pl.Callback):
     the best for ``patience`` times in a row.
 
     ours: ``every`` is the epoch, since samples come in one endless stream; of each clip the centre ``crop`` LR pixels
-    of the first window count. The clips are those of the callback that measures pictures. Its state travels in
+    of the first window count. The clips are those that validation measures. Its state travels in
     checkpoints.
     """
 
@@ -63,7 +63,8 @@ class EarlyStopping(pl.Callback):
         self.best = min(self.best, value)
 
     def _read(self, trainer: pl.Trainer, window: int) -> list[Clip]:
-        sources = [source for callback in trainer.callbacks for source in getattr(callback, "sources", [])]  # type: ignore[attr-defined]
+        loader = trainer.val_dataloaders
+        sources = [] if loader is None else loader.dataset.sources  # type: ignore[union-attr]
         clips = [source.read(0, min(window, source.frames)) for source in sources]
         if not clips or any(clip.hr is None for clip in clips):
             raise TrainingError(

@@ -222,7 +222,7 @@ def badness(value: Tensor) -> float:
 
 
 def shorten_all(method: "VideoGigaGAN", groups: dict[str, list[Any]], lengths: dict[str, Tensor]) -> None:
-    """Shorten the propagation's gradient, then each network's (``trainer.gradient_clip``)."""
+    """Shorten the propagation's gradient, then each network's (``trainer.gradient_clip_val``)."""
     limit = method.objective.propagation_clip
     if limit is not None and "propagation" in groups:
         shorten(groups["propagation"], lengths["propagation"], limit)

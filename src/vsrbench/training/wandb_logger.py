@@ -1,5 +1,6 @@
-"""A W&B run that never stops what it reports on: offline without login or network, silent where W&B itself fails."""
+"""A W&B logger that never stops what it reports on: offline without login or network, silent where W&B itself fails."""
 
+import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning import loggers
+from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from vsrbench.data.loading import lost_worker
@@ -19,35 +21,78 @@ from vsrbench.training.wandb_login import mode
 Cell = float | str | None
 
 
-class WandbRun(Logger):
-    """One W&B run per run folder; the same folder goes on with the same run.
+class WandbLogger(loggers.WandbLogger):
+    """One W&B run per run folder (``save_dir``); the same folder goes on with the same run.
 
-    Nothing is sent before the first call, which makes the run in the process that is rank 0. Whatever W&B raises
-    afterwards (no network, its process killed, a full disk) is said once, and then nothing more is sent: the run
-    folder holds all of it anyway. finished: tells whether the work came to its end, for the run's state.
-    settings: keyword arguments of ``wandb.init``. fresh: a new W&B run even where the folder has one. checkpoint:
-    whether weights are uploaded.
+    Lightning's logger, except that it never stops a training. Nothing is sent before the first call, which makes the
+    run in the process that is rank 0. Whatever W&B raises afterwards (no network, its process killed, a full disk) is
+    said once, and then nothing more is sent: the run folder holds all of it anyway.
+    group: null takes the sweep's name where the run belongs to one. checkpoint: upload the best weights at the end.
+    more: further arguments of ``wandb.init``.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], fresh: bool = False, checkpoint: bool = True) -> None:
-        super().__init__()
-        self.folder, self.settings, self.fresh, self.checkpoint = folder, dict(settings), fresh, checkpoint
-        self.finished = False
+    def __init__(
+        self,
+        save_dir: str | Path,
+        project: str = "vsrbench",
+        entity: str | None = None,
+        group: str | None = None,
+        checkpoint: bool = True,
+        **more: Any,
+    ) -> None:
+        super().__init__(save_dir=save_dir, project=project)
+        self.folder, self.checkpoint = Path(save_dir), checkpoint
+        self.settings: dict[str, Any] = {"project": project, "entity": entity, "group": group, **more}
+        self.settings.setdefault("name", self.folder.name)
+        self.fresh = False  # a new W&B run even where the folder has one
+        self.finished = False  # whether the work came to its end, for the run's state
         self.run: Any = None
         self.mode = ""
         self._dead = False
 
     @property
     def name(self) -> str:
-        return "wandb"
+        return str(self.settings["project"])
 
     @property
     def version(self) -> str:
         return ""
 
+    @property
+    def experiment(self) -> Any:
+        """The W&B run, started when it is first asked for; one that does nothing on other ranks than 0, and where W&B
+        fails."""
+        if rank_zero_only.rank == 0:
+            self._try(lambda run: None)
+        return self.run or DummyExperiment()
+
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run was made with the whole configuration."""
+        """The whole configuration as plain containers, before the run starts; what the folder's provenance.json says
+        is added."""
+        import wandb
+
+        known: dict[str, Any] = {names.METHOD: params["method"]["name"]}
+        origin = self.folder / "provenance.json"
+        if origin.is_file():
+            known["provenance"] = json.loads(origin.read_text())
+        tags = dict.fromkeys([params["method"]["name"], params["size"], *params["tags"]])
+        # A dead network is found out in seconds instead of a minute and a half, and no run waits for ever at its end.
+        patience = wandb.Settings(
+            init_timeout=20, finish_timeout=600, finish_timeout_raises=True, console="off", quiet=True
+        )
+        self.fresh = bool(params["force"])
+        given = {key: value for key, value in self.settings.items() if value is not None}
+        self.settings = {
+            "entity": None,
+            "group": params.get("sweep"),
+            "job_type": params["verb"],
+            "config": {**params, **known},
+            "tags": list(tags),
+            "allow_val_change": True,  # a run that goes on may be longer than it was to be
+            "settings": patience,
+            **given,
+        }
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -107,13 +152,13 @@ class WandbRun(Logger):
         import wandb
 
         def send(run: Any) -> None:
-            kept = self.folder / "wandb" / "checkpoints" / f"step_{metadata['step']:06d}{file.suffix}"
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.unlink(missing_ok=True)
-            os.link(file, kept)
+            copy = self.folder / "wandb" / "checkpoints" / f"step_{metadata['step']:06d}{file.suffix}"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.unlink(missing_ok=True)
+            os.link(file, copy)
             description = card.read_text()
             artifact = wandb.Artifact(f"{run.id}-weights", "model", description, dict(metadata))
-            artifact.add_file(str(kept), file.name, policy="immutable", skip_cache=True)
+            artifact.add_file(str(copy), file.name, policy="immutable", skip_cache=True)
             for path in (card, *others):
                 artifact.add_file(str(path), path.name)
             run.log_artifact(artifact, aliases=["latest", f"step-{metadata['step']}"])

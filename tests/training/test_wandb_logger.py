@@ -216,6 +216,6 @@ def test_login_is_looked_for_where_wandb_looks(
 
 
 def test_no_weights_are_uploaded_where_that_is_not_wanted(logged_out: None, tmp_path: Path) -> None:
-    folder = trained(tmp_path, "logger=wandb", "logger.checkpoint=false", "trainer.max_steps=1")
+    folder = trained(tmp_path, "logger=wandb", "logger.wandb.checkpoint=false", "trainer.max_steps=1")
     assert [a for a in read(offline_runs(folder)[0]).artifacts if a["type"] == "model"] == []
     assert not (folder / "wandb" / "checkpoints").exists()

@@ -1,5 +1,7 @@
 import resource
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from training_fakes import FakeMethod, same, trained
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.training import names
-from vsrbench.training.checkpoints import AtomicCheckpointIO, Checkpoints, resume_point
+from vsrbench.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, resume_point
 from vsrbench.weights.trained import load_trained
 
 BIG = {"state_dict": {"w": torch.zeros(1_000_000)}}
@@ -74,10 +76,14 @@ def test_best_holds_what_validation_saw_and_is_preferred(tmp_path: Path) -> None
         assert same(dict(method.trained_state()), last["ema"]["shadow"])
 
 
-def offered(tmp_path: Path, mode: str, *values: float) -> Checkpoints:
-    checkpoints = Checkpoints(tmp_path, 1, names.PSNR_Y, mode, {})
+TRAINER: Any = SimpleNamespace(callbacks=[], is_global_zero=True, fast_dev_run=False)
+
+
+def offered(tmp_path: Path, mode: str, *values: float) -> RunCheckpoint:
+    checkpoints = RunCheckpoint(1, names.PSNR_Y, mode)
+    checkpoints.folder = tmp_path
     for step, value in enumerate(values):
-        checkpoints.offer(FakeMethod(), {names.PSNR_Y: value}, step)
+        checkpoints.offer(TRAINER, FakeMethod(), {names.PSNR_Y: value}, step)
     return checkpoints
 
 
@@ -101,8 +107,8 @@ def test_best_value_survives_resuming(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_unknown_mode_and_metric_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"validation\.mode"):
-        Checkpoints(tmp_path, 1, names.PSNR_Y, "highest", {})
+        RunCheckpoint(1, names.PSNR_Y, "highest")
     with pytest.raises(ConfigError, match="val/consistency is not measured"):
-        Checkpoints(tmp_path, 1, names.CONSISTENCY, "min", {}).offer(FakeMethod(), {names.PSNR_Y: 1.0}, 0)
+        RunCheckpoint(1, names.CONSISTENCY, "min").offer(TRAINER, FakeMethod(), {names.PSNR_Y: 1.0}, 0)
     with pytest.raises(ConfigError, match=r"validation\.metric=val/psnr"):
         trained(tmp_path, "validation.metric=val/psnr")

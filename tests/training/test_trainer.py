@@ -13,8 +13,8 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError, RunError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
-from vsrbench.training.session import accumulation, lost_ranks_told
-from vsrbench.training.summary import parameter_table, parameters
+from vsrbench.training.model_card import parameter_table, parameters
+from vsrbench.training.trainer import accumulation, lost_ranks_told
 
 
 def test_accumulation_reaches_the_effective_batch_or_says_what_would() -> None:

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from vsrbench.data.loading import lost_worker
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.methods.base import Method
 from vsrbench.runs import atomic_file, discard_unfinished, flush
-from vsrbench.training.callbacks import AfterStep
+from vsrbench.training import names
+from vsrbench.training.callbacks import AfterStep, WeightEMA, find
+from vsrbench.training.lightning_internals import validation_follows
 from vsrbench.weights.files import read_checkpoint
 
 IDENTITY = "vsrbench"  # key under which a checkpoint says what it belongs to
@@ -44,32 +47,49 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class Checkpoints(AfterStep):
+class RunCheckpoint(AfterStep, Checkpoint):
     """Writes last.ckpt every ``every`` steps and when training ends, best.ckpt when validation improves.
 
-    last.ckpt is what resuming needs. best.ckpt holds the weights that validation saw (the averaged ones
-    where there is an average) and nothing else. identity: plain values that both carry under ``vsrbench``.
+    last.ckpt is what resuming needs; where a validation follows its step, it is written after that. best.ckpt holds the
+    weights that validation saw (the averaged ones where there is an average) and nothing else. monitor: the logged
+    metric that decides; mode: "max" or "min". identity: plain values that both files carry under ``vsrbench``.
+
+    Not Lightning's ``ModelCheckpoint``: that names files by epoch, writes the full state for the best weights too, and
+    leaves a checkpoint of a step before the validation of the same step.
     """
 
-    def __init__(self, folder: Path, every: int, metric: str, mode: str, identity: dict[str, Any]) -> None:
+    def __init__(self, every: int, monitor: str, mode: str, identity: dict[str, Any] | None = None) -> None:
         if mode not in ("max", "min"):
             raise ConfigError(f"validation.mode={mode}: use max or min")
-        self.last, self.best_file = folder / "last.ckpt", folder / "best.ckpt"
-        self.every, self.metric, self.mode, self.identity = every, metric, mode, identity
+        self.every, self.monitor, self.mode = every, monitor, mode
+        self.identity = dict(identity or {})
         self.best: dict[str, Any] | None = None
+        self.metrics: dict[str, float] = {}  # of the last validation
+        self.folder = Path("checkpoints")
         self._saved = -1
         self._earlier, self._start = 0.0, time.perf_counter()
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def best_file(self) -> Path:
+        return self.folder / "best.ckpt"
 
     @property
     def seconds(self) -> float:
         """Seconds of training, those before an interruption included."""
         return self._earlier + time.perf_counter() - self._start
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.default_root_dir) / "checkpoints"
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not earlier: other ranks may still be writing the folder's first files.
-        if trainer.is_global_zero:
-            run = self.last.parents[1]
-            for folder in (run, self.last.parent, run / "samples"):
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            run = self.folder.parent
+            for folder in (run, self.folder, run / "samples"):
                 discard_unfinished(folder)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,30 +97,52 @@ class Checkpoints(AfterStep):
         self._start = time.perf_counter()
 
     def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
-        # The last step's checkpoint waits for the last validation, in on_train_end.
-        if self.every and step % self.every == 0 and step < trainer.max_steps:
+        if self._due(trainer) and not validation_follows(trainer):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, Method)
+        logged = trainer.callback_metrics
+        self.metrics = {key: logged[key].item() for key in names.VALIDATION if key in logged}
+        self.offer(trainer, pl_module, {key: value.item() for key, value in logged.items()}, trainer.global_step)
+        self._saved = -1  # whatever was saved of this step lacks its validation
+        if self._due(trainer):
             self._save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._saved != trainer.global_step:
             self._save(trainer)
 
+    def _due(self, trainer: pl.Trainer) -> bool:
+        """The last step's checkpoint waits for on_train_end."""
+        step = trainer.global_step
+        return bool(self.every) and step % self.every == 0 and not 0 < trainer.max_steps <= step
+
     def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         # Rows that the checkpoint counts as written must outlast a power failure as it does.
-        flush(self.last.parents[1] / "metrics.csv")
+        flush(self.folder.parent / "metrics.csv")
         trainer.save_checkpoint(self.last, weights_only=False)
         self._saved = trainer.global_step
 
-    def offer(self, method: Method, metrics: dict[str, float], step: int) -> None:
-        """Keep the method's present weights as the best ones if the named metric says so (rank 0)."""
-        if self.metric not in metrics:
-            raise ConfigError(f"validation.metric={self.metric} is not measured here: use one of {', '.join(metrics)}")
-        value = metrics[self.metric]
+    def offer(self, trainer: pl.Trainer, method: Method, logged: dict[str, float], step: int) -> None:
+        """Keep the weights that validation saw as the best ones if the monitored metric says so (rank 0 writes)."""
+        if self.monitor not in logged:
+            known = ", ".join(key for key in logged if "/" in key)
+            raise ConfigError(f"validation.metric={self.monitor} is not measured here: use one of {known}")
+        value = logged[self.monitor]
         sign = 1 if self.mode == "max" else -1
         before = -math.inf if self.best is None else sign * self.best["value"]
-        if sign * value > before:  # false for NaN
-            self.best = {"metric": self.metric, "value": value, "step": step}
-            content = {"state_dict": method.trained_state(), "stage": method.stage, "global_step": step}
+        if not sign * value > before:  # also for NaN
+            return
+        self.best = {"metric": self.monitor, "value": value, "step": step}
+        if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            ema = find(trainer, WeightEMA)
+            averaged = ema.ema.shadow if ema is not None and ema.ema is not None else {}
+            content = {"state_dict": {**method.trained_state(), **averaged}, "stage": method.stage, "global_step": step}
             content["frozen"] = method.frozen_hashes()
             content[IDENTITY] = self.identity | {"best": self.best}
             AtomicCheckpointIO().save_checkpoint(content, self.best_file)
@@ -111,10 +153,12 @@ class Checkpoints(AfterStep):
         checkpoint[IDENTITY] = self.identity
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "seconds": self.seconds}
+        # The metrics too: a run that is killed between its last checkpoint and its result measures nothing anew.
+        return {"best": self.best, "seconds": self.seconds, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self._earlier = state_dict["best"], state_dict["seconds"]
+        self.metrics = dict(state_dict["metrics"])
 
 
 def resume_point(folder: Path) -> dict[str, Any] | None:

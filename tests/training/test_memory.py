@@ -10,10 +10,10 @@ from vsrbench import config, train
 from vsrbench.errors import ConfigError
 from vsrbench.methods.base import Method
 from vsrbench.training.loggers import read_metrics
-from vsrbench.training.settings import apply_checkpointing, paper_batch, repeated_blocks
+from vsrbench.training.memory import apply_checkpointing, paper_batch, repeated_blocks
 
 SHORT = (
-    "size=tiny", "data=sample", "data.workers=0", "trainer=cpu", "trainer.max_steps=2", "trainer.log_every=1",
+    "size=tiny", "data=sample", "data.workers=0", "trainer=cpu", "trainer.max_steps=2", "trainer.log_every_n_steps=1",
     "validation.clips=1", "validation.frames=2", "validation.strips=0", "validation.every=0",
 )  # fmt: skip
 
@@ -50,7 +50,7 @@ def test_the_vae_can_save_memory_too() -> None:
 @pytest.mark.slow
 def test_compiled_blocks_give_the_same_curve(tmp_path: Path) -> None:
     plain = go(tmp_path / "plain", "ldm")
-    compiled = go(tmp_path / "compiled", "ldm", "trainer.compile=eager")
+    compiled = go(tmp_path / "compiled", "ldm", "compile=eager")
     ours, theirs = (read_metrics(run / "metrics.csv") for run in (plain, compiled))
     for mine, other in zip(ours[:2], theirs[:2], strict=True):
         assert float(mine["train/loss"]) == pytest.approx(float(other["train/loss"]), rel=1e-4)
@@ -59,9 +59,9 @@ def test_compiled_blocks_give_the_same_curve(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
-        (["trainer.checkpointing=true"], r"has no gradient checkpointing; use null"),
-        (["trainer.compile=true"], r"calls none of the blocks that are compiled .* use trainer\.compile=false"),
-        (["trainer.compile=magic"], r"use false, true or one of inductor"),
+        (["gradient_checkpointing=true"], r"has no gradient checkpointing; use null"),
+        (["compile=true"], r"calls none of the blocks that are compiled .* use compile=false"),
+        (["compile=magic"], r"use false, true or one of inductor"),
         (["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"], r"no frozen block to shard; use .*ddp"),
     ],
 )
@@ -73,7 +73,7 @@ def test_what_a_method_cannot_do_is_refused(tmp_path: Path, settings: list[str],
 def test_sharded_blocks_are_not_compiled(tmp_path: Path) -> None:
     sharing = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2", "train.effective_batch=2"]
     with pytest.raises(ConfigError, match="either sharded or compiled"):
-        go(tmp_path, "dgaf", *sharing, "trainer.compile=eager")
+        go(tmp_path, "dgaf", *sharing, "compile=eager")
 
 
 def test_no_block_of_a_discriminator_is_compiled() -> None:
@@ -93,7 +93,7 @@ def test_the_papers_batch_is_named_where_another_one_trains(tmp_path: Path, caps
 def test_the_preset_for_24_gb_comes_after_the_size_and_before_the_command_line() -> None:
     preset = ["size=paper", "data=sample", "trainer=1gpu_24g"]
     cfg = config.compose(["method=dgaf", *preset])
-    assert (cfg.train.batch, cfg.train.effective_batch, cfg.trainer.checkpointing) == (1, 32, True)
+    assert (cfg.train.batch, cfg.train.effective_batch, cfg.gradient_checkpointing) == (1, 32, True)
     assert (cfg.trainer.accelerator, cfg.trainer.precision) == ("gpu", "bf16-mixed")
     assert config.compose(["method=dgaf", *preset, "train.batch=2"]).train.batch == 2
 

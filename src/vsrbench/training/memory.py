@@ -1,4 +1,4 @@
-"""Settings of the trainer that hold for every method: gradient checkpointing, torch.compile, the paper's batch."""
+"""Settings that hold for every method: gradient checkpointing, torch.compile; the batch of its paper."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ BACKENDS = ("inductor", "aot_eager", "eager")
 
 
 def apply_checkpointing(method: Method, wanted: bool | None) -> None:
-    """``trainer.checkpointing``: in every network that can, layers are computed again in the backward pass.
+    """``gradient_checkpointing``: in every network that can, layers are computed again in the backward pass.
 
     A module of ours that can do so has a switch ``checkpointing``; networks of diffusers have their own. None leaves
     what the method's size says. Raises ConfigError where a method has nothing to switch.
@@ -26,7 +26,7 @@ def apply_checkpointing(method: Method, wanted: bool | None) -> None:
         return
     able = [m for m in method.modules() if isinstance(getattr(m, "checkpointing", None), bool)]
     if not able:
-        raise ConfigError(f"trainer.checkpointing={wanted}: {name_of(method)} has no gradient checkpointing; use null")
+        raise ConfigError(f"gradient_checkpointing={wanted}: {name_of(method)} has no gradient checkpointing; use null")
     for module in able:
         module.checkpointing = wanted  # type: ignore[assignment]
     for network in (m for m in method.modules() if getattr(m, "_supports_gradient_checkpointing", False)):
@@ -35,7 +35,7 @@ def apply_checkpointing(method: Method, wanted: bool | None) -> None:
 
 
 def apply_compile(method: Method, wanted: bool | str) -> None:
-    """``trainer.compile``: the repeated blocks of all networks are compiled, with a named backend or inductor.
+    """``compile``: the repeated blocks of all networks are compiled, with a named backend or inductor.
 
     A discriminator's blocks stay as they are: R1 differentiates twice, which compiled modules cannot. Raises
     ConfigError where a stage has no block to compile.
@@ -44,12 +44,12 @@ def apply_compile(method: Method, wanted: bool | str) -> None:
         return
     backend = "inductor" if wanted is True else wanted
     if backend not in BACKENDS:
-        raise ConfigError(f"trainer.compile={wanted}: use false, true or one of {', '.join(BACKENDS)}")
+        raise ConfigError(f"compile={wanted}: use false, true or one of {', '.join(BACKENDS)}")
     found = repeated_blocks(method)
     if not found:
         raise ConfigError(
-            f"trainer.compile={wanted}: {name_of(method)} stage={method.stage} calls none of the blocks that are "
-            f"compiled ({', '.join(REPEATED)}); use trainer.compile=false"
+            f"compile={wanted}: {name_of(method)} stage={method.stage} calls none of the blocks that are "
+            f"compiled ({', '.join(REPEATED)}); use compile=false"
         )
     from torch._dynamo import config as dynamo_config  # a second to import
 
@@ -60,7 +60,7 @@ def apply_compile(method: Method, wanted: bool | str) -> None:
 
 
 def repeated_blocks(method: Method) -> list[nn.Module]:
-    """The modules that ``trainer.compile`` compiles and ``trainer=fsdp`` shards."""
+    """The modules that ``compile`` compiles and ``trainer=fsdp`` shards."""
     if method.opens_blocks:
         return []
     return [module for module in method.modules() if type(module).__name__ in REPEATED]

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.errors import RunError
@@ -16,7 +17,7 @@ LOST_RANK = "another process of this run has ended"  # what the others say; why,
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """What one call did.
 
     signal: number of the signal that stopped it, None otherwise. skipped: steps of the whole run that were not made,
@@ -39,6 +40,18 @@ def first_process() -> bool:
     """True in the one process of a distributed run that prints and writes (also before it is set up)."""
     ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def refuse_old_layout(folder: Path) -> None:
+    """Raise RunError for a run folder whose settings have the names of before ``trainer`` was a Lightning Trainer."""
+    from omegaconf import OmegaConf
+
+    known = folder / "config.yaml"
+    if known.is_file() and OmegaConf.select(OmegaConf.load(known), "trainer._target_") is None:
+        raise RunError(
+            f"{folder} was made by an earlier version, whose settings have other names: finish it with that version, "
+            f"or start a new run from its weights (name=NEW ckpt_path={folder})"
+        )
 
 
 def why_finished(run: Run, max_steps: int) -> str | None:
@@ -65,9 +78,9 @@ def clear(run: Run) -> None:
         (run.folder / name).unlink(missing_ok=True)
 
 
-def write_result(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
+def write_result(cfg: "DictConfig", run: Run, result: Result) -> None:
     """Write result.json: the last file of a run that reached ``trainer.max_steps`` or ended by itself."""
-    best = None if outcome.best is None else {**outcome.best, "file": "checkpoints/best.ckpt"}
+    best = None if result.best is None else {**result.best, "file": "checkpoints/best.ckpt"}
     if best is not None and not math.isfinite(best["value"]):
         best["value"] = None  # PSNR of equal images is infinite, for which JSON has no number
     run.write_json(
@@ -77,33 +90,33 @@ def write_result(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
             "method": cfg.method.name,
             "size": cfg.size,
             "variant": cfg.variant,
-            "stage": outcome.stage,
-            "steps": outcome.steps,
-            "ended": outcome.ended,
-            "effective_batch": outcome.effective_batch,
-            "parameters": outcome.parameters,
-            "skipped": outcome.skipped,
+            "stage": result.stage,
+            "steps": result.steps,
+            "ended": result.ended,
+            "effective_batch": result.effective_batch,
+            "parameters": result.parameters,
+            "skipped": result.skipped,
             "best": best,
             "last": "checkpoints/last.ckpt",
-            "metrics": {name: value for name, value in outcome.metrics.items() if math.isfinite(value)},
-            "seconds": round(outcome.seconds, 1),
+            "metrics": {name: value for name, value in result.metrics.items() if math.isfinite(value)},
+            "seconds": round(result.seconds, 1),
             "provenance": json.loads((run.folder / "provenance.json").read_text()),
         },
     )
 
 
-def report(cfg: "DictConfig", run: Run, outcome: Outcome) -> None:
+def report(cfg: "DictConfig", run: Run, result: Result) -> None:
     """Write the result, or say why there is none yet; the folder is printed last.
 
     Raises SystemExit with 128 + the signal's number (143 for SIGTERM) where a signal ended training.
     """
-    if outcome.steps >= cfg.trainer.max_steps or outcome.ended:
-        write_result(cfg, run, outcome)
-        if outcome.ended:
-            print(f"ended at step {outcome.steps} by {outcome.ended}")
+    if result.steps >= cfg.trainer.max_steps or result.ended:
+        write_result(cfg, run, result)
+        if result.ended:
+            print(f"ended at step {result.steps} by {result.ended}")
     else:
-        why = "trainer.max_time" if outcome.signal is None else f"signal {outcome.signal}"
-        print(f"stopped by {why} at step {outcome.steps}; the same command goes on from there")
+        why = "trainer.max_time" if result.signal is None else f"signal {result.signal}"
+        print(f"stopped by {why} at step {result.steps}; the same command goes on from there")
     print(run.folder)
-    if outcome.signal is not None:
-        raise SystemExit(128 + outcome.signal)
+    if result.signal is not None:
+        raise SystemExit(128 + result.signal)

@@ -9,8 +9,8 @@ from torch import Tensor
 from vsrbench.weights.files import read, write
 
 
-class Kept:
-    """``keep(key, make)``: the tensor stored under ``key``, or what ``make`` gives, stored in half precision.
+class Cache:
+    """``cache(key, make)``: the tensor stored under ``key``, or what ``make`` gives, stored in half precision.
 
     The key names everything that the tensor depends on (weights by their hash) and is a path below ``folder``. Rounding
     is the same whether a tensor was just made or read. Two processes may make the same one; the file is always whole.

@@ -12,7 +12,7 @@ from vsrbench.data.sources import Source
 from vsrbench.evaluation.protocol import split_of
 from vsrbench.runs import Run
 from vsrbench.training import names
-from vsrbench.training.loggers import finish, log_media, log_summary, log_table, start
+from vsrbench.training.loggers import build_loggers, finish, log_media, log_summary, log_table
 from vsrbench.training.media import Shown, show
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def log_results(cfg: "DictConfig", run: Run, results: Sequence[dict[str, Any]]) 
     """
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     protocols = {result["protocol"]["id"]: result["protocol"]["hash"] for result in results}
-    loggers = start(cfg, run, {**settings, "protocol_hashes": protocols})
+    loggers = build_loggers(cfg, run, {**settings, "protocol_hashes": protocols})
     if not loggers:
         return
     shown = pictures(cfg, run) if cfg.predictions is None else []
