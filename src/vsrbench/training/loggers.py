@@ -150,7 +150,7 @@ def log_table(
     """Send a table with one row per clip to W&B, with the strips of the clips that are shown."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_table(key, rows, step, shown)
+            logger.log_clips(key, rows, step, shown)
 
 
 @rank_zero_only

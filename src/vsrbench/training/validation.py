@@ -43,7 +43,7 @@ class SampleStrips(pl.Callback):
         row = {names.FRAME_SECONDS: seconds / sum(clip.frames for clip, _ in self._done)}
         if checkpoint := find(trainer, RunCheckpoint):
             row[names.HOURS] = checkpoint.seconds / 3600
-        self.log_dict(row, rank_zero_only=True)  # clocks differ between ranks
+        pl_module.log_dict(row, rank_zero_only=True)  # clocks differ between ranks
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         done, self._done = self._done, []

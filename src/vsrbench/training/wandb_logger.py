@@ -62,7 +62,7 @@ class WandbLogger(loggers.WandbLogger):
     def experiment(self) -> Any:
         """The W&B run, started when it is first asked for; one that does nothing on other ranks than 0, and where W&B
         fails."""
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self._try(lambda run: None)
         return self.run or DummyExperiment()
 
@@ -118,7 +118,7 @@ class WandbLogger(loggers.WandbLogger):
             self._try(send)
 
     @rank_zero_only
-    def log_table(
+    def log_clips(
         self, key: str, rows: Sequence[Mapping[str, Cell]], step: int | None = None, shown: Sequence[Shown] = ()
     ) -> None:
         """A table with a row per clip; strips of the clips that are shown stand in their rows."""
