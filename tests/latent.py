@@ -32,6 +32,13 @@ def method(name: str, *overrides: str, size: str = "tiny") -> Any:
     return built.eval()
 
 
+def module(name: str, *overrides: str, size: str = "tiny") -> Any:
+    """The training of a method as the configuration builds it, likewise; the method itself is its ``method``."""
+    cfg = compose([f"method={name}", f"size={size}", *overrides], verb="train")
+    torch.manual_seed(0)
+    return build(cfg.module, method=build(cfg.method)).eval()
+
+
 def awake(guide: nn.Module, seed: int = 0, scale: float = 0.05) -> None:
     """Give an untrained guide's zero convolutions (and its zero input channels) random weights."""
     generator = torch.Generator().manual_seed(seed)

@@ -40,7 +40,7 @@ def test_every_method_size_and_data_set_composes(method: str) -> None:
 @pytest.mark.parametrize("size", ["tiny", "mini", "paper"])
 def test_the_released_variant_composes_over_every_size(method: str, size: str) -> None:
     cfg = compose([f"method={method}", f"size={size}", "variant=released"])
-    assert cfg.method.align == "released" and cfg.method.posterior == "sample" and cfg.weights is None
+    assert cfg.method.align == "released" and cfg.module.posterior == "sample" and cfg.weights is None
     assert cfg.optimiser._target_ == "torch.optim.AdamW" and cfg.trainer.gradient_clip_val == 1.0
     assert cfg.flow.get("batch_statistics", True), "RAFT, where the size has it, is left in train mode"
 
@@ -85,7 +85,7 @@ def test_papers_values_are_the_defaults_at_size_paper() -> None:
     assert (cfg.optimiser._target_, cfg.optimiser.lr) == ("torch.optim.Adam", 5e-5)
     assert (cfg.train.crop, cfg.train.effective_batch, cfg.train.flip) == (64, 32, True)
     assert (cfg.method.rescale, cfg.method.flow_input) == (4, "nearest")
-    assert {term: weight for term, weight in cfg.method.objective.items() if weight} == {"prediction": 1.0}
+    assert {term: weight for term, weight in cfg.module.objective.items() if weight} == {"prediction": 1.0}
 
 
 def test_composing_inside_a_running_hydra_command() -> None:

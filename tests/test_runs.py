@@ -50,7 +50,7 @@ KEPT = {
     ],
     "eval": [
         *LONGER, "train.crop=24", "train.effective_batch=4", "optimiser.lr=1", "ema.decay=0.5", "stage=guide",
-        "validation.clips=1", "trainer.precision=bf16-mixed",
+        "validation.clips=1", "trainer.precision=bf16-mixed", "module.posterior=sample",
         "trainer.gradient_clip_val=3", "schedule={_target_: x}",
     ],
 }  # fmt: skip
@@ -61,7 +61,7 @@ TOLD = {
         "data=reds", "data.root=x", "data.splits.val.clips=1", "ckpt_path=x", "weights=x", "stage=guide", "size=mini",
         "variant=released", "scale=8", "flow=farneback", "degradation=blur_down", "ema.decay=0.5", "schedule={a: 1}",
         "validation.clips=1", "validation.metric=val/ssim_y", "trainer.precision=bf16-mixed",
-        "trainer.gradient_clip_val=3",
+        "trainer.gradient_clip_val=3", "module.posterior=sample",
         "inference.precision=bf16", "trainer.overfit_batches=1", "method.align=released",
     ],
     "eval": [
@@ -87,7 +87,7 @@ BOTH = {
     "seed", "ckpt_path", "scale", "weights", "flow_batch_statistics", "inference", "prior", "sampler", "data",
     "degradation", "method", "size", "variant", "flow",
 }  # fmt: skip
-RECIPE = {"stage", "train", "optimiser", "schedule", "ema", "validation", "trainer"}
+RECIPE = {"module", "stage", "train", "optimiser", "schedule", "ema", "validation", "trainer"}
 FRAMES = {"predictions", "protocol", "protocols", "published"}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training_fakes import FakeMethod, same, tiny_arguments, trained
+from training_fakes import FakeModule, same, tiny_arguments, trained
 from vsrbench import config, train
 from vsrbench.errors import RunError
 
@@ -67,11 +67,11 @@ def test_force_trains_anew_and_leaves_foreign_files(tmp_path: Path) -> None:
 def test_a_run_that_ends_by_itself_is_as_finished_as_one_that_reaches_its_last_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def enough(self: FakeMethod, *args: object) -> None:
+    def enough(self: FakeModule, *args: object) -> None:
         if self.trainer.global_step == 2:
             self.ended, self.trainer.should_stop = "having learnt enough", True
 
-    monkeypatch.setattr(FakeMethod, "on_train_batch_end", enough, raising=False)
+    monkeypatch.setattr(FakeModule, "on_train_batch_end", enough, raising=False)
     folder = trained(tmp_path)
     result = json.loads((folder / "result.json").read_text())
     assert (result["steps"], result["ended"]) == (2, "having learnt enough")
@@ -92,7 +92,7 @@ def test_ckpt_path_starts_a_new_run_from_weights_and_resumes_it(
     best = torch.load(first / "checkpoints" / "best.ckpt", weights_only=True)
     assert last(second)["global_step"] == 2
     assert same(last(second)["state_dict"], best["state_dict"])
-    monkeypatch.setattr(FakeMethod, "crash_at", 0)
+    monkeypatch.setattr(FakeModule, "crash_at", 0)
     with pytest.raises(RuntimeError):
         trained(tmp_path, *settings, "trainer.max_steps=3", name="second")
     monkeypatch.undo()
@@ -109,7 +109,7 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
 def test_command_says_a_users_error_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(FakeMethod, "broken_at", 1)
+    monkeypatch.setattr(FakeModule, "broken_at", 1)
     monkeypatch.setattr("sys.argv", ["train", *tiny_arguments(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         config.launch(train.run, "train")

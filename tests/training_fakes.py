@@ -3,9 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import vsrbench  # noqa: F401  # isort: skip  (before Lightning: see vsrbench.compat)
 import pytorch_lightning as pl
@@ -18,6 +16,7 @@ from vsrbench import config, train
 from vsrbench.data.datamodule import ValidationClips, validation_loader
 from vsrbench.diffusion.noise import Noise
 from vsrbench.methods.base import Method, Stage
+from vsrbench.methods.module import MethodModule
 from vsrbench.types import Clip
 
 SCALE, SIZE, EPOCH = 2, 12, 20  # EPOCH: samples; no multiple of the batches that tests use
@@ -85,16 +84,10 @@ class FakeData(pl.LightningDataModule):
 
 
 class FakeMethod(Method):
-    """A convolution that learns to upscale, behind a frozen one.
-
-    Accidents, counted in training batches of this process and set by ``monkeypatch.setattr(FakeMethod, ...)``:
-    broken_at: the loss is not a number; crash_at: an exception; signal_at: ``signal_number`` arrives.
-    """
+    """A convolution that learns to upscale, behind a frozen one."""
 
     stages = {"learn": Stage(trainable=("learner",), losses=("pixel", "mean"))}
     scale = SCALE
-    broken_at = crash_at = signal_at = -1
-    signal_number = signal.SIGTERM
 
     def __init__(self, name: str = "fake") -> None:
         super().__init__()
@@ -102,25 +95,40 @@ class FakeMethod(Method):
         nn.init.dirac_(self.frozen.weight)  # the same in every instance: weights are trained beside it
         nn.init.zeros_(self.frozen.bias)
         self.learner = nn.Conv2d(3, 3 * SCALE**2, 3, padding=1)
-        self.batches = 0
 
     def parts(self) -> dict[str, nn.Module]:
         return {"frozen": self.frozen, "learner": self.learner}
 
-    def _frames(self, lr: Tensor) -> Tensor:
+    def frames(self, lr: Tensor) -> Tensor:
         flat = lr.flatten(0, 1)
         change = nn.functional.pixel_shuffle(self.learner(self.frozen(flat)), SCALE)
         bigger = nn.functional.interpolate(flat, scale_factor=SCALE, mode="bilinear")
         return (bigger + 0.1 * change).unflatten(0, lr.shape[:2])
 
     def upscale(self, clip: Clip, noise: Noise, trace: object = None, progress: object = None) -> Tensor:
-        return self._frames(clip.lr).clamp(0, 1)
+        return self.frames(clip.lr).clamp(0, 1)
+
+
+class FakeModule(MethodModule):
+    """Its training.
+
+    Accidents, counted in training batches of this process and set by ``monkeypatch.setattr(FakeModule, ...)``:
+    broken_at: the loss is not a number; crash_at: an exception; signal_at: ``signal_number`` arrives.
+    """
+
+    method: FakeMethod
+    broken_at = crash_at = signal_at = -1
+    signal_number = signal.SIGTERM
+
+    def __init__(self, method: FakeMethod, from_scratch: bool = False) -> None:
+        super().__init__(method, from_scratch)
+        self.batches = 0
 
     def losses(self, clip: Clip, noise: Noise) -> dict[str, Tensor]:
         self._accidents()
         disturbed = clip.lr + 0.1 * torch.stack([noise.normal(clip.lr.shape[1:], "lr", n) for n in clip.name])
         assert clip.hr is not None
-        error = self._frames(disturbed) - clip.hr
+        error = self.method.frames(disturbed) - clip.hr
         factor = float("nan") if self.batches == self.broken_at + 1 else 1
         return {"pixel": error.square().mean() * factor, "mean": error.flatten(1).mean(1).abs().mean()}
 
@@ -165,21 +173,16 @@ class FakeChain(FakeMethod):
     stages = {
         "gain": Stage(trainable=("gain",), losses=("pixel",)),
         "learn": Stage(trainable=("learner",), losses=("pixel",), needs=("gain",)),
-        "offset": Stage(trainable=("offset",), losses=("pixel",), needs=("learn",), unless="method.alone=true"),
+        "offset": Stage(trainable=("offset",), losses=("pixel",), needs=("learn",), unless="module.from_scratch=true"),
     }
 
-    def __init__(self, alone: bool = False, name: str = "chain") -> None:
+    def __init__(self, name: str = "chain") -> None:
         super().__init__()
-        self.stages = self.stages_for({"alone": alone})
         self.gain, self.offset = nn.Conv2d(3, 3, 1, groups=3), nn.Conv2d(3, 3, 1)
-
-    @classmethod
-    def stages_for(cls, settings: Any) -> dict[str, Stage]:
-        return {key: replace(s, needs=()) for key, s in cls.stages.items()} if settings["alone"] else cls.stages
 
     def parts(self) -> dict[str, nn.Module]:
         return {**super().parts(), "gain": self.gain, "offset": self.offset}
 
-    def _frames(self, lr: Tensor) -> Tensor:
-        flat = super()._frames(lr).flatten(0, 1)
+    def frames(self, lr: Tensor) -> Tensor:
+        flat = super().frames(lr).flatten(0, 1)
         return (flat + 0.1 * self.gain(flat) + 0.1 * self.offset(flat)).unflatten(0, lr.shape[:2])

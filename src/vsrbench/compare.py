@@ -27,7 +27,7 @@ def run(cfg: "DictConfig") -> Path | None:
     """
     evaluation = cfg.copy()
     evaluation.verb = "eval"
-    if cfg.budget.steps and cfg.budget.trained and cfg.supports.get("stages"):
+    if cfg.budget.steps and cfg.budget.trained and cfg.module is not None:
         folder = train.run(training(cfg))
         if folder is None or not (folder / "result.json").is_file():
             raise RunError(f"{folder}: training ended before its {cfg.budget.steps} steps; the same command goes on")

@@ -4,6 +4,7 @@ The only file besides the entry points that knows Hydra. Importing it loads neit
 """
 
 import hashlib
+import importlib
 import importlib.util
 import os
 import re
@@ -233,10 +234,11 @@ def check(cfg: "DictConfig") -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    stages = cfg.supports.get("stages") or []  # first, for settings of a stage are resolved by its name
-    known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
-    if cfg.stage not in known:
-        raise ConfigError(f"stage={cfg.stage} is not one of {', '.join(known)}")
+    if cfg.stage != "default":  # first, for settings of a stage are resolved by its name
+        stages = method_class(cfg).stages
+        known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
+        if cfg.stage not in known:
+            raise ConfigError(f"stage={cfg.stage} is not one of {', '.join(known)}")
     experiments.check_row(cfg)  # what the row chooses is resolved by its name
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -259,7 +261,7 @@ def check(cfg: "DictConfig") -> None:
             )
     if plain["verb"] not in (supports.get("verbs") or [plain["verb"]]):
         raise ConfigError(f"method={plain['method']['name']} is for {' and '.join(supports['verbs'])} alone")
-    if plain["verb"] == "train" and not supports.get("stages"):
+    if plain["verb"] == "train" and plain["module"] is None:
         raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
     if plain["inference"]["precision"] not in ("fp32", "bf16"):
         raise ConfigError(f"inference.precision={plain['inference']['precision']}: use fp32 or bf16")
@@ -304,6 +306,13 @@ def build(node: "DictConfig", **extra: Any) -> Any:
         if cause is not None:
             raise cause from None
         raise
+
+
+def method_class(cfg: "DictConfig") -> "type[Method]":
+    """The class that the node ``method`` names."""
+    module, _, name = str(cfg.method._target_).rpartition(".")
+    found: type[Method] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def refuse_untrained(cfg: "DictConfig") -> None:

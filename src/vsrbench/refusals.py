@@ -138,6 +138,8 @@ def unknown(key: str, conf: Path, settings: dict[str, Any]) -> str:
     near = near or [one for one in known if one.rpartition(".")[2] == last]
     near = near or [one for one in difflib.get_close_matches(key, list(known), 1) if not key.startswith(one)]
     text = f"there is no setting {key}"
+    if moved := of_training(key, settings):
+        return f"{text}: {moved}"
     empty = next((one for one in _above(parent) if one in known and not isinstance(known[one], dict)), None)
     if empty is not None:
         return f"{text}: {empty} is {known[empty]!r} here".replace("None", "null")
@@ -146,6 +148,15 @@ def unknown(key: str, conf: Path, settings: dict[str, Any]) -> str:
     if parent and beside:
         return f"{text}{'' if near else ':'} {parent} has {', '.join(beside)}"
     return f"{text}{'' if near else ':'} --cfg job shows all of them"
+
+
+def of_training(key: str, settings: dict[str, Any]) -> str | None:
+    """For a setting of ``method`` that belongs to its training: where it is."""
+    group, _, name = key.partition(".")
+    known = settings.get("module") or {}
+    if group != "method" or name.partition(".")[0] not in known or name.startswith("_"):
+        return None
+    return f"training alone reads it, give module.{name}"
 
 
 def _above(key: str) -> Iterable[str]:
@@ -210,6 +221,8 @@ def check_kinds(settings: dict[str, Any], conf: Path) -> None:
         if type(now[key]) is not int or now[key] < least:
             raise ConfigError(f"{key}={now[key]}: give a whole number from {least}")
     for key in now:
+        if key.count(".") == 1 and (moved := of_training(key, settings)):
+            raise ConfigError(f"there is no setting {key}: {moved}")
         group, _, last = key.rpartition(".")
         if (
             group.partition(".")[0] in FIXED

@@ -44,7 +44,7 @@ MAY_CHANGE = (
 # train.batch may change because accumulation keeps train.effective_batch (checked when training starts),
 # inference.batch because noise belongs to a frame and not to its batch.
 JUDGING = ("protocol", "protocols", "published")  # how frames are judged, and the row that is quoted beside them
-TRAINING = ("train", "optimiser", "schedule", "ema", "validation", "trainer", "stage")
+TRAINING = ("module", "train", "optimiser", "schedule", "ema", "validation", "trainer", "stage")
 UNREAD = ("input", "output", "task", "analysis")  # by verbs that train and evaluate
 ASIDE = {  # settings that a verb does not read
     "train": (
@@ -54,7 +54,7 @@ ASIDE = {  # settings that a verb does not read
     "eval": (*UNREAD, *TRAINING, "budget"),
     "compare": UNREAD,
 }  # fmt: skip
-OTHER_VERBS = (*JUDGING, "budget")
+OTHER_VERBS = (*JUDGING, "budget", "module")
 LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
 UNFINISHED = ".part"  # end of the name of a file that is being written
 PACKAGES = (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from training_fakes import FakeMethod, trained
+from training_fakes import FakeModule, trained
 from vsrbench import config, dashboard, train
 from vsrbench import eval as evaluation
 from vsrbench.cluster import workspace
@@ -41,12 +41,12 @@ class Distance(torch.nn.Module):
         return (output - truth).abs().mean()
 
 
-def watched(self: FakeMethod, *args: Any) -> dict[str, torch.Tensor]:
+def watched(self: FakeModule, *args: Any) -> dict[str, torch.Tensor]:
     self.observed = {"logit_real": torch.tensor(1.0), "logit_fake": torch.tensor(-1.0)}
     return LOSSES(self, *args)
 
 
-LOSSES = FakeMethod.losses
+LOSSES = FakeModule.losses
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def training(tmp_path_factory: pytest.TempPathFactory, logged_out: None) -> Logg
     wanted = ",".join(names.VALIDATION)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "lpips_network", lambda metrics: Distance())
-        patch.setattr(FakeMethod, "losses", watched)
+        patch.setattr(FakeModule, "losses", watched)
         settings = ("logger=wandb", "ema.decay=0.9", "trainer.max_steps=2", f"validation.metrics=[{wanted}]")
         folder = trained(tmp_path_factory.mktemp("training"), *settings)
     return read(offline_runs(folder)[0])

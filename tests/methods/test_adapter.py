@@ -17,10 +17,11 @@ from vsrbench import train
 from vsrbench.config import build, build_method, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.methods.adapter import AdapterVSR, training
+from vsrbench.methods.adapter import AdapterVSR
 from vsrbench.methods.adapter.descriptions import Descriptions
+from vsrbench.methods.adapter.module import AdapterModule
 from vsrbench.methods.adapter.sampling import first_latents, sample, windows
-from vsrbench.methods.adapter.stopping import EarlyStopping, centre, validation_loss
+from vsrbench.methods.adapter.stopping import EarlyStopping, centre
 from vsrbench.methods.base import Stage
 from vsrbench.nn.imresize import imresize
 from vsrbench.training.loggers import read_metrics
@@ -33,8 +34,12 @@ def method(*overrides: str, size: str = "tiny") -> AdapterVSR:
     return latent.method("adapter", *PLAIN, *overrides, size=size)
 
 
-def started(stage: str, *overrides: str, size: str = "tiny") -> AdapterVSR:
-    built = method(*overrides, size=size)
+def module(*overrides: str, size: str = "tiny") -> AdapterModule:
+    return latent.module("adapter", *PLAIN, *overrides, size=size)
+
+
+def started(stage: str, *overrides: str, size: str = "tiny") -> AdapterModule:
+    built = module(*overrides, size=size)
     built.begin_stage(stage, partial(torch.optim.Adam, lr=1e-3), Noise(0))
     built.train()
     return built
@@ -162,24 +167,24 @@ def moved(stage: str, *overrides: str, size: str = "tiny") -> Iterator[str]:
 
 def test_the_thesiss_training_moves_the_adapter_and_nothing_else() -> None:
     found = set(moved("adapter", "method.adapter.fusion=crossattention_linear_linear"))
-    assert found and all(key.startswith("adapter.") for key in found)
+    assert found and all(key.startswith("method.adapter.") for key in found)
     parameters = {
-        f"adapter.{key}"
+        f"method.adapter.{key}"
         for key, _ in method("method.adapter.fusion=crossattention_linear_linear").adapter.named_parameters()
     }
     assert found == parameters
 
 
 def test_the_miniatures_own_stages_leave_the_image_networks_alone() -> None:
-    objective = "method.objective={prediction: 1.0, pixel: 1.0, gradient: 1.0}"
+    objective = "module.objective={prediction: 1.0, pixel: 1.0, gradient: 1.0}"
     prior = set(moved("prior", objective))
     assert any(".attn2." in key for key in prior) and any("temp_block" in key for key in prior)
-    assert all(key.startswith(("prior.unet.video.", "prior.unet.image.")) for key in prior)
-    image = {key for key in prior if key.startswith("prior.unet.image.")}
+    assert all(key.startswith(("method.prior.unet.video.", "method.prior.unet.image.")) for key in prior)
+    image = {key for key in prior if key.startswith("method.prior.unet.image.")}
     assert all(".attn2." in key or ".norm2." in key for key in image)
     assert not any("freqs" in key for key in prior)
     vae = set(moved("vae", objective))
-    assert vae and all(key.startswith("prior.vae.video.") for key in vae)
+    assert vae and all(key.startswith("method.prior.vae.video.") for key in vae)
 
 
 def test_the_loss_is_zero_for_a_unet_that_knows_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,11 +192,11 @@ def test_the_loss_is_zero_for_a_unet_that_knows_the_noise(monkeypatch: pytest.Mo
     built, clip = started("adapter"), latent.make_clip(2, batch=2)
 
     def oracle(x: Tensor, lr: Tensor, t: Tensor, text: Tensor, *others: Any) -> Tensor:
-        latents = training.encode(built, clip)
-        eps = built.prior.schedule.eps(x, latents, t)
-        return built.prior.schedule.target(latents, eps, t) + 0 * text.sum()
+        latents = built.encode(clip)
+        eps = built.method.prior.schedule.eps(x, latents, t)
+        return built.method.prior.schedule.target(latents, eps, t) + 0 * text.sum()
 
-    monkeypatch.setattr(built.prior, "predict", oracle)
+    monkeypatch.setattr(built.method.prior, "predict", oracle)
     assert built.losses(clip, Noise(0))["prediction"] < 1e-8
 
 
@@ -199,21 +204,21 @@ def test_the_loss_is_zero_for_a_unet_that_knows_the_noise(monkeypatch: pytest.Mo
 def test_thirty_steps_per_iteration_have_three_readings(
     reading: str, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built, asked = started("adapter", f"method.timesteps={reading}", "sampler.steps=5"), []
-    predict = built.prior.predict
+    built, asked = started("adapter", f"module.timesteps={reading}", "sampler.steps=5"), []
+    predict = built.method.prior.predict
 
     def spy(x: Tensor, lr: Tensor, t: Tensor, *others: Any) -> Tensor:
         asked.append(int(t[0]))
         return predict(x, lr, t, *others)
 
-    monkeypatch.setattr(built.prior, "predict", spy)
+    monkeypatch.setattr(built.method.prior, "predict", spy)
     built.losses(latent.make_clip(2), Noise(0))
     assert len(asked) == calls
-    visited = built.sampler.timesteps(built.prior.schedule)
+    visited = built.method.sampler.timesteps(built.method.prior.schedule)
     assert reading == "uniform" or set(asked) <= set(visited)
     assert reading != "all" or asked == visited
-    with pytest.raises(ConfigError, match=r"method\.timesteps=some"):
-        method("method.timesteps=some")
+    with pytest.raises(ConfigError, match=r"module\.timesteps=some"):
+        module("module.timesteps=some")
 
 
 @pytest.mark.filterwarnings("ignore:prior.unet=ali was trained")
@@ -221,19 +226,19 @@ def test_thirty_steps_per_iteration_have_three_readings(
 def test_recomputing_the_frozen_unet_gives_the_same_gradient(unet: str) -> None:
     found = []
     for checkpointing in ("true", "false"):
-        built = started("adapter", f"prior.unet={unet}", f"method.checkpointing={checkpointing}")
+        built = started("adapter", f"prior.unet={unet}", f"module.checkpointing={checkpointing}")
         sum(built.losses(latent.make_clip(3), Noise(0)).values()).backward()
-        found.append(torch.cat([p.grad.flatten() for p in built.adapter.parameters() if p.grad is not None]))
+        found.append(torch.cat([p.grad.flatten() for p in built.method.adapter.parameters() if p.grad is not None]))
     assert found[0].abs().max() > 0 and torch.allclose(*found, atol=1e-6)
 
 
 def test_lr_noise_levels_are_drawn_by_the_samples_names() -> None:
-    built, clip = method("method.train_lr_noise=[3,9]"), latent.make_clip(2, batch=3)
-    level, lr = training._lr(built, clip, Noise(0))
+    built, clip = module("module.train_lr_noise=[3,9]"), latent.make_clip(2, batch=3)
+    level, lr = built._lr(clip, Noise(0))
     assert isinstance(level, Tensor) and ((level >= 3) & (level <= 9)).all()
-    alone, other = training._lr(built, clip.rows([1]), Noise(0))
+    alone, other = built._lr(clip.rows([1]), Noise(0))
     assert level[1] == alone[0] and torch.equal(lr[1], other[0])
-    assert training._lr(method("method.train_lr_noise=[0,0]"), clip, Noise(0))[0] == 0
+    assert module("module.train_lr_noise=[0,0]")._lr(clip, Noise(0))[0] == 0
 
 
 def test_descriptions_tell_clips_apart_and_never_change() -> None:
@@ -246,12 +251,12 @@ def test_descriptions_tell_clips_apart_and_never_change() -> None:
 
 
 def test_the_gain_follows_from_the_networks_and_from_no_batch() -> None:
-    trained, sampled = (latent.method("adapter") for _ in range(2))
-    assert trained.adapter.gain.isnan()
+    trained, sampled = latent.module("adapter"), latent.method("adapter")
+    assert trained.method.adapter.gain.isnan()
     trained.begin_stage("adapter", partial(torch.optim.Adam, lr=1e-3), Noise(0))
     sampled.use("bf16").upscale(latent.make_clip(3, seed=5), Noise(0))
-    assert torch.equal(trained.adapter.gain, sampled.adapter.gain) and trained.adapter.gain > 0
-    text = trained.adapter(trained.vit(latent.make_clip(4).lr[0])[None])
+    assert torch.equal(trained.method.adapter.gain, sampled.adapter.gain) and trained.method.adapter.gain > 0
+    text = trained.method.adapter(trained.method.vit(latent.make_clip(4).lr[0])[None])
     assert 0.3 < text.std() < 3
 
 
@@ -259,20 +264,20 @@ def test_the_gain_follows_from_the_networks_and_from_no_batch() -> None:
 
 
 def test_a_weights_file_holds_the_adapter_alone() -> None:
-    built = method()
+    built = module()
     assert {key.partition(".")[0] for key in built.trained_state()} == {"adapter"}
     assert {"vit", "denoising_unet", "vae"} <= built.frozen_hashes().keys()
 
 
 def test_stages_of_the_miniature_hand_everything_on() -> None:
-    one, two = started("prior", "method.tuned=true"), method("method.tuned=true", "prior.seed=1", "vit.seed=1")
+    one, two = started("prior", "method.tuned=true"), module("method.tuned=true", "prior.seed=1", "vit.seed=1")
     state = one.trained_state()
     assert {key.partition(".")[0] for key in state} == {"vit", "adapter", "denoising_unet", "vae"}
     assert not any("freqs" in key or "conv_in.weight" in key for key in state)
-    image = two.prior.unet.image.conv_in.weight.clone()
+    image = two.method.prior.unet.image.conv_in.weight.clone()
     two.load_trained_state(state)
     assert all(torch.equal(value, state[key]) for key, value in two.trained_state().items())
-    assert torch.equal(two.prior.unet.image.conv_in.weight, image)
+    assert torch.equal(two.method.prior.unet.image.conv_in.weight, image)
     assert one.frozen_hashes() == {}
     lost = next(key for key in state if key.startswith("vae."))
     with pytest.raises(WeightsError, match=r"do not fit the trained pieces of 'vae': 1 missing"):
@@ -283,7 +288,7 @@ def test_a_trained_vit_belongs_to_the_adapters_stage() -> None:
     built = started("adapter", "method.train_vit=true")
     assert built.stages["adapter"].trainable == ("adapter", "vit")
     assert AdapterVSR.stages["adapter"] == Stage(("adapter",), AdapterVSR.stages["adapter"].losses)
-    assert all(p.requires_grad for p in built.vit.parameters())
+    assert all(p.requires_grad for p in built.method.vit.parameters())
 
 
 # --- cost ---------------------------------------------------------------------------------------------
@@ -349,7 +354,7 @@ def test_a_run_that_learns_nothing_ends_by_itself_and_is_finished(
     settings = [
         "method=adapter", "size=tiny", "data=sample", "data.workers=0", "trainer=cpu", "name=run", f"runs={tmp_path}",
         "validation.clips=1", "validation.frames=2", "validation.strips=0", "train.effective_batch=1",
-        "optimiser.lr=0.0", "+method.early_stopping={patience: 1, every: 1, crop: 16}",
+        "optimiser.lr=0.0", "+module.early_stopping={patience: 1, every: 1, crop: 16}",
     ]  # fmt: skip
     for steps in (1, 50):
         train.run(compose([*settings, f"trainer.max_steps={steps}"]))
@@ -380,12 +385,12 @@ def test_a_run_killed_before_its_measurement_makes_up_for_it() -> None:
 
 
 def test_the_validation_loss_draws_nothing_and_sees_the_centre() -> None:
-    built, clip = method(), latent.make_clip(2, (24, 32))
+    built, clip = module(), latent.make_clip(2, (24, 32))
     small = centre(clip, 20)
     assert small.lr.shape[-2:] == (16, 16) and small.hr is not None and clip.hr is not None
     assert torch.equal(small.hr, clip.hr[..., 16:80, 32:96]) and torch.equal(small.lr, clip.lr[..., 4:20, 8:24])
-    first = validation_loss(built, small)
-    assert first == validation_loss(built, small) and first > 0
+    first = built.validation_loss(small)
+    assert first == built.validation_loss(small) and first > 0
     assert built.configure_callbacks() == []
-    [callback] = method("method.early_stopping={patience: 3, every: 7, crop: 16}").configure_callbacks()
+    [callback] = module("module.early_stopping={patience: 3, every: 7, crop: 16}").configure_callbacks()
     assert (callback.patience, callback.every, callback.crop) == (3, 7, 16)

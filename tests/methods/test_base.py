@@ -13,6 +13,7 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import TrainingError, WeightsError
 from vsrbench.methods.base import Method
 from vsrbench.methods.bicubic import Bicubic
+from vsrbench.methods.module import MethodModule
 from vsrbench.nn.ema import EMA
 from vsrbench.weights.trained import load_trained
 
@@ -22,7 +23,12 @@ def method() -> Method:
     return latent.method("ldm")
 
 
-def moved(method: Method, by: float) -> dict[str, torch.Tensor]:
+@pytest.fixture
+def module() -> MethodModule:
+    return latent.module("ldm")
+
+
+def moved(method: Method | MethodModule, by: float) -> dict[str, torch.Tensor]:
     return {key: value + by for key, value in method.trained_state().items()}
 
 
@@ -41,12 +47,12 @@ def test_trained_state_round_trip(method: Method) -> None:
     assert same(method.trained_state(), state)
 
 
-def test_trained_state_holds_the_stages_parts(method: Method) -> None:
+def test_trained_state_holds_the_stages_parts(module: MethodModule) -> None:
     def parts() -> set[str]:
-        return {key.split(".")[0] for key in method.trained_state()}
+        return {key.split(".")[0] for key in module.trained_state()}
 
     assert parts() == {"denoising_unet", "vae"}, "before a stage begins: what any stage trains"
-    method.begin_stage("vae", torch.optim.SGD, Noise(0))
+    module.begin_stage("vae", torch.optim.SGD, Noise(0))
     assert parts() == {"vae"}
 
 
@@ -66,50 +72,50 @@ def test_weights_that_do_not_fit_are_refused(method: Method) -> None:
         method.load_trained_state({})
 
 
-def checkpoint(method: Method, file: Path, **more: object) -> dict:
+def checkpoint(module: MethodModule, file: Path, **more: object) -> dict:
     content: dict = {"state_dict": {}, **more}
-    method.on_save_checkpoint(content)
+    module.on_save_checkpoint(content)
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, file)
     return content
 
 
-def test_weights_from_a_file_a_checkpoint_and_a_run(method: Method, tmp_path: Path) -> None:
-    best, last = latent.method("ldm"), latent.method("ldm")
-    best.load_trained_state(moved(method, 0.5))
-    last.load_trained_state(moved(method, 0.125))
+def test_weights_from_a_file_a_checkpoint_and_a_run(module: MethodModule, tmp_path: Path) -> None:
+    best, last = latent.module("ldm"), latent.module("ldm")
+    best.load_trained_state(moved(module, 0.5))
+    last.load_trained_state(moved(module, 0.125))
     run = tmp_path / "run"
     checkpoint(last, run / "checkpoints" / "last.ckpt")
-    load_trained(method, str(run))
-    assert same(method.trained_state(), last.trained_state())
+    load_trained(module, str(run))
+    assert same(module.trained_state(), last.trained_state())
     checkpoint(best, run / "checkpoints" / "best.ckpt")
     for source in (run, run / "checkpoints", run / "checkpoints" / "best.ckpt"):
-        load_trained(method, str(source))
-        assert same(method.trained_state(), best.trained_state())
-        method.load_trained_state(last.trained_state())
+        load_trained(module, str(source))
+        assert same(module.trained_state(), best.trained_state())
+        module.load_trained_state(last.trained_state())
     save_file({k: v.half() for k, v in best.trained_state().items()}, tmp_path / "best.safetensors")
-    load_trained(method, str(tmp_path / "best.safetensors"))
-    assert same(method.trained_state(), best.trained_state(), 2e-3)
+    load_trained(module, str(tmp_path / "best.safetensors"))
+    assert same(module.trained_state(), best.trained_state(), 2e-3)
 
 
-def test_the_averaged_weights_are_preferred(method: Method, tmp_path: Path) -> None:
-    method.begin_stage("vae", torch.optim.SGD, Noise(0))
-    average = EMA(0.9, method.trained_state())
-    average.shadow = moved(method, 0.25)
+def test_the_averaged_weights_are_preferred(module: MethodModule, tmp_path: Path) -> None:
+    module.begin_stage("vae", torch.optim.SGD, Noise(0))
+    average = EMA(0.9, module.trained_state())
+    average.shadow = moved(module, 0.25)
     expected = dict(average.shadow)
-    checkpoint(method, tmp_path / "last.ckpt", ema=average.state_dict())
-    load_trained(method, str(tmp_path / "last.ckpt"))
-    assert same(method.trained_state(), expected)
+    checkpoint(module, tmp_path / "last.ckpt", ema=average.state_dict())
+    load_trained(module, str(tmp_path / "last.ckpt"))
+    assert same(module.trained_state(), expected)
 
 
-def test_files_that_cannot_be_used_are_named(method: Method, tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_are_named(module: MethodModule, tmp_path: Path) -> None:
     def told(name: str) -> str:
         with pytest.raises(WeightsError) as caught:
-            load_trained(method, str(tmp_path / name))
+            load_trained(module, str(tmp_path / name))
         return str(caught.value)
 
     assert "no weights at" in told("nowhere") and "run folder with checkpoints" in told("nowhere")
-    checkpoint(method, tmp_path / "cut.ckpt")
+    checkpoint(module, tmp_path / "cut.ckpt")
     whole = (tmp_path / "cut.ckpt").read_bytes()
     (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     assert "cut.ckpt cannot be read" in told("cut.ckpt") and "truncated" in told("cut.ckpt")
@@ -117,7 +123,7 @@ def test_files_that_cannot_be_used_are_named(method: Method, tmp_path: Path) -> 
     assert "empty.ckpt cannot be read" in told("empty.ckpt")
     (tmp_path / "text.ckpt").write_text("hello")
     assert "text.ckpt cannot be read" in told("text.ckpt")
-    save_file(method.trained_state(), tmp_path / "cut.safetensors")
+    save_file(module.trained_state(), tmp_path / "cut.safetensors")
     whole = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[:-50])
     assert "cut.safetensors cannot be read" in told("cut.safetensors")
@@ -138,73 +144,73 @@ def test_the_configuration_names_the_weights(method: Method, tmp_path: Path) -> 
     assert same(shipped.trained_state(), method.trained_state())
 
 
-def test_checkpoints_hold_no_frozen_part(method: Method) -> None:
-    method.begin_stage("unet", torch.optim.SGD, Noise(0))
-    content: dict = {"state_dict": method.state_dict()}
-    method.on_save_checkpoint(content)
+def test_checkpoints_hold_no_frozen_part(module: MethodModule) -> None:
+    module.begin_stage("unet", torch.optim.SGD, Noise(0))
+    content: dict = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(content)
     assert content["stage"] == "unet"
     assert {key.split(".")[0] for key in content["state_dict"]} == {"denoising_unet"}
-    other = latent.method("ldm")
+    other = latent.module("ldm")
     content["state_dict"] = {key: value + 1 for key, value in content["state_dict"].items()}
     expected = dict(content["state_dict"])
     other.on_load_checkpoint(content)
     other.load_state_dict(content["state_dict"], strict=other.strict_loading)
-    assert all(torch.equal(v, expected[f"denoising_unet.{k}"]) for k, v in other.prior.unet.state_dict().items())
+    assert all(torch.equal(v, expected[f"denoising_unet.{k}"]) for k, v in other.method.prior.unet.state_dict().items())
 
 
 # --- stages --------------------------------------------------------------------------------------
 
 
-def test_a_stage_frees_its_parts_alone(method: Method) -> None:
-    for stage, part in (("unet", "denoising_unet"), ("vae", "vae")):
-        method.begin_stage(stage, torch.optim.SGD, Noise(0))
-        free = {id(p) for p in method.parameters() if p.requires_grad}
-        assert free == {id(p) for p in method.parts()[part].parameters()}
-        method.train()
-        assert {name: module.training for name, module in method.parts().items()} == {
-            name: name == part for name in method.parts()
+def test_a_stage_frees_its_parts_alone(module: MethodModule) -> None:
+    for stage, trained in (("unet", "denoising_unet"), ("vae", "vae")):
+        module.begin_stage(stage, torch.optim.SGD, Noise(0))
+        free = {id(p) for p in module.parameters() if p.requires_grad}
+        assert free == {id(p) for p in module.parts()[trained].parameters()}
+        module.train()
+        assert {name: part.training for name, part in module.parts().items()} == {
+            name: name == trained for name in module.parts()
         }
-        assert not method.eval().parts()[part].training
+        assert not module.eval().parts()[trained].training
 
 
-def test_the_first_stage_is_the_default(method: Method) -> None:
-    method.begin_stage("default", torch.optim.SGD, Noise(0))
-    assert method.stage == "unet"
+def test_the_first_stage_is_the_default(module: MethodModule) -> None:
+    module.begin_stage("default", torch.optim.SGD, Noise(0))
+    assert module.stage == "unet"
 
 
-def test_unknown_stage_and_forgotten_stage(method: Method) -> None:
+def test_unknown_stage_and_forgotten_stage(module: MethodModule) -> None:
     with pytest.raises(TrainingError, match="begin_stage"):
-        method.configure_optimizers()
+        module.configure_optimizers()
     with pytest.raises(TrainingError, match="unknown stage 'guide': use one of unet, vae"):
-        method.begin_stage("guide", torch.optim.SGD, Noise(0))
+        module.begin_stage("guide", torch.optim.SGD, Noise(0))
 
 
-def test_optimiser_and_schedule(method: Method) -> None:
-    method.begin_stage("vae", lambda p: torch.optim.SGD(p, lr=0.5), Noise(0))
-    optimiser = method.configure_optimizers()
+def test_optimiser_and_schedule(module: MethodModule) -> None:
+    module.begin_stage("vae", lambda p: torch.optim.SGD(p, lr=0.5), Noise(0))
+    optimiser = module.configure_optimizers()
     assert {id(p) for g in optimiser.param_groups for p in g["params"]} == {
-        id(p) for p in method.prior.vae.parameters()
+        id(p) for p in module.method.prior.vae.parameters()
     }
-    method.begin_stage(
+    module.begin_stage(
         "vae",
         lambda p: torch.optim.SGD(p, lr=0.5),
         Noise(0),
         lambda o: torch.optim.lr_scheduler.StepLR(o, 1),
     )
-    both = method.configure_optimizers()
+    both = module.configure_optimizers()
     assert both["lr_scheduler"]["interval"] == "step"
     assert both["lr_scheduler"]["scheduler"].optimizer is both["optimizer"]
 
 
-def test_training_step_sums_the_terms_and_keeps_them(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
-    method.begin_stage("vae", torch.optim.SGD, Noise(0))
-    loss = method.training_step(latent.make_clip(1, (8, 8)), 0)
-    assert method.terms.keys() == set(method.stages["vae"].losses)
-    assert torch.allclose(loss, sum(method.terms.values()))
-    assert loss.requires_grad and not any(term.requires_grad for term in method.terms.values())
-    monkeypatch.setattr(method, "losses", lambda *_: {"pixel": torch.tensor(1.0), "kl": torch.tensor(float("nan"))})
+def test_training_step_sums_the_terms_and_keeps_them(module: MethodModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    module.begin_stage("vae", torch.optim.SGD, Noise(0))
+    loss = module.training_step(latent.make_clip(1, (8, 8)), 0)
+    assert module.terms.keys() == set(module.stages["vae"].losses)
+    assert torch.allclose(loss, sum(module.terms.values()))
+    assert loss.requires_grad and not any(term.requires_grad for term in module.terms.values())
+    monkeypatch.setattr(module, "losses", lambda *_: {"pixel": torch.tensor(1.0), "kl": torch.tensor(float("nan"))})
     with pytest.raises(TrainingError, match=r"loss term 'kl' is nan at step 0 \(clips clip#0\)"):
-        method.training_step(latent.make_clip(1, (8, 8)), 0)
+        module.training_step(latent.make_clip(1, (8, 8)), 0)
 
 
 def test_precision_is_bf16_where_asked(method: Method) -> None:
@@ -241,14 +247,14 @@ def test_bicubic_keeps_flat_colour_and_frames_apart() -> None:
 
 
 def test_weights_refuse_another_frozen_part(tmp_path: Path) -> None:
-    trained = latent.method("dgaf")
+    trained = latent.module("dgaf")
     trained.begin_stage("guide", None, Noise(0))
     checkpoint: dict = {}
     trained.on_save_checkpoint(checkpoint)
     assert set(checkpoint["frozen"]) == {"denoising_unet", "vae"}
     torch.save(checkpoint, tmp_path / "a.ckpt")
     load_trained(latent.method("dgaf"), str(tmp_path / "a.ckpt"))
-    other = latent.method("dgaf", "+prior.seed=1")
+    other = latent.module("dgaf", "+prior.seed=1")
     with pytest.raises(WeightsError, match="another denoising_unet"):
         load_trained(other, str(tmp_path / "a.ckpt"))
     other.begin_stage("guide", None, Noise(0))

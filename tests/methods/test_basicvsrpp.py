@@ -15,6 +15,7 @@ from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.inference.chunks import upscale_source
 from vsrbench.inference.tiles import upscale_padded
 from vsrbench.methods.basicvsrpp import BasicVSRPP
+from vsrbench.methods.basicvsrpp.module import BasicVSRPPModule
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.perceptual import LPIPS, RandomFeatures
@@ -27,7 +28,10 @@ State = dict[str, Tensor]
 
 def tiny(*overrides: str) -> BasicVSRPP:
     """A tiny network whose flow, offsets and output layer all do something."""
-    method = latent.method("basicvsrpp", *overrides)
+    return wake(latent.method("basicvsrpp", *overrides))
+
+
+def wake(method: BasicVSRPP) -> BasicVSRPP:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for p in method.net.parameters():
@@ -189,55 +193,58 @@ def adam(parameters: Iterable[Any]) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.99))
 
 
-def began(*overrides: str, schedule: Any = None) -> BasicVSRPP:
-    method = tiny(*overrides)
-    method.begin_stage("sr", adam, Noise(0), schedule)
-    return method.train()
+def began(*overrides: str, schedule: Any = None) -> BasicVSRPPModule:
+    module = latent.module("basicvsrpp", *overrides)
+    wake(module.method)
+    module.begin_stage("sr", adam, Noise(0), schedule)
+    return module.train()
 
 
 @pytest.mark.parametrize("alignment", ["dcn", "warp"])
 @pytest.mark.parametrize("frames", [2, 4])
 def test_every_parameter_has_a_gradient_at_every_step(alignment: str, frames: int) -> None:
     """Distributed training then needs no search for unused ones."""
-    method = began(f"method.alignment={alignment}", "method.flow_loss=0.1", "method.flow_hold=10")
-    method.training_step(latent.make_clip(frames, batch=2), 0).backward()
-    assert all(p.requires_grad and p.grad is not None for p in method.parameters())
-    assert set(method.terms) == {"pixel", "flow"}
+    module = began(f"method.alignment={alignment}", "module.flow_loss=0.1", "module.flow_hold=10")
+    module.training_step(latent.make_clip(frames, batch=2), 0).backward()
+    assert all(p.requires_grad and p.grad is not None for p in module.parameters())
+    assert set(module.terms) == {"pixel", "flow"}
 
 
 def test_training_lowers_the_loss_of_a_fixed_batch() -> None:
-    method, clip = began("method.lpips=0.1", "method.features=random_features"), latent.make_clip(3, batch=2)
-    optimiser = method.configure_optimizers()
+    module, clip = began("module.lpips=0.1", "module.features=random_features"), latent.make_clip(3, batch=2)
+    optimiser = module.configure_optimizers()
     losses = []
     for _ in range(12):
-        losses.append(method.training_step(clip, 0))
+        losses.append(module.training_step(clip, 0))
         optimiser.zero_grad()
         losses[-1].backward()
-        method.on_before_optimizer_step(optimiser)
+        module.on_before_optimizer_step(optimiser)
         optimiser.step()
     assert losses[-1] < 0.9 * losses[0]
-    assert set(method.terms) == {"pixel", "perceptual"}
-    assert all(p.grad is None for p in method.perceptual.parameters())
+    assert set(module.terms) == {"pixel", "perceptual"}
+    assert all(p.grad is None for p in module.perceptual.parameters())
 
 
-def moved(method: BasicVSRPP, steps: list[int]) -> list[tuple[bool, bool, float]]:
+def moved(module: BasicVSRPPModule, steps: list[int]) -> list[tuple[bool, bool, float]]:
     """At which of the given step numbers the flow network and the rest move, and the flow network's learning rate."""
-    made, clip, found = method.configure_optimizers(), latent.make_clip(2), []
+    made, clip, found = module.configure_optimizers(), latent.make_clip(2), []
     optimiser, schedule = (
         (made["optimizer"], made["lr_scheduler"]["scheduler"]) if isinstance(made, dict) else (made, None)
     )
     for step in steps:
-        type(method).global_step = property(lambda _, step=step: step)
-        before = [p.detach().clone() for p in method.net.parameters()]
-        method.training_step(clip, 0).backward()
-        method.on_before_optimizer_step(optimiser)
+        type(module).global_step = property(lambda _, step=step: step)
+        before = [p.detach().clone() for p in module.method.net.parameters()]
+        module.training_step(clip, 0).backward()
+        module.on_before_optimizer_step(optimiser)
         rate = optimiser.param_groups[1]["lr"] / optimiser.param_groups[0]["lr"]
         optimiser.step()
         optimiser.zero_grad()
         if schedule is not None:
             schedule.step()
-        names = [name for name, _ in method.net.named_parameters()]
-        change = {n: not torch.equal(a, b) for n, a, b in zip(names, before, method.net.parameters(), strict=True)}
+        names = [name for name, _ in module.method.net.named_parameters()]
+        change = {
+            n: not torch.equal(a, b) for n, a, b in zip(names, before, module.method.net.parameters(), strict=True)
+        }
         flow = [value for name, value in change.items() if name.startswith("spynet.")]
         rest = [value for name, value in change.items() if not name.startswith("spynet.")]
         found.append((any(flow), all(rest), round(rate, 6)))
@@ -247,22 +254,22 @@ def moved(method: BasicVSRPP, steps: list[int]) -> list[tuple[bool, bool, float]
 @pytest.mark.parametrize("kind", [None, "cosine", "one_cycle"])
 def test_the_flow_network_is_held_and_then_learns_slowly(kind: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under any schedule; its gradients exist all the while."""
-    monkeypatch.setattr(BasicVSRPP, "global_step", BasicVSRPP.global_step)  # put back afterwards
+    monkeypatch.setattr(BasicVSRPPModule, "global_step", BasicVSRPPModule.global_step)  # put back afterwards
     schedules: dict[str | None, Any] = {
         None: None,
         "cosine": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 10, 1e-7),
         "one_cycle": lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 1e-3, 10),
     }
-    method = began("method.flow_hold=2", "method.flow_loss=0.1", schedule=schedules[kind])
+    module = began("module.flow_hold=2", "module.flow_loss=0.1", schedule=schedules[kind])
     expected = [(False, True, 0.0)] * 2 + [(True, True, 0.25)] * 2
-    assert moved(method, [0, 1, 2, 3]) == expected
+    assert moved(module, [0, 1, 2, 3]) == expected
 
 
 @torch.no_grad()
 def test_a_samples_loss_does_not_depend_on_its_batch() -> None:
-    method, clip = began("method.flow_loss=0.1"), latent.make_clip(3, batch=3)
-    together = method.losses(clip, Noise(0))
-    alone = [method.losses(clip.rows([b]), Noise(0)) for b in range(3)]
+    module, clip = began("module.flow_loss=0.1"), latent.make_clip(3, batch=3)
+    together = module.losses(clip, Noise(0))
+    alone = [module.losses(clip.rows([b]), Noise(0)) for b in range(3)]
     for name, value in together.items():
         assert torch.allclose(value, torch.stack([a[name] for a in alone]).mean(), rtol=1e-4), name
 
@@ -271,7 +278,7 @@ def test_a_samples_loss_does_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("exact", [True, False])
 def test_the_flow_term_is_smallest_at_the_true_motion(exact: bool) -> None:
     """The scene moves by 1.5 HR pixels per HR frame number, that is 1.5 LR pixels between LR frames of the clip."""
-    clip, method = latent.make_clip(3, (24, 24)), began("method.flow_loss=1.0")
+    clip, module = latent.make_clip(3, (24, 24)), began("module.flow_loss=1.0")
     true = torch.tensor([-1.5, 0.5]).view(1, 1, 2, 1, 1).expand(1, 2, 2, 24, 24)
     if exact:
         still = torch.zeros(1, 2, 2, 24, 24, dtype=torch.bool)
@@ -279,8 +286,8 @@ def test_the_flow_term_is_smallest_at_the_true_motion(exact: bool) -> None:
     errors = []
     for factor in (1.0, 0.8, -1.0, 0.0):
         flow = factor * true
-        method.net.flows = lambda lr, flow=flow: (flow, -flow)
-        errors.append(method.losses(clip, Noise(0))["flow"].item())
+        module.method.net.flows = lambda lr, flow=flow: (flow, -flow)
+        errors.append(module.losses(clip, Noise(0))["flow"].item())
     assert min(errors) == errors[0] and (not exact or errors[0] < 2e-3)
 
 
@@ -289,9 +296,9 @@ def test_losses_that_cannot_be_had_are_refused(tmp_path: Path, monkeypatch: pyte
         began().losses(latent.make_clip(1), Noise(0))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match=r"vgg16.* missing: put the files"):
-        latent.method("basicvsrpp", "method.lpips=1")
-    assert latent.method("basicvsrpp").perceptual is None, "weight 0 needs no files"
-    found = latent.method("basicvsrpp", "method.lpips=1", "method.features=auto").perceptual
+        latent.module("basicvsrpp", "module.lpips=1")
+    assert latent.module("basicvsrpp").perceptual is None, "weight 0 needs no files"
+    found = latent.module("basicvsrpp", "module.lpips=1", "module.features=auto").perceptual
     assert isinstance(found, RandomFeatures) and not isinstance(found, LPIPS)
 
 
@@ -311,17 +318,17 @@ def test_settings_that_mean_nothing_are_refused(setting: str, message: str) -> N
 
 def test_the_miniature_learns_what_bicubic_cannot_know() -> None:
     """From its start at the bicubic frame it gains on a fixed clip within a few steps."""
-    method, clip = latent.method("basicvsrpp", size="mini"), latent.make_clip(3, (16, 16), batch=2)
+    module, clip = latent.module("basicvsrpp", size="mini"), latent.make_clip(3, (16, 16), batch=2)
 
     def quality() -> float:
-        return psnr(quantise(method.upscale(clip, Noise(0))[0]), quantise(clip.hr[0])).mean().item()
+        return psnr(quantise(module.upscale(clip, Noise(0))[0]), quantise(clip.hr[0])).mean().item()
 
     start = quality()
-    method.begin_stage("sr", lambda p: torch.optim.Adam(p, lr=2e-3), Noise(0))
-    optimiser = method.configure_optimizers()
+    module.begin_stage("sr", lambda p: torch.optim.Adam(p, lr=2e-3), Noise(0))
+    optimiser = module.configure_optimizers()
     for _ in range(25):
         optimiser.zero_grad()
-        method.training_step(clip, 0).backward()
+        module.training_step(clip, 0).backward()
         optimiser.step()
     assert quality() > start + 1
 

@@ -19,6 +19,7 @@ from vsrbench.flow.warp import resize_flow
 from vsrbench.inference.chunks import upscale_source
 from vsrbench.methods.dgaf import DGAF
 from vsrbench.methods.dgaf.guidance import Guidance
+from vsrbench.methods.dgaf.module import DGAFModule
 from vsrbench.methods.dgaf.networks import GuidingUNet
 from vsrbench.methods.dgaf.sampling import align_neighbours
 from vsrbench.types import Clip
@@ -239,15 +240,15 @@ def test_flow_input() -> None:
 
 RECIPES = {
     "printed": [],
-    "few-step": ["method.trajectory=true", "sampler.start=lr_noised", "sampler.strength=0.4", "sampler.steps=4"],
+    "few-step": ["module.trajectory=true", "sampler.start=lr_noised", "sampler.strength=0.4", "sampler.steps=4"],
 }
 
 
-def began(recipe: str, *overrides: str) -> DGAF:
-    every = "method.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0, agreement: 1.0}"
-    method = latent.method("dgaf", every, *RECIPES[recipe], *overrides)
-    method.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
-    return method.train()
+def began(recipe: str, *overrides: str) -> DGAFModule:
+    every = "module.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0, agreement: 1.0}"
+    module = latent.module("dgaf", every, *RECIPES[recipe], *overrides)
+    module.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+    return module.train()
 
 
 def batch(samples: int) -> Clip:
@@ -256,14 +257,14 @@ def batch(samples: int) -> Clip:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_only_the_guide_learns(recipe: str) -> None:
-    method = began(recipe)
-    free = {name for name, p in method.named_parameters() if p.requires_grad}
-    assert free == {name for name, _ in method.named_parameters() if name.startswith("guide.")}
-    frozen = copy.deepcopy(method.prior.state_dict())
-    optimiser = method.configure_optimizers()
-    latent.awake(method.guide)
-    method.training_step(batch(3), 0).backward()
-    for name, parameter in method.named_parameters():
+    module = began(recipe)
+    free = {name for name, p in module.named_parameters() if p.requires_grad}
+    assert free == {name for name, _ in module.named_parameters() if name.startswith("method.guide.")}
+    frozen = copy.deepcopy(module.method.prior.state_dict())
+    optimiser = module.configure_optimizers()
+    latent.awake(module.method.guide)
+    module.training_step(batch(3), 0).backward()
+    for name, parameter in module.named_parameters():
         if name in free:
             assert parameter.grad is not None, name
             # the tiny prompt is zero: attention to it has nothing to choose from
@@ -272,32 +273,34 @@ def test_only_the_guide_learns(recipe: str) -> None:
         else:
             assert parameter.grad is None, name
     optimiser.step()
-    assert all(torch.equal(value, frozen[key]) for key, value in method.prior.state_dict().items())
-    assert not method.prior.unet.training and not method.prior.vae.training and method.guide.training
+    assert all(torch.equal(value, frozen[key]) for key, value in module.method.prior.state_dict().items())
+    assert (
+        not module.method.prior.unet.training and not module.method.prior.vae.training and module.method.guide.training
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_training_lowers_the_loss_of_a_fixed_batch(recipe: str) -> None:
-    method, clip = began(recipe), batch(2)
-    optimiser = method.configure_optimizers()
-    first = method.training_step(clip, 0)
-    assert set(method.terms) == set(method.stages["guide"].losses)
+    module, clip = began(recipe), batch(2)
+    optimiser = module.configure_optimizers()
+    first = module.training_step(clip, 0)
+    assert set(module.terms) == set(module.stages["guide"].losses)
     loss = first
     for _ in range(6):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        loss = method.training_step(clip, 0)
+        loss = module.training_step(clip, 0)
     assert loss < first
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @torch.no_grad()
 def test_a_samples_loss_does_not_depend_on_its_batch(recipe: str) -> None:
-    method, clip = began(recipe), batch(5)
-    latent.awake(method.guide)
-    together = method.losses(clip, Noise(0))
-    alone = [method.losses(clip.rows([b]), Noise(0)) for b in range(5)]
+    module, clip = began(recipe), batch(5)
+    latent.awake(module.method.guide)
+    together = module.losses(clip, Noise(0))
+    alone = [module.losses(clip.rows([b]), Noise(0)) for b in range(5)]
     for name, value in together.items():
         assert torch.allclose(value, torch.stack([a[name] for a in alone]).mean(), rtol=1e-4), name
 
@@ -305,8 +308,8 @@ def test_a_samples_loss_does_not_depend_on_its_batch(recipe: str) -> None:
 @torch.no_grad()
 def test_both_neighbours_are_drawn() -> None:
     """The previous or the next frame, each about half of the time, decided by the sample's name."""
-    method, clip = began("printed", "method.objective={prediction: 1, x0: 0, pixel: 0, gradient: 0}"), batch(1)
-    latent.awake(method.guide)
+    module, clip = began("printed", "module.objective={prediction: 1, x0: 0, pixel: 0, gradient: 0}"), batch(1)
+    latent.awake(module.method.guide)
     chosen = []
     for number in range(12):
         named = replace(clip, name=[f"clip#{number}"])
@@ -314,8 +317,8 @@ def test_both_neighbours_are_drawn() -> None:
             changed = named.lr.clone()
             changed[:, index] = 0
             if not torch.equal(
-                method.losses(replace(named, lr=changed), Noise(0))["prediction"],
-                method.losses(named, Noise(0))["prediction"],
+                module.losses(replace(named, lr=changed), Noise(0))["prediction"],
+                module.losses(named, Noise(0))["prediction"],
             ):
                 chosen.append(side)
     assert len(chosen) == 12, "one neighbour matters, the other never"
@@ -325,7 +328,7 @@ def test_both_neighbours_are_drawn() -> None:
 @torch.no_grad()
 def test_the_few_step_recipe_learns_what_sampling_visits() -> None:
     """With an untrained guide the loss at a drawn step is that of the prior at the x which sampling reaches there."""
-    method, clip = began("few-step", "method.objective={prediction: 0, x0: 1, pixel: 0, gradient: 0}"), batch(1)
+    module, clip = began("few-step", "module.objective={prediction: 0, x0: 1, pixel: 0, gradient: 0}"), batch(1)
     seen: dict[int, Tensor] = {}
 
     class Spy:
@@ -333,10 +336,10 @@ def test_the_few_step_recipe_learns_what_sampling_visits() -> None:
             if "x0" in tensors:
                 seen[step] = tensors["x0"][:, 1]
 
-    method.upscale(clip, Noise(0), Spy())
-    truth = method.prior.encode(clip.hr[:, 1])
+    module.method.upscale(clip, Noise(0), Spy())
+    truth = module.method.prior.encode(clip.hr[:, 1])
     errors = [F.mse_loss(seen[step], truth) for step in range(1, 4)]
-    loss = method.losses(clip, Noise(0))["x0"]
+    loss = module.losses(clip, Noise(0))["x0"]
     assert min((loss - error).abs() for error in errors) < 1e-5
 
 
@@ -348,10 +351,10 @@ def test_a_single_step_has_nothing_to_guide() -> None:
 def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in ("false", "true"):
-        method = began("printed", f"method.checkpointing={checkpointing}")
-        latent.awake(method.guide)
-        method.training_step(batch(1), 0).backward()
-        gradients.append([p.grad for p in method.guide.parameters()])
+        module = began("printed", f"module.checkpointing={checkpointing}")
+        latent.awake(module.method.guide)
+        module.training_step(batch(1), 0).backward()
+        gradients.append([p.grad for p in module.method.guide.parameters()])
     for one, other in zip(*gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
 
@@ -364,7 +367,7 @@ def test_the_papers_parameter_counts() -> None:
 
     with torch.device("meta"):
         method = build(on_meta("dgaf", "paper", "paper").method)
-    found = {name: count for name, (count, *_) in counts(method).items()}
+    found = {name: count for name, (count, *_) in counts(method, {}).items()}
     assert found["guiding U-Net"] == 472_373_504
     assert found["zero convolutions"] == 11_484_928
     assert found["denoising U-Net"] == 472_374_020

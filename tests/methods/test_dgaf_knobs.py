@@ -56,13 +56,17 @@ def test_flow_from_networks_needs_no_other_change() -> None:
         ("flow_upscaling=none", r"method\.flow_upscaling=none: use pre or post"),
         ("flow_input=area", r"method\.flow_input=area"),
         ("lr_enlargement=area", r"method\.lr_enlargement=area"),
-        ("posterior=mean", r"method\.posterior=mean: use mode or sample"),
         ("new_channels=random", r"method\.new_channels=random: use zero or copy"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         latent.method("dgaf", f"method.{setting}")
+
+
+def test_settings_of_training_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"module\.posterior=mean: use mode or sample"):
+        latent.module("dgaf", "module.posterior=mean")
 
 
 # --- rescaling by any factor ---------------------------------------------------------------------
@@ -122,11 +126,11 @@ def test_encoder_guidance_takes_a_dense_guides_weights() -> None:
 
 
 def test_every_parameter_of_an_encoder_guide_learns() -> None:
-    method = latent.method("dgaf", "method.guidance=encoder")
-    method.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
-    latent.awake(method.guide)
-    method.training_step(latent.make_clip(3, batch=2), 0).backward()
-    assert all(p.grad is not None for p in method.guide.parameters())
+    module = latent.module("dgaf", "method.guidance=encoder")
+    module.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+    latent.awake(module.method.guide)
+    module.training_step(latent.make_clip(3, batch=2), 0).backward()
+    assert all(p.grad is not None for p in module.method.guide.parameters())
 
 
 # --- the released order --------------------------------------------------------------------------
@@ -171,11 +175,11 @@ def test_a_released_clip_is_one_chunk() -> None:
 
 
 def test_a_released_guide_starts_like_the_prior_with_its_input_bias_fixed() -> None:
-    method = latent.method("dgaf", "variant=released")
-    first = method.prior.unet.conv_in.weight
-    assert torch.equal(method.guide.net.conv_in.weight[:, 7:], first[:, :4])
-    method.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
-    fixed = [name for name, p in method.guide.named_parameters() if not p.requires_grad]
+    module = latent.module("dgaf", "variant=released")
+    first = module.method.prior.unet.conv_in.weight
+    assert torch.equal(module.method.guide.net.conv_in.weight[:, 7:], first[:, :4])
+    module.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+    fixed = [name for name, p in module.method.guide.named_parameters() if not p.requires_grad]
     assert fixed == ["net.conv_in.bias"]
 
 
@@ -222,10 +226,10 @@ def test_flow_and_occlusion_come_along_to_the_priors_grid() -> None:
 
 
 def test_x8_trains() -> None:
-    method = latent.method("dgaf", "scale=8")
-    method.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+    module = latent.module("dgaf", "scale=8")
+    module.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
     hr = latent.make_clip(3, (32, 32)).hr
     lr = torch.nn.functional.avg_pool2d(hr.flatten(0, 1), 8).unflatten(0, (1, 3))
-    loss = method.training_step(Clip(lr, hr, ["a#0"], torch.arange(3)[None], 8), 0)
+    loss = module.training_step(Clip(lr, hr, ["a#0"], torch.arange(3)[None], 8), 0)
     loss.backward()
-    assert method.guide.zero_middle.weight.grad.abs().max() > 0
+    assert module.method.guide.zero_middle.weight.grad.abs().max() > 0

@@ -7,6 +7,7 @@ from torch import Tensor
 import latent
 from vsrbench.diffusion.noise import Noise, RecordedNoise
 from vsrbench.methods.ldm import LDM
+from vsrbench.methods.ldm.module import LDMModule
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip
 
@@ -103,14 +104,14 @@ def test_the_shipped_miniature_beats_bicubic_enlargement_in_sharpness() -> None:
 
 # --- training ------------------------------------------------------------------------------------
 
-STAGES = [("unet", []), ("unet", ["method.trajectory=true", "sampler.steps=3"]), ("vae", [])]
+STAGES = [("unet", []), ("unet", ["module.trajectory=true", "sampler.steps=3"]), ("vae", [])]
 
 
-def began(stage: str, overrides: list[str], size: str = "tiny") -> LDM:
-    every = "method.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0}"
-    method = latent.method("ldm", every, *overrides, size=size)
-    method.begin_stage(stage, lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
-    return method.train()
+def began(stage: str, overrides: list[str], size: str = "tiny") -> LDMModule:
+    every = "module.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0}"
+    module = latent.module("ldm", every, *overrides, size=size)
+    module.begin_stage(stage, lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+    return module.train()
 
 
 def batch(samples: int) -> Clip:
@@ -119,19 +120,19 @@ def batch(samples: int) -> Clip:
 
 @pytest.mark.parametrize(("stage", "overrides"), STAGES)
 def test_training_lowers_the_loss_of_a_fixed_batch(stage: str, overrides: list[str]) -> None:
-    method = began(stage, overrides)
-    optimiser, clip = method.configure_optimizers(), batch(2)
-    first = method.training_step(clip, 0)
-    assert set(method.terms) == set(method.stages[stage].losses)
-    trained = method.parts()[method.stages[stage].trainable[0]]
+    module = began(stage, overrides)
+    optimiser, clip = module.configure_optimizers(), batch(2)
+    first = module.training_step(clip, 0)
+    assert set(module.terms) == set(module.stages[stage].losses)
+    trained = module.parts()[module.stages[stage].trainable[0]]
     first.backward()
     assert all(p.grad is not None for p in trained.parameters())
-    frozen = [p for p in method.parameters() if not p.requires_grad]
+    frozen = [p for p in module.parameters() if not p.requires_grad]
     assert frozen and all(p.grad is None for p in frozen)
     for _ in range(4):
         optimiser.step()
         optimiser.zero_grad()
-        loss = method.training_step(clip, 0)
+        loss = module.training_step(clip, 0)
         loss.backward()
     assert loss < first
 
@@ -139,25 +140,25 @@ def test_training_lowers_the_loss_of_a_fixed_batch(stage: str, overrides: list[s
 @pytest.mark.parametrize(("stage", "overrides"), STAGES)
 @torch.no_grad()
 def test_a_samples_loss_does_not_depend_on_its_batch(stage: str, overrides: list[str]) -> None:
-    method, clip = began(stage, overrides), batch(5)
-    together = method.losses(clip, Noise(0))
-    alone = [method.losses(clip.rows([b]), Noise(0)) for b in range(5)]
+    module, clip = began(stage, overrides), batch(5)
+    together = module.losses(clip, Noise(0))
+    alone = [module.losses(clip.rows([b]), Noise(0)) for b in range(5)]
     for name, value in together.items():
         assert torch.allclose(value, torch.stack([a[name] for a in alone]).mean(), rtol=1e-4), name
 
 
 @torch.no_grad()
 def test_another_sample_number_draws_anew() -> None:
-    method, clip = began("unet", []), batch(1)
-    one, other = method.losses(clip, Noise(0)), method.losses(replace(clip, name=["clip#9"]), Noise(0))
+    module, clip = began("unet", []), batch(1)
+    one, other = module.losses(clip, Noise(0)), module.losses(replace(clip, name=["clip#9"]), Noise(0))
     assert not torch.allclose(one["prediction"], other["prediction"])
 
 
 def test_checkpointing_changes_no_loss() -> None:
-    one, other = began("unet", []), began("unet", ["method.checkpointing=true"])
+    one, other = began("unet", []), began("unet", ["module.checkpointing=true"])
     losses = [m.training_step(batch(1), 0) for m in (one, other)]
     assert torch.allclose(losses[0], losses[1])
     for loss in losses:
         loss.backward()
-    for p, q in zip(one.prior.unet.parameters(), other.prior.unet.parameters(), strict=True):
+    for p, q in zip(one.method.prior.unet.parameters(), other.method.prior.unet.parameters(), strict=True):
         assert torch.allclose(p.grad, q.grad, atol=1e-6)

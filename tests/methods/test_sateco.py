@@ -15,8 +15,8 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.objective import draw_timesteps
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError, RunError, WeightsError
-from vsrbench.methods.sateco import training
-from vsrbench.methods.sateco.module import SATeCo
+from vsrbench.methods.sateco import module as training
+from vsrbench.methods.sateco.module import SATeCoModule
 from vsrbench.methods.sateco.sampling import restore
 from vsrbench.nn.colour import replace_low_band
 from vsrbench.training.stages import with_start
@@ -32,19 +32,19 @@ TRAINED = {
 }
 
 
-def method(*overrides: str, stage: str = "", size: str = "tiny") -> SATeCo:
-    made: SATeCo = latent.method("sateco", *overrides, size=size)
+def method(*overrides: str, stage: str = "", size: str = "tiny") -> SATeCoModule:
+    made: SATeCoModule = latent.module("sateco", *overrides, size=size)
     if stage:
         made.begin_stage(stage, lambda parameters: torch.optim.AdamW(parameters, lr=1e-2), Noise(0))
         made.train()
     return made
 
 
-def awake(made: SATeCo) -> SATeCo:
+def awake(made: SATeCoModule) -> SATeCoModule:
     """With everything that starts at zero doing something."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for parameter in made.networks.parameters():
+        for parameter in made.method.networks.parameters():
             if not parameter.any():
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return made
@@ -94,7 +94,7 @@ def test_charbonnier() -> None:
 
 def test_the_upscaler_learns_the_ground_truth() -> None:
     made, sample = method(stage="upscaler"), clip(batch=2)
-    expected = ((made.networks.upscaler(sample.lr) - truth(sample)).square() + 1e-6).sqrt().mean()
+    expected = ((made.method.networks.upscaler(sample.lr) - truth(sample)).square() + 1e-6).sqrt().mean()
     assert torch.allclose(made.losses(sample, Noise(0))["charbonnier"], expected)
 
 
@@ -104,7 +104,7 @@ def test_the_upscaler_learns_the_ground_truth() -> None:
 def test_at_the_start_the_unet_stage_has_the_priors_own_loss() -> None:
     """Noise prediction of latent diffusion [36], recomputed frame by frame with the frozen prior alone."""
     made, sample, noise = method(stage="unet"), clip(batch=2), Noise(7)
-    prior = made.prior
+    prior = made.method.prior
     t = draw_timesteps(noise, sample, prior.schedule.length)
     errors = []
     for b, name in enumerate(sample.name):
@@ -145,12 +145,14 @@ def test_the_bridge_shows_what_the_sampler_will_visit(
 ) -> None:
     """DDIM from the noised latent of the upscaled frame, with the ground truth's latent as every x0."""
     steps = ("sampler.steps=4", "sampler.strength=0.4")
-    made, sample = method("method.bridge=true", "method.timesteps=0.41", *steps, stage="unet"), clip()
-    schedule, sampler = made.prior.schedule, made.sampler
+    made, sample = method("module.bridge=true", "module.timesteps=0.41", *steps, stage="unet"), clip()
+    schedule, sampler = made.method.prior.schedule, made.method.sampler
     visited = sampler.timesteps(schedule)
     monkeypatch.setattr(training, "draw_timesteps", lambda noise, clip, limit: torch.tensor([visited[step]]))
     made.losses(sample, Noise(0))
-    start, x0 = (made.prior.encode(frames[0]) for frames in (made.networks.upscaler(sample.lr), truth(sample)))
+    start, x0 = (
+        made.method.prior.encode(frames[0]) for frames in (made.method.networks.upscaler(sample.lr), truth(sample))
+    )
     eps = torch.stack([Noise(0).normal(tuple(x0.shape[1:]), "eps", sample.name[0], i) for i in range(2)])
     x = schedule.add_noise(start, eps, visited[0])
     for earlier in range(step):
@@ -159,13 +161,13 @@ def test_the_bridge_shows_what_the_sampler_will_visit(
 
 
 def test_decoded_terms_fit_a_prior_of_any_factor() -> None:
-    made = method("method.objective.unet.pixel=1", stage="unet")
-    assert made.prior.factor == 8
+    made = method("module.objective.unet.pixel=1", stage="unet")
+    assert made.method.prior.factor == 8
     assert set(made.losses(clip(), Noise(0))) == {"prediction", "pixel"}
 
 
 def test_only_timesteps_below_the_share_are_drawn(seen: dict[str, Any]) -> None:
-    made = method("method.timesteps=0.01", stage="unet")
+    made = method("module.timesteps=0.01", stage="unet")
     drawn = []
     for seed in range(6):
         made.losses(clip(batch=2, seed=10 * seed), Noise(seed))
@@ -177,26 +179,26 @@ def test_only_timesteps_below_the_share_are_drawn(seen: dict[str, Any]) -> None:
 
 
 def test_at_the_start_the_vae_stage_has_the_frozen_decoders_error(seen: dict[str, Any]) -> None:
-    made, sample = method("method.objective.vae={pixel:2,features:0}", stage="vae"), clip(batch=2)
+    made, sample = method("module.objective.vae={pixel:2,features:0}", stage="vae"), clip(batch=2)
     frames = truth(sample).flatten(0, 1)
-    expected = 2 * F.l1_loss(made.prior.decode(made.prior.encode(frames)), frames)
+    expected = 2 * F.l1_loss(made.method.prior.decode(made.method.prior.encode(frames)), frames)
     terms = made.losses(sample, Noise(0))
     assert terms.keys() == {"pixel"} and torch.allclose(terms["pixel"], expected, rtol=1e-4)
-    assert torch.allclose(seen["latent"].flatten(0, 1), made.prior.encode(frames), atol=1e-6)
+    assert torch.allclose(seen["latent"].flatten(0, 1), made.method.prior.encode(frames), atol=1e-6)
 
 
 def test_noise_on_the_latents_is_drawn_for_every_frame(seen: dict[str, Any]) -> None:
-    made, sample = method("method.latent_noise=0.05", stage="vae"), clip()
+    made, sample = method("module.latent_noise=0.05", stage="vae"), clip()
     made.losses(sample, Noise(0))
-    added = seen["latent"][0] - made.prior.encode(truth(sample)[0])
+    added = seen["latent"][0] - made.method.prior.encode(truth(sample)[0])
     assert added.std() == pytest.approx(0.05, rel=0.3)
     assert not torch.allclose(added[0], added[1])
 
 
 def test_the_perceptual_term_is_named_and_weighted() -> None:
-    made, sample = method("method.features=random_features", stage="vae"), clip()
+    made, sample = method("module.features=random_features", stage="vae"), clip()
     terms = made.losses(sample, Noise(0))
-    decoded = made.prior.decode(made.prior.encode(truth(sample)[0]))
+    decoded = made.method.prior.decode(made.method.prior.encode(truth(sample)[0]))
     assert made.feature_loss is not None
     assert torch.allclose(terms["features"], 0.1 * made.feature_loss(decoded, truth(sample)[0]), rtol=1e-3)
 
@@ -205,7 +207,7 @@ def test_the_perceptual_term_is_named_and_weighted() -> None:
 
 
 class Shelf:
-    """Stands in for a run's ``keep``."""
+    """Stands in for a run's ``cache``."""
 
     def __init__(self) -> None:
         self.made: dict[str, Tensor] = {}
@@ -220,14 +222,14 @@ class Shelf:
 
 def test_the_refiner_starts_at_the_mean_of_its_inputs() -> None:
     made, sample = method(stage="refiner"), clip()
-    upscaled, decoded = training.generate(made.run, sample, Noise(0))
+    upscaled, decoded = training.generate(made.method.run, sample, Noise(0))
     expected = training.charbonnier(0.5 * (upscaled + decoded), truth(sample))
     assert torch.allclose(made.losses(sample, Noise(0))["charbonnier"], expected, rtol=1e-4)
 
 
 def test_a_sampled_clip_is_made_once_for_every_sample_and_set_of_weights() -> None:
     made = awake(method(stage="refiner"))
-    made.keep = shelf = Shelf()
+    made.cache = shelf = Shelf()
     both, one = clip(batch=2), clip()
     first = made.losses(both, Noise(0))["charbonnier"]
     assert len(shelf.made) == 2
@@ -235,13 +237,13 @@ def test_a_sampled_clip_is_made_once_for_every_sample_and_set_of_weights() -> No
     made.losses(one, Noise(0))
     assert len(shelf.made) == 2, "the same sample in another batch"
     with torch.no_grad():
-        made.networks.refiner.w = 0.1
-        next(made.networks.refiner.parameters()).add_(1.0)
+        made.method.networks.refiner.w = 0.1
+        next(made.method.networks.refiner.parameters()).add_(1.0)
     made.begin_stage("refiner", None, Noise(0))
     made.losses(one, Noise(0))
     assert len(shelf.made) == 2, "the refiner did not make them"
     with torch.no_grad():
-        next(made.networks.vae_guidance.parameters()).add_(1.0)
+        next(made.method.networks.vae_guidance.parameters()).add_(1.0)
     made.begin_stage("refiner", None, Noise(0))
     made.losses(one, Noise(0))
     assert len(shelf.made) == 3, "other weights made others"
@@ -251,14 +253,14 @@ def test_a_sampled_clip_is_made_once_for_every_sample_and_set_of_weights() -> No
 @pytest.mark.parametrize("setting", ["method.guidance.norm=layer", "method.guidance.window=2", "sampler.low_band=2"])
 def test_the_same_weights_with_other_settings_make_another_sample(setting: str) -> None:
     one, other = awake(method(stage="refiner")), method(setting, stage="refiner")
-    other.networks.load_state_dict(one.networks.state_dict())
-    assert training.made_by(one) == training.made_by(awake(method(stage="refiner")))
-    assert training.made_by(one) != training.made_by(other)
+    other.method.networks.load_state_dict(one.method.networks.state_dict())
+    assert one.made_by() == awake(method(stage="refiner")).made_by()
+    assert one.made_by() != other.made_by()
 
 
 def test_another_crop_of_the_same_name_is_another_sample() -> None:
     made = method(stage="refiner")
-    made.keep = shelf = Shelf()
+    made.cache = shelf = Shelf()
     sample = clip()
     made.losses(sample, Noise(0))
     made.losses(Clip(sample.lr.flip(-1), truth(sample).flip(-1), sample.name, sample.index, 4), Noise(0))
@@ -270,13 +272,13 @@ def test_another_crop_of_the_same_name_is_another_sample() -> None:
 
 def test_each_stage_is_judged_by_what_it_makes() -> None:
     made, sample = awake(method()), clip()
-    upscaled, decoded = training.generate(made.run, sample, Noise(0))
-    refined = made.networks.refiner(upscaled, decoded)
+    upscaled, decoded = training.generate(made.method.run, sample, Noise(0))
+    refined = made.method.networks.refiner(upscaled, decoded)
     for stage, expected in (("upscaler", upscaled), ("unet", decoded), ("vae", decoded), ("refiner", refined)):
         made = method(stage=stage)
-        made.networks.load_state_dict(awake(method()).networks.state_dict())
+        made.method.networks.load_state_dict(awake(method()).method.networks.state_dict())
         if stage in ("unet", "vae"):
-            made.networks.refiner.load_state_dict(method().networks.refiner.state_dict())
+            made.method.networks.refiner.load_state_dict(method().method.networks.refiner.state_dict())
         output = made.eval().upscale(sample, Noise(0))
         assert torch.allclose(output, expected.clamp(0, 1), atol=1e-5), stage
 
@@ -287,19 +289,19 @@ def test_what_the_result_is_made_of_can_be_asked_for(frames: int) -> None:
     sample, found = clip(frames), {}
     for result in ("upscaled", "decoded", "refined"):
         made = method(f"method.result={result}", "method.refiner.w=0.25")
-        found[result] = restore(made.run, sample, Noise(0))
+        found[result] = restore(made.method.run, sample, Noise(0))
     joined = 0.25 * found["upscaled"] + 0.75 * found["decoded"]
     inside = torch.stack([(part > 0) & (part < 1) for part in found.values()]).all(dim=0)  # nothing was clamped there
     assert inside.float().mean() > 0.3 and torch.allclose(found["refined"][inside], joined[inside], atol=1e-5)
     if frames == 2:
-        assert torch.allclose(found["upscaled"], made.networks.upscaler(sample.lr).clamp(0, 1), atol=1e-6)
+        assert torch.allclose(found["upscaled"], made.method.networks.upscaler(sample.lr).clamp(0, 1), atol=1e-6)
 
 
 @torch.no_grad()
 def test_the_low_band_of_the_decoded_clip_is_the_upscaled_clips() -> None:
     made, sample = awake(method("sampler.low_band=2")), clip()
-    upscaled, decoded = training.generate(made.run, sample, Noise(0))
-    _, as_it_is = training.generate(awake(method()).run, sample, Noise(0))
+    upscaled, decoded = training.generate(made.method.run, sample, Noise(0))
+    _, as_it_is = training.generate(awake(method()).method.run, sample, Noise(0))
     expected = replace_low_band(as_it_is.flatten(0, 1), upscaled.flatten(0, 1), 2.0)
     assert torch.allclose(decoded.flatten(0, 1), expected, atol=1e-4)
     assert not torch.allclose(decoded, as_it_is, atol=1e-2)
@@ -308,7 +310,7 @@ def test_the_low_band_of_the_decoded_clip_is_the_upscaled_clips() -> None:
 def test_a_chunk_equals_the_whole() -> None:
     made, sample = awake(method()), clip(frames=7)
     whole = made.upscale(sample, Noise(0))
-    first, last = 2 - made.context, 5 + made.context
+    first, last = 2 - made.method.context, 5 + made.method.context
     part = made.upscale(sample.window(max(0, first), min(7, last)), Noise(0))
     assert torch.allclose(part[:, 2 - max(0, first) :][:, :3], whole[:, 2:5], atol=1e-5)
 
@@ -333,17 +335,17 @@ def test_an_unknown_stage_is_named_before_its_settings_are_looked_for() -> None:
 
 @pytest.mark.parametrize(("stage", "terms"), [("unet", "prediction or x0 or"), ("vae", "pixel or features")])
 def test_a_stage_without_any_loss_is_refused(stage: str, terms: str) -> None:
-    made = method(*(f"method.objective.{stage}.{term}=0" for term in training.WEIGHTS[stage]))
-    with pytest.raises(ConfigError, match=rf"method\.objective\.{stage} has no weight above 0: give one to {terms}"):
+    made = method(*(f"module.objective.{stage}.{term}=0" for term in training.WEIGHTS[stage]))
+    with pytest.raises(ConfigError, match=rf"module\.objective\.{stage} has no weight above 0: give one to {terms}"):
         made.begin_stage(stage, None, Noise(0))
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("features=lpips", r"method\.features=lpips: use one of auto, lpips_vgg, random_features"),
-        ("timesteps=0", r"method\.timesteps=0: use a share above 0"),
-        ("latent_noise=-1", r"method\.latent_noise=-1: use 0 or more"),
+        ("features=lpips", r"module\.features=lpips: use one of auto, lpips_vgg, random_features"),
+        ("timesteps=0", r"module\.timesteps=0: use a share above 0"),
+        ("latent_noise=-1", r"module\.latent_noise=-1: use 0 or more"),
         ("refiner.w=half", r"method\.refiner\.w=half: use a number"),
         ("refiner.w=null", r"method\.refiner\.w=None: use a number"),
         ("refiner.width=0", r"method\.refiner\.width=0: use 1 or more"),
@@ -356,15 +358,16 @@ def test_a_stage_without_any_loss_is_refused(stage: str, terms: str) -> None:
         ("upscaler.window=[2,8]", r"method\.upscaler\.window=\[2, 8\]: .* use \[2,h,w\]"),
         ("upscaler.window=[2,0,8]", r"method\.upscaler\.window=\[2, 0, 8\]: .* use \[2,h,w\]"),
         ("result=x_h", r"method\.result=x_h: use one of refined, decoded, upscaled"),
-        ("objective.unet={noise:1}", r"method\.objective\.unet has no noise; it has prediction, x0, pixel, gradient"),
-        ("objective.vae={lpips:1}", r"method\.objective\.vae has no lpips; it has pixel, features"),
-        ("+objective.refiner={pixel:1}", r"method\.objective has no refiner; it has unet, vae"),
+        ("objective.unet={noise:1}", r"module\.objective\.unet has no noise; it has prediction, x0, pixel, gradient"),
+        ("objective.vae={lpips:1}", r"module\.objective\.vae has no lpips; it has pixel, features"),
+        ("+objective.refiner={pixel:1}", r"module\.objective has no refiner; it has unet, vae"),
     ],
 )
 def test_unknown_settings_are_named(setting: str, message: str) -> None:
     plus = "+" if setting.startswith("+") or setting.startswith("objective.") else ""
+    node = message.partition("\\")[0]
     with pytest.raises(ConfigError, match=message):
-        method(f"{plus * 2 if plus and not setting.startswith('+') else plus}method.{setting.removeprefix('+')}")
+        method(f"{plus * 2 if plus and not setting.startswith('+') else plus}{node}.{setting.removeprefix('+')}")
 
 
 def test_the_schedule_of_stable_diffusion_and_the_trap_beside_it() -> None:
@@ -406,7 +409,7 @@ def test_parameters_at_paper_size() -> None:
 
 def test_the_units_of_work_run_and_cover_every_part() -> None:
     made = method()
-    work = made.work(clip(frames=5))
+    work = made.method.work(clip(frames=5))
     assert list(work) == [
         "video upscaler", "VAE encoder", "latent encoder E_z", "denoising U-Net", "SFA and TFA (UNet)", "VAE decoder",
         "SFA and TFA (VAE)", "video refiner",
@@ -478,7 +481,7 @@ def test_a_row_of_table_3_takes_the_stages_before_from_another_run(finished: Pat
 def test_another_prior_is_refused(finished: Path) -> None:
     made = method()
     with torch.no_grad():
-        next(made.prior.unet.parameters()).add_(1.0)
+        next(made.method.prior.unet.parameters()).add_(1.0)
     with pytest.raises(WeightsError, match="beside another denoising_unet"):
         load_trained(made, str(finished))
 
@@ -487,18 +490,18 @@ def test_killed_in_the_third_stage_and_resumed(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The weights are those of the run that nothing happened to."""
-    losses = SATeCo.losses
+    losses = SATeCoModule.losses
 
-    def killed(self: SATeCo, *args: Any) -> dict[str, Tensor]:
+    def killed(self: SATeCoModule, *args: Any) -> dict[str, Tensor]:
         if self.stage == "vae":
             raise KeyboardInterrupt
         return losses(self, *args)
 
-    monkeypatch.setattr(SATeCo, "losses", killed)
+    monkeypatch.setattr(SATeCoModule, "losses", killed)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train.run(compose(arguments(tmp_path, "stage=all"), verb="train"))
     assert len(list(tmp_path.glob("*/result.json"))) == 2
-    monkeypatch.setattr(SATeCo, "losses", losses)
+    monkeypatch.setattr(SATeCoModule, "losses", losses)
     capsys.readouterr()
     folder = train.run(compose(arguments(tmp_path, "stage=all"), verb="train"))
     assert capsys.readouterr().out.count("finished at step 1") == 2

@@ -12,6 +12,7 @@ from vsrbench.config import build, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.stablevsr import StableVSR
+from vsrbench.methods.stablevsr.module import StableVSRModule
 from vsrbench.types import WHOLE, Clip
 from vsrbench.weights.trained import load_trained
 
@@ -20,7 +21,10 @@ FOUR_STEPS = ["sampler.kind=ddpm", "sampler.steps=4"]
 
 def awake(*overrides: str, size: str = "tiny") -> StableVSR:
     """A TCM that has something to say: its zero convolutions get random weights."""
-    built = latent.method("stablevsr", *FOUR_STEPS, *overrides, size=size)
+    return wake(latent.method("stablevsr", *FOUR_STEPS, *overrides, size=size))
+
+
+def wake(built: StableVSR) -> StableVSR:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in built.tcm.net.named_parameters():
@@ -68,14 +72,18 @@ def test_a_module_that_reads_latents() -> None:
         (["compensation=warp"], r"method\.compensation=warp"),
         (["tcm_input=latent"], r"needs method\.compensation=latent"),
         (["refresh=0"], r"method\.refresh=0: use 1"),
-        (["neighbour=next"], r"method\.neighbour=next"),
         (["flow_input=hr"], r"method\.flow_input=hr"),
-        (["posterior=mean"], r"method\.posterior=mean"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         latent.method("stablevsr", *(f"method.{setting}" for setting in settings))
+
+
+@pytest.mark.parametrize("setting", ["neighbour=next", "posterior=mean"])
+def test_settings_of_training_that_mean_nothing_are_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"module\.{setting}: use one of"):
+        latent.module("stablevsr", f"module.{setting}")
 
 
 # --- order ---------------------------------------------------------------------------------------
@@ -177,77 +185,78 @@ def test_a_clip_is_one_chunk_unless_bounded() -> None:
 RECIPES = {
     "printed": [],
     "released": ["variant=released"],
-    "few-step": ["method.trajectory=true", "sampler.start=lr_noised", "sampler.strength=0.4"],
+    "few-step": ["module.trajectory=true", "sampler.start=lr_noised", "sampler.strength=0.4"],
 }
 
 
-def began(recipe: str, stage: str = "tcm") -> StableVSR:
-    every = "method.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0, agreement: 1.0}"
-    method = awake(every, *RECIPES[recipe])
-    method.begin_stage(stage, lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
-    return method.train()
+def began(recipe: str, stage: str = "tcm") -> StableVSRModule:
+    every = "module.objective={prediction: 1.0, x0: 1.0, pixel: 1.0, gradient: 1.0, agreement: 1.0}"
+    module = latent.module("stablevsr", *FOUR_STEPS, every, *RECIPES[recipe])
+    wake(module.method)
+    module.begin_stage(stage, lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+    return module.train()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_only_the_module_learns(recipe: str) -> None:
-    method = began(recipe)
-    frozen = copy.deepcopy(method.prior.state_dict())
-    optimiser = method.configure_optimizers()
-    method.training_step(latent.make_clip(3, batch=3), 0).backward()
-    assert set(method.terms) == {"prediction", "x0", "pixel", "gradient", "agreement"}
-    for name, parameter in method.named_parameters():
-        assert (parameter.grad is not None) == name.startswith("tcm."), name
+    module = began(recipe)
+    frozen = copy.deepcopy(module.method.prior.state_dict())
+    optimiser = module.configure_optimizers()
+    module.training_step(latent.make_clip(3, batch=3), 0).backward()
+    assert set(module.terms) == {"prediction", "x0", "pixel", "gradient", "agreement"}
+    for name, parameter in module.named_parameters():
+        assert (parameter.grad is not None) == name.startswith("method.tcm."), name
     optimiser.step()
-    assert all(torch.equal(value, frozen[key]) for key, value in method.prior.state_dict().items())
+    assert all(torch.equal(value, frozen[key]) for key, value in module.method.prior.state_dict().items())
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @torch.no_grad()
 def test_a_samples_loss_does_not_depend_on_its_batch(recipe: str) -> None:
-    method, clip = began(recipe), latent.make_clip(3, batch=4)
-    together = method.losses(clip, Noise(0))
-    alone = [method.losses(clip.rows([b]), Noise(0)) for b in range(4)]
+    module, clip = began(recipe), latent.make_clip(3, batch=4)
+    together = module.losses(clip, Noise(0))
+    alone = [module.losses(clip.rows([b]), Noise(0)) for b in range(4)]
     for name, value in together.items():
         assert torch.allclose(value, torch.stack([a[name] for a in alone]).mean(), rtol=1e-4), name
 
 
 @torch.no_grad()
 def test_algorithm_2_looks_at_the_previous_frame() -> None:
-    method, clip = began("printed"), latent.make_clip(3)
+    module, clip = began("printed"), latent.make_clip(3)
     for frame, matters in ((0, True), (1, True), (2, False)):
         lr = clip.lr.clone()
         lr[:, frame] = 0
         same = (
-            method.losses(replace(clip, lr=lr), Noise(0))["prediction"] == method.losses(clip, Noise(0))["prediction"]
+            module.losses(replace(clip, lr=lr), Noise(0))["prediction"] == module.losses(clip, Noise(0))["prediction"]
         )
         assert bool(same) != matters
 
 
 def test_the_trajectory_needs_a_frame_wise_strategy() -> None:
-    method = began("few-step")
-    method.strategy = "auto_regressive"
+    module = began("few-step")
+    module.method.strategy = "auto_regressive"
     with pytest.raises(ConfigError, match="trains with a frame-wise strategy"):
-        method.losses(latent.make_clip(3), Noise(0))
+        module.losses(latent.make_clip(3), Noise(0))
 
 
 def test_the_prior_can_be_tuned_on_single_frames() -> None:
-    method = began("printed", stage="prior")
-    tcm = copy.deepcopy(method.tcm.state_dict())
-    method.training_step(latent.make_clip(3, batch=2), 0).backward()
-    method.configure_optimizers().step()
-    assert set(method.terms) == {"prediction"}
-    assert all(p.grad is None for p in method.tcm.parameters())
-    assert all(p.grad is not None for p in method.prior.unet.parameters())
-    assert all(torch.equal(value, tcm[key]) for key, value in method.tcm.state_dict().items())
+    module = began("printed", stage="prior")
+    tcm = copy.deepcopy(module.method.tcm.state_dict())
+    module.training_step(latent.make_clip(3, batch=2), 0).backward()
+    module.configure_optimizers().step()
+    assert set(module.terms) == {"prediction"}
+    assert all(p.grad is None for p in module.method.tcm.parameters())
+    assert all(p.grad is not None for p in module.method.prior.unet.parameters())
+    assert all(torch.equal(value, tcm[key]) for key, value in module.method.tcm.state_dict().items())
 
 
 def test_checkpointing_changes_no_gradient() -> None:
     gradients = []
     for checkpointing in (False, True):
-        method = began("printed")
-        method.checkpointing = checkpointing
-        method.training_step(latent.make_clip(3), 0).backward()
-        gradients.append([p.grad for p in method.tcm.parameters()])
+        module = began("printed")
+        module.checkpointing = checkpointing
+        module.training_step(latent.make_clip(3), 0).backward()
+        gradients.append([p.grad for p in module.method.tcm.parameters()])
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
 
 
@@ -268,15 +277,15 @@ def test_a_published_folder_loads(tmp_path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_tuned_prior_needs_no_particular_module() -> None:
-    method = began("printed", stage="prior")
+    module = began("printed", stage="prior")
     checkpoint = {"state_dict": {}}
-    method.on_save_checkpoint(checkpoint)
+    module.on_save_checkpoint(checkpoint)
     assert "tcm" not in checkpoint["frozen"] and "vae" in checkpoint["frozen"]
     torch.nn.init.normal_(other_tcm := (other := awake()).tcm.net.conv_in.weight)
     other.check_frozen(checkpoint["frozen"], ["denoising_unet"])
     assert other_tcm.std() > 0.5
-    method = began("printed")
-    method.on_save_checkpoint(checkpoint)
+    module = began("printed")
+    module.on_save_checkpoint(checkpoint)
     assert {"denoising_unet", "vae"} <= set(checkpoint["frozen"])
 
 

@@ -11,8 +11,7 @@ from conftest import Tree
 from vsrbench import train
 from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
-from vsrbench.methods.videogigagan import training
-from vsrbench.methods.videogigagan.module import VideoGigaGAN
+from vsrbench.methods.videogigagan.module import VideoGigaGANModule
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
 
@@ -92,13 +91,13 @@ def test_both_stages_train_on_vimeo(
 ) -> None:
     """The commands of docs/videogigagan.md; the video stage sees ten frames of the seven."""
     judged: list[int] = []
-    plain = training.output_terms
+    plain = VideoGigaGANModule.output_terms
 
-    def terms(method: VideoGigaGAN, frames: Any, hr: Any, logits: Any) -> Any:
+    def terms(self: VideoGigaGANModule, frames: Any, hr: Any, logits: Any) -> Any:
         judged.append(frames.shape[1])
-        return plain(method, frames, hr, logits)
+        return plain(self, frames, hr, logits)
 
-    monkeypatch.setattr(training, "output_terms", terms)
+    monkeypatch.setattr(VideoGigaGANModule, "output_terms", terms)
     common = [
         "method=videogigagan", "size=tiny", f"recipe=videogigagan/{recipe}", f"data.root={vimeo(make_tree)}",
         "data.workers=0", "train.crop=8", "train.effective_batch=1", "trainer.accelerator=cpu", "trainer.max_steps=2",

@@ -18,10 +18,10 @@ from vsrbench import config, train
 from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, TrainingError, WeightsError
-from vsrbench.methods.videogigagan import training
 from vsrbench.methods.videogigagan.guard import KNOWN, WINDOW, Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import discriminator_loss, gradient_penalty
-from vsrbench.methods.videogigagan.module import LADDER, VideoGigaGAN
+from vsrbench.methods.videogigagan.model import LADDER
+from vsrbench.methods.videogigagan.module import VideoGigaGANModule
 from vsrbench.nn.flow_loss import flow_error
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
@@ -29,8 +29,8 @@ from vsrbench.weights.trained import load_trained
 
 
 def method(*overrides: str, stage: str = "video", lr: float = 2e-3, betas: tuple[float, float] = (0.0, 0.99)) -> Any:
-    """A method at the start of a stage."""
-    made = latent.method("videogigagan", *overrides)
+    """The training at the start of a stage."""
+    made = latent.module("videogigagan", *overrides)
     optimiser = lambda parameters: torch.optim.Adam(parameters, lr=lr, betas=betas)  # noqa: E731
     if stage:
         made.begin_stage(stage, optimiser, Noise(0))
@@ -38,11 +38,11 @@ def method(*overrides: str, stage: str = "video", lr: float = 2e-3, betas: tuple
     return made
 
 
-def awake(made: VideoGigaGAN) -> VideoGigaGAN:
+def awake(made: VideoGigaGANModule) -> VideoGigaGANModule:
     """With everything that starts at zero doing something."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        for parameter in (*made.generator.parameters(), *made.discriminator.parameters()):
+        for parameter in (*made.method.generator.parameters(), *made.discriminator.parameters()):
             if not parameter.any():
                 parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return made
@@ -98,18 +98,18 @@ def state(network: nn.Module) -> dict[str, Tensor]:
 
 def test_one_backward_pass_gives_both_networks_their_own_gradients(stepper: Callable[[Any], Steps]) -> None:
     """The same as differentiating the generator's terms and the discriminator's loss on their own."""
-    made = awake(method("method.objective.propagation_clip=null"))
+    made = awake(method("module.objective.propagation_clip=null"))
     sample = clip(batch=2)
-    fake = made.generate(sample, made.noise)
-    terms = training.output_terms(made, fake, sample.hr, made.judge(fake, sample))
-    ours = torch.autograd.grad(sum(terms.values()), list(made.generator.parameters()))
+    fake = made.method.generate(sample, made.noise)
+    terms = made.output_terms(fake, sample.hr, made.judge(fake, sample))
+    ours = torch.autograd.grad(sum(terms.values()), list(made.method.generator.parameters()))
     real, false = made.judge(sample.hr, sample), made.judge(fake.detach(), sample)
     penalty = gradient_penalty(lambda x: made.judge(x, sample, scaled=True), 2 * sample.hr - 1)
     loss = discriminator_loss(real, false) + 0.2048 / 2 * 16 * penalty  # step 0 carries R1
     theirs = torch.autograd.grad(loss, list(made.discriminator.parameters()))
     stepper(made)
-    training.batch(made, sample, last=True)
-    for found, parameters in ((ours, made.generator.parameters()), (theirs, made.discriminator.parameters())):
+    made.add_batch(sample, last=True)
+    for found, parameters in ((ours, made.method.generator.parameters()), (theirs, made.discriminator.parameters())):
         for gradient, parameter in zip(found, parameters, strict=True):
             assert torch.allclose(gradient, parameter.grad, rtol=1e-3, atol=1e-5)
 
@@ -118,23 +118,23 @@ def test_checkpointing_changes_no_gradient(stepper: Callable[[Any], Steps]) -> N
     """Also not in a step with R1, and with the discriminator's graph used twice."""
     found = []
     for on in ("false", "true"):
-        settings = [f"method.{part}checkpointing={on}" for part in ("", "generator.", "front.")]
+        settings = [f"{part}.checkpointing={on}" for part in ("module", "method.generator", "method.front")]
         made = awake(method(*settings))
         stepper(made)
-        training.batch(made, clip(batch=2), last=True)
-        found.append([p.grad for p in (*made.generator.parameters(), *made.discriminator.parameters())])
+        made.add_batch(clip(batch=2), last=True)
+        found.append([p.grad for p in (*made.method.generator.parameters(), *made.discriminator.parameters())])
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("row", LADDER)
 def test_every_parameter_of_every_row_gets_a_gradient(row: str, stepper: Callable[[Any], Steps]) -> None:
     made = awake(method(f"method.ladder={row}"))
-    has_front = any(name.startswith("generator.front") for name, _ in made.named_parameters())
+    has_front = any(name.startswith("method.generator.front") for name, _ in made.named_parameters())
     has_time = any(".temporal." in name for name, _ in made.named_parameters())
     assert (has_front, has_time) == (LADDER[row]["propagation"], LADDER[row]["temporal"])
     stepper(made)
-    training.batch(made, clip(batch=2), last=True)
-    networks = [*made.generator.named_parameters(), *made.discriminator.named_parameters()]
+    made.add_batch(clip(batch=2), last=True)
+    networks = [*made.method.generator.named_parameters(), *made.discriminator.named_parameters()]
     assert [name for name, p in networks if p.grad is None] == []
     # nothing depends on what a softmax or a later average cancels
     dead = [name for name, p in networks if not p.grad.any()]
@@ -153,13 +153,13 @@ def test_image_stage_has_no_parts_for_video_and_uses_every_other(stepper: Callab
 
 def test_a_parameter_without_use_is_an_error_that_says_so(stepper: Callable[[Any], Steps]) -> None:
     made = method()
-    made.generator.surplus = nn.Parameter(torch.zeros(1))
+    made.method.generator.surplus = nn.Parameter(torch.zeros(1))
     with pytest.raises(TrainingError, match="1 parameters of the generator took no part in stage=video"):
         stepper(made)(clip())
 
 
 def test_discriminator_rests_for_the_first_steps_of_the_image_stage(stepper: Callable[[Any], Steps]) -> None:
-    made = method("method.objective.pixel_steps=2", stage="image")
+    made = method("module.objective.pixel_steps=2", stage="image")
     step, before = stepper(made), state(made.discriminator)
     for _ in range(2):
         step(clip())
@@ -172,25 +172,25 @@ def test_discriminator_rests_for_the_first_steps_of_the_image_stage(stepper: Cal
 
 
 def test_penalty_comes_at_every_so_many_th_step_whatever_happened_before() -> None:
-    made = method("method.objective.r1_every=3")
-    assert [step for step in range(8) if training.penalised(made, step)] == [0, 3, 6]
-    made = method("method.objective.r1_every=3", "method.objective.pixel_steps=4", stage="image")
-    assert [step for step in range(10) if training.penalised(made, step)] == [6, 9]
+    made = method("module.objective.r1_every=3")
+    assert [step for step in range(8) if made.penalised(step)] == [0, 3, 6]
+    made = method("module.objective.r1_every=3", "module.objective.pixel_steps=4", stage="image")
+    assert [step for step in range(10) if made.penalised(step)] == [6, 9]
     assert made.objective.r1_weight == pytest.approx(0.2048 / 2 * 3)
-    assert method("method.objective.r1_half=false").objective.r1_weight == pytest.approx(0.2048 * 16)
+    assert method("module.objective.r1_half=false").objective.r1_weight == pytest.approx(0.2048 * 16)
 
 
 def test_flow_network_waits_and_then_moves_slower(stepper: Callable[[Any], Steps]) -> None:
-    made = method("method.objective.flow_hold=2", "method.objective.flow=1.0")
+    made = method("module.objective.flow_hold=2", "module.objective.flow=1.0")
     ours, theirs = made.configure_optimizers()
     assert [g["lr"] for g in ours.param_groups] == [2e-3, 0.25 * 2e-3]
     assert theirs.param_groups[0]["lr"] == 2e-3
-    step, before = stepper(made), state(made.generator.front.flow)
+    step, before = stepper(made), state(made.method.generator.front.flow)
     for _ in range(2):
         step(clip())
-        assert same(state(made.generator.front.flow), before)
+        assert same(state(made.method.generator.front.flow), before)
     step(clip())
-    assert not same(state(made.generator.front.flow), before)
+    assert not same(state(made.method.generator.front.flow), before)
     assert "flow" in made.terms
 
 
@@ -202,14 +202,14 @@ def test_image_stage_has_its_own_learning_rate() -> None:
 def test_gradients_are_clipped_network_by_network(
     stepper: Callable[[Any], Steps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = method("method.objective.propagation_clip=1e-4")
-    made.gradient_clip = 0.5
+    made = method("module.objective.propagation_clip=1e-4")
+    made.gradient_clip_val = 0.5
     kept: dict[str, float] = {}
 
-    def look(m: Any, *args: Any, **kwargs: Any) -> None:
-        kept.update({name: float(norm([p.grad for p in group])) for name, group in m.groups().items()})
+    def look(*args: Any, **kwargs: Any) -> None:
+        kept.update({name: float(norm([p.grad for p in group])) for name, group in made.groups().items()})
 
-    monkeypatch.setattr(training, "move", look)
+    monkeypatch.setattr(made, "move", look)
     step = stepper(awake(made))
     step(clip())
     assert kept["propagation"] <= 1.01e-4
@@ -260,12 +260,12 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_named(
     assert float(made.observed["skipped"]) == 1
     assert step.count == 1, "the step counts: the next one has other data"
     fresh = method()
-    assert same(state(made.generator), state(fresh.generator))
+    assert same(state(made.method.generator), state(fresh.method.generator))
     assert same(state(made.discriminator), state(fresh.discriminator))
     step(clip())
     assert made.skipped == {what: 1}
     assert all(value.isfinite().all() for value in state(made).values())
-    assert not same(state(made.generator), state(fresh.generator))
+    assert not same(state(made.method.generator), state(fresh.method.generator))
 
 
 def test_a_step_with_a_gradient_spike_is_skipped(
@@ -277,12 +277,12 @@ def test_a_step_with_a_gradient_spike_is_skipped(
     step(clip())
     for values in made.guard.history.values():
         values.extend([values[-1]] * KNOWN)
-    before = state(made.generator)
+    before = state(made.method.generator)
     made.feature_loss = Louder(made.feature_loss)
     step(clip())
     assert made.skipped == {"random_features": 1}
     assert "step 3 skipped: random_features is" in capsys.readouterr().out
-    assert same(state(made.generator), before)
+    assert same(state(made.method.generator), before)
 
 
 def test_guard_names_the_cause_and_follows_a_value_that_has_risen_for_good() -> None:
@@ -351,7 +351,7 @@ def test_video_model_starts_as_the_image_model(image_run: Path) -> None:
     assert torch.equal(image.upscale(sample, noise), video.upscale(sample, noise))
     judged = [made.discriminator(2 * sample.hr - 1) for made in (image, video)]
     assert torch.equal(*judged)
-    assert image.context == 0 and video.context > 0
+    assert image.method.context == 0 and video.method.context > 0
 
 
 def test_weights_that_lack_more_than_the_parts_for_video_are_refused(image_run: Path) -> None:
@@ -378,13 +378,13 @@ def test_a_discriminator_of_another_crop_is_no_matter_for_upscaling_but_for_trai
 
 
 def test_samples_of_another_crop_than_the_discriminators_are_refused(stepper: Callable[[Any], Steps]) -> None:
-    step = stepper(method("method.crop=8"))
-    with pytest.raises(TrainingError, match=r"method\.crop=8, but samples have 16 LR pixels"):
+    step = stepper(method("module.crop=8"))
+    with pytest.raises(TrainingError, match=r"module\.crop=8, but samples have 16 LR pixels"):
         step(clip())
 
 
 def test_video_stage_wants_an_image_model_and_no_fp16(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"give ckpt_path=RUN of a run with stage=image, .*or method\.from_scratch=true"):
+    with pytest.raises(RunError, match=r"give ckpt_path=RUN of a run with stage=image, .*or module\.from_scratch=true"):
         trained(tmp_path, "video", "stage=video", "trainer.max_steps=1")
     made = method(stage="image")
     made._trainer = type("T", (), {"precision": "16-mixed"})()
@@ -405,7 +405,7 @@ def test_unknown_settings_are_named() -> None:
         (("method.z=zero",), "method.z=zero: use one of random, mean"),
         (("method.chunk=0",), "method.chunk=0: use a whole number from 1"),
         (("method.mirror=1",), "method.mirror=1: use a whole number from 2"),
-        (("+method.objective.lpips=5",), "method.objective has no lpips; it has .*features"),
+        (("+module.objective.lpips=5",), "module.objective has no lpips; it has .*features"),
         (("method.front.flow_net=raft",), "method.front.flow_net=raft: use one of spynet, pyramid"),
         (("train.crop=20",), "not 80: set train.crop"),
         (("method.chunk=all",), "method.chunk=all: use a whole number from 1"),
@@ -415,13 +415,13 @@ def test_unknown_settings_are_named() -> None:
         (("method.front.groups=0",), "method.front.groups=0"),
         (("method.front.groups=3",), "method.front.groups=3: 2 x 8 channels must divide"),
         (("method.front.alignment=conv",), "method.front.alignment=conv: use one of dcn, warp"),
-        (("+method.discriminator.deep={17:3}",), r"method.discriminator.deep at \[17\] pixels: use 8, 16, 32"),
-        (("method.discriminator.attention=[4]",), r"method.discriminator.attention at \[4\] pixels"),
-        (("method.discriminator.heads=0",), "method.discriminator.heads=0"),
-        (("method.discriminator.heads=99",), "method.discriminator.heads=99: use at most the 16 channels at 8 pixels"),
-        (("method.discriminator.widths=[]",), r"method.discriminator.widths=\[\]"),
-        (("method.objective.r1=-1",), "method.objective.r1=-1: use 0 or more"),
-        (("method.objective.r1_every=0",), "method.objective.r1_every=0: use a whole number from 1"),
+        (("+module.discriminator.deep={17:3}",), r"module.discriminator.deep at \[17\] pixels: use 8, 16, 32"),
+        (("module.discriminator.attention=[4]",), r"module.discriminator.attention at \[4\] pixels"),
+        (("module.discriminator.heads=0",), "module.discriminator.heads=0"),
+        (("module.discriminator.heads=99",), "module.discriminator.heads=99: use at most the 16 channels at 8 pixels"),
+        (("module.discriminator.widths=[]",), r"module.discriminator.widths=\[\]"),
+        (("module.objective.r1=-1",), "module.objective.r1=-1: use 0 or more"),
+        (("module.objective.r1_every=0",), "module.objective.r1_every=0: use a whole number from 1"),
     ):
         with pytest.raises(ConfigError, match=text):
             method(*overrides, stage="")
@@ -436,17 +436,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     image_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both optimisers, average, R1's phase, the guard's medians, random states, logged numbers."""
-    settings = ["stage=video", f"ckpt_path={image_run}", "method.objective.r1_every=2", "trainer.max_steps=3"]
+    settings = ["stage=video", f"ckpt_path={image_run}", "module.objective.r1_every=2", "trainer.max_steps=3"]
     whole = trained(tmp_path, "whole", *settings)
-    plain, count = VideoGigaGAN.training_step, [0]
+    plain, count = VideoGigaGANModule.training_step, [0]
 
-    def interrupted(self: VideoGigaGAN, batch: Clip, batch_idx: int) -> None:
+    def interrupted(self: VideoGigaGANModule, batch: Clip, batch_idx: int) -> None:
         plain(self, batch, batch_idx)
         count[0] += 1
         if count[0] == 3:  # within the second step
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(VideoGigaGAN, "training_step", interrupted)
+    monkeypatch.setattr(VideoGigaGANModule, "training_step", interrupted)
     with pytest.raises(SystemExit):
         trained(tmp_path, "parts", *settings)
     assert content(tmp_path / "parts")["global_step"] == 1
@@ -478,7 +478,7 @@ def test_one_step_of_lightning_is_one_step_of_both_optimisers(image_run: Path) -
 def test_some_steps_of_the_real_command_bring_the_pixel_loss_down(tmp_path: Path) -> None:
     folder = trained(
         tmp_path, "run", "stage=image", "debug=overfit", f"runs={tmp_path}", "trainer.max_steps=40", "train.crop=8",
-        "train.frames=1", "train.batch=2", "method.objective.pixel_steps=20", "optimiser.lr=2e-3",
+        "train.frames=1", "train.batch=2", "module.objective.pixel_steps=20", "optimiser.lr=2e-3",
     )  # fmt: skip
     losses = [float(row["train/loss_pixel"]) for row in read_metrics(folder / "metrics.csv") if row["train/loss_pixel"]]
     assert losses[-1] < 0.7 * losses[0]
@@ -487,7 +487,7 @@ def test_some_steps_of_the_real_command_bring_the_pixel_loss_down(tmp_path: Path
 @pytest.mark.slow
 def test_two_processes_under_plain_ddp_equal_one(tmp_path: Path) -> None:
     """Plain ddp looks for no unused parameters: it stops at the second step where one got no gradient."""
-    settings = ("stage=video", "method.from_scratch=true", "method.objective.r1_every=2", "train.effective_batch=4")
+    settings = ("stage=video", "module.from_scratch=true", "module.objective.r1_every=2", "train.effective_batch=4")
     one = trained(tmp_path, "one", *settings, "trainer.max_steps=3")
     line = [a for a in arguments(tmp_path, "two", *settings, "trainer.max_steps=3") if "accelerator" not in a]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -509,7 +509,7 @@ def test_two_processes_under_plain_ddp_equal_one(tmp_path: Path) -> None:
 def test_hundreds_of_steps_halve_the_pixel_loss_and_stay_finite(tmp_path: Path) -> None:
     """Without the bilinear residual, which would begin where this ends; with the discriminator from the start."""
     folder = trained(
-        tmp_path, "run", "stage=image", "train.frames=1", "method.objective.pixel_steps=0", "trainer.max_steps=300",
+        tmp_path, "run", "stage=image", "train.frames=1", "module.objective.pixel_steps=0", "trainer.max_steps=300",
         "train.batch=4", "train.effective_batch=4", "checkpoint.every=0",
     )  # fmt: skip
     rows = [row for row in read_metrics(folder / "metrics.csv") if row["train/loss"]]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training_fakes import FakeMethod, trained
+from training_fakes import FakeMethod, FakeModule, trained
 from vsrbench.errors import TrainingError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
@@ -52,8 +52,8 @@ def test_signals_save_and_give_their_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     before = signal.getsignal(number)
-    monkeypatch.setattr(FakeMethod, "signal_at", 2)
-    monkeypatch.setattr(FakeMethod, "signal_number", number)
+    monkeypatch.setattr(FakeModule, "signal_at", 2)
+    monkeypatch.setattr(FakeModule, "signal_number", number)
     with pytest.raises(SystemExit) as stopped:
         trained(tmp_path, "checkpoint.every=0")
     assert stopped.value.code == 128 + number
@@ -66,7 +66,7 @@ def test_signals_save_and_give_their_exit_code(
 def test_loss_that_is_not_finite_names_step_and_term_and_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FakeMethod, "broken_at", 3)
+    monkeypatch.setattr(FakeModule, "broken_at", 3)
     with pytest.raises(TrainingError, match=r"'pixel' is nan at step 3 .*#6"):
         trained(tmp_path)
     content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)

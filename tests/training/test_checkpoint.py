@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from training_fakes import FakeMethod, same, trained
+from training_fakes import FakeMethod, FakeModule, same, trained
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, resume_point
@@ -83,7 +83,7 @@ def offered(tmp_path: Path, mode: str, *values: float) -> RunCheckpoint:
     checkpoints = RunCheckpoint(1, names.PSNR_Y, mode)
     checkpoints.folder = tmp_path
     for step, value in enumerate(values):
-        checkpoints.offer(TRAINER, FakeMethod(), {names.PSNR_Y: value}, step)
+        checkpoints.offer(TRAINER, FakeModule(FakeMethod()), {names.PSNR_Y: value}, step)
     return checkpoints
 
 
@@ -108,7 +108,8 @@ def test_best_value_survives_resuming(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_unknown_mode_and_metric_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"validation\.mode"):
         RunCheckpoint(1, names.PSNR_Y, "highest")
+    module = FakeModule(FakeMethod())
     with pytest.raises(ConfigError, match="val/consistency is not measured"):
-        RunCheckpoint(1, names.CONSISTENCY, "min").offer(TRAINER, FakeMethod(), {names.PSNR_Y: 1.0}, 0)
+        RunCheckpoint(1, names.CONSISTENCY, "min").offer(TRAINER, module, {names.PSNR_Y: 1.0}, 0)
     with pytest.raises(ConfigError, match=r"validation\.metric=val/psnr"):
         trained(tmp_path, "validation.metric=val/psnr")

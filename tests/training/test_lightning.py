@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
-from training_fakes import FakeMethod, tiny_arguments, trained
+from training_fakes import FakeModule, tiny_arguments, trained
 from vsrbench import config
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.training import lightning_internals, names
@@ -62,7 +62,7 @@ def test_every_argument_of_the_trainer_has_its_own_name() -> None:
 
 def test_arguments_reach_the_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[pl.Trainer] = []
-    monkeypatch.setattr(FakeMethod, "on_fit_start", lambda self: seen.append(self.trainer), raising=False)
+    monkeypatch.setattr(FakeModule, "on_fit_start", lambda self: seen.append(self.trainer), raising=False)
     own = "trainer.profiler={_target_: pytorch_lightning.profilers.SimpleProfiler, filename: report}"
     trained(
         tmp_path, "trainer.limit_val_batches=1", "trainer.gradient_clip_val=0.5", "trainer.detect_anomaly=true",

@@ -8,9 +8,9 @@ import pytest
 from training_fakes import trained
 from vsrbench import config, train
 from vsrbench.errors import ConfigError
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.training.loggers import read_metrics
-from vsrbench.training.memory import apply_checkpointing, paper_batch, repeated_blocks
+from vsrbench.training.memory import apply_checkpointing, paper_batch
 
 SHORT = (
     "size=tiny", "data=sample", "data.workers=0", "trainer=cpu", "trainer.max_steps=2", "trainer.log_every_n_steps=1",
@@ -23,28 +23,29 @@ def go(runs: Path, method: str, *more: str) -> Path:
     return runs / "run"
 
 
-def made(name: str) -> Method:
-    method: Method = config.build(config.compose([f"method={name}", "size=tiny"]).method)
-    return method
+def made(name: str) -> MethodModule:
+    cfg = config.compose([f"method={name}", "size=tiny"])
+    module: MethodModule = config.build(cfg.module, method=config.build(cfg.method))
+    return module
 
 
 @pytest.mark.parametrize("name", ["dgaf", "basicvsrpp", "videogigagan"])
 def test_one_switch_reaches_every_network_that_can_save_memory(name: str) -> None:
-    method = made(name)
-    switches = [m for m in method.modules() if isinstance(getattr(m, "checkpointing", None), bool)]
+    module = made(name)
+    switches = [m for m in module.modules() if isinstance(getattr(m, "checkpointing", None), bool)]
     for wanted in (True, False):
-        apply_checkpointing(method, wanted)
+        apply_checkpointing(module, wanted)
         assert {m.checkpointing for m in switches} == {wanted}
-    apply_checkpointing(method, None)
+    apply_checkpointing(module, None)
     assert {m.checkpointing for m in switches} == {False}
 
 
 def test_the_vae_can_save_memory_too() -> None:
-    method = made("ldm")
-    apply_checkpointing(method, True)
-    assert method.parts()["vae"].is_gradient_checkpointing
-    apply_checkpointing(method, False)
-    assert not method.parts()["vae"].is_gradient_checkpointing
+    module = made("ldm")
+    apply_checkpointing(module, True)
+    assert module.parts()["vae"].is_gradient_checkpointing
+    apply_checkpointing(module, False)
+    assert not module.parts()["vae"].is_gradient_checkpointing
 
 
 @pytest.mark.slow
@@ -77,9 +78,9 @@ def test_sharded_blocks_are_not_compiled(tmp_path: Path) -> None:
 
 
 def test_no_block_of_a_discriminator_is_compiled() -> None:
-    method = made("videogigagan")
-    inner = set(method.parts()["discriminator"].modules())
-    assert repeated_blocks(method) and not inner & set(repeated_blocks(method))
+    module = made("videogigagan")
+    inner = set(module.parts()["discriminator"].modules())
+    assert module.repeated_blocks() and not inner & set(module.repeated_blocks())
 
 
 def test_the_papers_batch_is_named_where_another_one_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from training_fakes import same
 from training_ranks import DOUBLE, run, trained_by_two
 from vsrbench import config
 from vsrbench.training.loggers import read_metrics
+from vsrbench.training.stages import stages_of
 
 STEPS = 2  # DDP refuses a parameter without a gradient at the second
 # One sample at a time, twice per step, as each of two processes has one: a batch of two would change what a
@@ -32,7 +33,7 @@ COMPARES_SAMPLES = ("videogigagan",)
 # the image stage, the discriminator from the second on.
 EXACT = [
     DOUBLE, "train.batch=2", "train.effective_batch=8", "trainer.max_steps=3",
-    "method.objective.r1_every=2",
+    "module.objective.r1_every=2",
 ]  # fmt: skip
 
 
@@ -40,9 +41,9 @@ def listed() -> list[tuple[str, str]]:
     """(method, stage) of everything that trains and has the size tiny."""
     found = []
     for file in sorted((config.home() / "conf" / "method").glob("*.yaml")):
-        supports: Any = OmegaConf.load(file).get("supports", {})
-        if "tiny" in (supports.get("size") or ["tiny"]):
-            found += [(file.stem, stage) for stage in supports.get("stages", [])]
+        node: Any = OmegaConf.load(file)
+        if "tiny" in (node.supports.get("size") or ["tiny"]):
+            found += [(file.stem, stage) for stage in get_class(node.method._target_).stages]
     return found
 
 
@@ -56,9 +57,7 @@ def earlier(method: str, stage: str) -> tuple[str, ...]:
     """The stages that must have been trained before."""
     if len([case for case in CASES if case[0] == method]) == 1:
         return ()
-    node = config.compose([f"method={method}", "size=tiny"]).method
-    known: Any = get_class(node._target_)
-    return tuple(known.stages_for(node)[stage].needs)
+    return stages_of(config.compose([f"method={method}", "size=tiny"]))[stage].needs
 
 
 class Runs:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from training_fakes import FakeMethod, same, trained
+from training_fakes import FakeModule, same, trained
 from vsrbench import config, train
 from vsrbench.errors import DataError
 from vsrbench.training.loggers import read_metrics
@@ -57,7 +57,7 @@ def test_raised_max_steps(unbroken: Path, tmp_path: Path) -> None:
 def test_terminated_within_a_step_and_at_its_end(
     unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(FakeMethod, "signal_at", batch)
+    monkeypatch.setattr(FakeModule, "signal_at", batch)
     with pytest.raises(SystemExit) as stopped:
         trained(tmp_path, *SETTINGS)
     assert stopped.value.code == 128 + signal.SIGTERM
@@ -66,7 +66,7 @@ def test_terminated_within_a_step_and_at_its_end(
 
 
 def test_killed_between_checkpoints(unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeMethod, "crash_at", 11)  # in step 6
+    monkeypatch.setattr(FakeModule, "crash_at", 11)  # in step 6
     with pytest.raises(RuntimeError, match="power failure"):
         trained(tmp_path, *SETTINGS, "checkpoint.every=3")
     assert content(tmp_path / "run")["global_step"] == 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from training_fakes import FakeChain, same, tiny, trained
+from training_fakes import FakeChain, FakeModule, same, tiny, trained
 from vsrbench import config, train
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, WeightsError
@@ -90,13 +90,13 @@ def test_the_end_result_upscales_with_all_that_was_trained(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("stage", ORDER)
 def test_each_stage_moves_its_own_parts_alone(stage: str) -> None:
-    method = FakeChain()
-    method.begin_stage(stage, None, Noise(0))
-    moving = {name for name, part in method.parts().items() if any(p.requires_grad for p in part.parameters())}
-    assert moving == set(method.stages[stage].trainable)
-    averaged = {key.partition(".")[0] for key in method.averaged_state()}
+    module = FakeModule(FakeChain())
+    module.begin_stage(stage, None, Noise(0))
+    moving = {name for name, part in module.parts().items() if any(p.requires_grad for p in part.parameters())}
+    assert moving == set(module.stages[stage].trainable)
+    averaged = {key.partition(".")[0] for key in module.averaged_state()}
     assert averaged == moving, "no average of what stands still"
-    assert set(method.frozen_hashes()) == {"frozen"}, "what earlier stages trained is in the checkpoint itself"
+    assert set(module.frozen_hashes()) == {"frozen"}, "what earlier stages trained is in the checkpoint itself"
 
 
 def test_a_checkpoint_does_not_name_what_later_stages_train(tmp_path: Path) -> None:
@@ -141,9 +141,11 @@ def test_a_stage_before_that_is_not_at_its_end_is_no_start(tmp_path: Path) -> No
 
 
 def test_the_refusal_names_every_way_out(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"(?s)stage=learn, and .* is not there.*stage=all, or method\.alone=true"):
+    with pytest.raises(
+        RunError, match=r"(?s)stage=learn, and .* is not there.*stage=all, or module\.from_scratch=true"
+    ):
         run(tmp_path, "stage=offset")
-    assert run(tmp_path, "stage=offset", "method.alone=true").is_dir()
+    assert run(tmp_path, "stage=offset", "module.from_scratch=true").is_dir()
 
 
 def test_given_weights_must_hold_what_the_stage_starts_from(tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_all_wants_no_weights_and_stages_that_build_on_each_other(tmp_path: Path
     with pytest.raises(ConfigError, match=r"stage=all starts from nothing .* ckpt_path=there .*gain, learn, offset"):
         run(tmp_path, "stage=all", "ckpt_path=there")
     with pytest.raises(ConfigError, match=r"do not build on each other: .* stage=gain or stage=learn or stage=offset"):
-        run(tmp_path, "stage=all", "method.alone=true")
+        run(tmp_path, "stage=all", "module.from_scratch=true")
     with pytest.raises(ConfigError, match="stage=all is not one of default, learn"):
         tiny(tmp_path, "stage=all")
 
@@ -181,14 +183,14 @@ def test_killed_in_the_last_stage_and_resumed_equals_uninterrupted(
 ) -> None:
     whole = run(tmp_path / "whole", "stage=all")
     signals = iter([9, 9, 2])  # the third stage gets the signal in its second batch
-    begin = FakeChain.begin_stage
+    begin = FakeModule.begin_stage
 
-    def begin_stage(self: FakeChain, *args: object) -> None:
+    def begin_stage(self: FakeModule, *args: object) -> None:
         begin(self, *args)
-        FakeChain.signal_at = next(signals, 9)
+        FakeModule.signal_at = next(signals, 9)
 
-    monkeypatch.setattr(FakeChain, "signal_at", -1)
-    monkeypatch.setattr(FakeChain, "begin_stage", begin_stage)
+    monkeypatch.setattr(FakeModule, "signal_at", -1)
+    monkeypatch.setattr(FakeModule, "begin_stage", begin_stage)
     with pytest.raises(SystemExit) as stop:
         run(tmp_path / "cut", "stage=all")
     assert stop.value.code == 128 + signal.SIGTERM

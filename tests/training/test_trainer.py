@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from training_fakes import FakeMethod, tiny_arguments, trained
+from training_fakes import FakeMethod, FakeModule, tiny_arguments, trained
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError, RunError, WeightsError
 from vsrbench.training import names
@@ -32,24 +32,24 @@ def test_effective_batch_parameters_and_device_are_printed(tmp_path: Path, capsy
 
 
 def test_parameter_table_counts_trained_and_frozen_parts() -> None:
-    method = FakeMethod()
-    method.begin_stage("learn", None, Noise(0))
-    assert parameters(method) == {"trained": 12 * 27 + 12, "frozen": 12}
+    module = FakeModule(FakeMethod())
+    module.begin_stage("learn", None, Noise(0))
+    assert parameters(module) == {"trained": 12 * 27 + 12, "frozen": 12}
     text = io.StringIO()
-    Console(file=text, width=80).print(parameter_table(method))
+    Console(file=text, width=80).print(parameter_table(module))
     assert "learner" in text.getvalue()
     assert "336" in text.getvalue()
 
 
 def test_frozen_parts_do_not_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    begin = FakeMethod.begin_stage
+    begin = FakeModule.begin_stage
 
-    def begin_stage(self: FakeMethod, *args: object) -> None:
-        made.append((self, self.frozen.weight.clone(), self.learner.weight.clone()))
+    def begin_stage(self: FakeModule, *args: object) -> None:
+        made.append((self.method, self.method.frozen.weight.clone(), self.method.learner.weight.clone()))
         begin(self, *args)
 
-    monkeypatch.setattr(FakeMethod, "begin_stage", begin_stage)
+    monkeypatch.setattr(FakeModule, "begin_stage", begin_stage)
     trained(tmp_path, "trainer.max_steps=2")
     ((method, frozen, learner),) = made
     assert torch.equal(method.frozen.weight, frozen)

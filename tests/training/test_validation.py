@@ -67,7 +67,7 @@ def test_sees_averaged_weights_in_eval_mode_and_leaves_no_trace(
 
     def upscale(self: FakeMethod, clip: Clip, *args: object, **kwargs: object) -> torch.Tensor:
         seen.append((self.training, self.learner.weight.clone()))
-        return self._frames(clip.lr).clamp(0, 1)
+        return self.frames(clip.lr).clamp(0, 1)
 
     monkeypatch.setattr(FakeMethod, "upscale", upscale)
     with_it = trained(tmp_path, "ema.decay=0.9", "validation.every=1", name="with")

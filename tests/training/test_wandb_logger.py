@@ -11,7 +11,7 @@ import pytest
 import torch
 import wandb
 
-from training_fakes import FakeMethod, same, trained
+from training_fakes import FakeModule, same, trained
 from vsrbench.training import names
 from vsrbench.training.wandb_login import has_wandb_key, mode
 from wandb_reader import Logged, offline_runs, read
@@ -97,7 +97,7 @@ def test_an_interrupted_run_goes_on_as_the_same_one(
     logged_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(FakeMethod, "signal_at", 2)
+        patch.setattr(FakeModule, "signal_at", 2)
         with pytest.raises(SystemExit, match="143"):
             trained(tmp_path, "logger=wandb")
     assert f"upload to W&B: wandb sync {tmp_path}/run/wandb/offline-run-*" in capsys.readouterr().out
@@ -159,15 +159,15 @@ def test_wandbs_process_killed_in_the_middle_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = FakeMethod.losses
+    real = FakeModule.losses
 
-    def killing(self: FakeMethod, *args: Any) -> dict[str, torch.Tensor]:
+    def killing(self: FakeModule, *args: Any) -> dict[str, torch.Tensor]:
         if self.batches == 3:
             for process in own_wandb_processes():
                 os.kill(process, signal.SIGKILL)
         return real(self, *args)
 
-    monkeypatch.setattr(FakeMethod, "losses", killing)
+    monkeypatch.setattr(FakeModule, "losses", killing)
     folder = trained(tmp_path, "logger=wandb")
     assert same(weights(folder), plain)
     assert (folder / "result.json").is_file()

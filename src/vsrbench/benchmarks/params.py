@@ -32,7 +32,9 @@ def measure(cfg: "DictConfig") -> Report:
             # its own settings count where the size is the one that was asked for
             own = without_weights(cfg) if size == cfg.size else on_meta(cfg.method.name, size, cfg.variant)
             with torch.device("meta"):
-                tables[size] = counts(build(own.method))
+                method = build(own.method)
+                module = None if own.module is None else build(own.module, method=method)
+            tables[size] = counts(method, {} if module is None else module.own_parts())
     quoted = reported(cfg.get("counts"))
     title = f"parameters of {cfg.method.name} variant={cfg.variant}, counted on the meta device"
     columns = [
@@ -43,13 +45,17 @@ def measure(cfg: "DictConfig") -> Report:
     return Report("params", title, columns, rows(tables, quoted), quoted.notes if quoted else [])
 
 
-def counts(method: "Method") -> Counts:
-    """Every line of the table; each parameter is counted once, in the line that names it."""
-    parts = method.parts()
-    aside = method.never_upscaling()
+def counts(method: "Method", training: dict[str, torch.nn.Module]) -> Counts:
+    """Every line of the table; each parameter is counted once, in the line that names it.
+
+    training: networks that serve training alone.
+    """
+    parts = {**method.parts(), **training}
+    groups = {**method.counted(), **{f"{name} (training)": [part] for name, part in training.items()}}
+    aside = {id(p) for part in training.values() for p in part.parameters()}
     trained = {s: {id(p) for n in stage.trainable for p in parts[n].parameters()} for s, stage in method.stages.items()}
     lines = {}
-    for name, modules in method.counted().items():
+    for name, modules in groups.items():
         parameters = [p for module in modules for p in module.parameters()]
         stages = [stage for stage, ids in trained.items() if any(id(p) in ids for p in parameters)]
         used = any(id(p) not in aside for p in parameters)

@@ -37,7 +37,7 @@ def with_absent_as_random(cfg: "DictConfig") -> tuple["DictConfig", list[str]]:
     prior = copy.prior is not None and copy.prior.path is None
     flow = copy.flow is not None and "random" in copy.flow and copy.flow.weights is None
     _set_random(copy, prior, flow)
-    trained = "trained part" if copy.supports.stages and not (copy.ckpt_path or copy.weights) else None
+    trained = "trained part" if copy.module is not None and not (copy.ckpt_path or copy.weights) else None
     copy.untrained = True
     absent = [name for name, is_absent in (("prior", prior), ("flow", flow)) if is_absent]
     return copy, absent + ([trained] if trained else [])

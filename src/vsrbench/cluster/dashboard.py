@@ -58,7 +58,7 @@ def methods() -> list[str]:
     from omegaconf import OmegaConf
 
     files = sorted((home() / "conf" / "method").glob("*.yaml"))
-    return [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), "supports.stages")]
+    return [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), "module")]
 
 
 def dashboard(name: str) -> Dashboard:

@@ -1,8 +1,7 @@
 """Training on a frame and its neighbour: which neighbour, the flow between them, latents and noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +11,10 @@ from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import objective
 from vsrbench.diffusion.prior import Prior
-from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import pair_flow
 from vsrbench.types import Clip, Trace
 
-
-class Guided(Protocol):
-    """What training needs to know of a method: its prior, sampler, weights of the loss terms, and recomputation."""
-
-    prior: Prior
-    sampler: Sampler
-    objective: dict[str, float]
-    checkpointing: bool
+POSTERIORS = ("mode", "sample")  # what of the VAE's posterior is the latent in training
 
 
 def pair(
@@ -62,8 +53,9 @@ def draw_eps(prior: Prior, frame: Clip, noise: NoiseSource) -> Tensor:
 
 
 def guided_terms(
-    method: Guided,
+    prior: Prior,
     guide: Callable[..., Residuals],
+    weights: Mapping[str, float],
     x_t: Tensor,
     current: Clip,
     condition: Tensor,
@@ -71,21 +63,22 @@ def guided_terms(
     t: Tensor,
     latent: Tensor,
     eps: Tensor | None = None,
+    low_band: float = 0.0,
+    checkpointing: bool = False,
     trace: Trace | None = None,
 ) -> dict[str, Tensor]:
     """Loss terms of the prior's prediction for the current frame at x_t (B,4,h,w), guided by ``condition``.
 
-    guide(x_t, lr, condition, t, prompt, labels, checkpointing) gives what is added. latent, eps: of the current frame.
-    aligned: the neighbour's x0 on its grid, for the agreement term.
+    guide(x_t, lr, condition, t, prompt, labels, checkpointing) gives what is added. weights, low_band: see
+    ``objective``. latent, eps: of the current frame. aligned: the neighbour's x0 on its grid, for the agreement term.
     """
-    prior, lr = method.prior, current.lr[:, 0]
-    residuals = guide(x_t, lr, condition, t, prior.prompt, prior.labels(lr.device), method.checkpointing)
-    output = prior.predict(x_t, lr, t, residuals, method.checkpointing)
+    lr = current.lr[:, 0]
+    residuals = guide(x_t, lr, condition, t, prior.prompt, prior.labels(lr.device), checkpointing)
+    output = prior.predict(x_t, lr, t, residuals, checkpointing)
     if trace is not None:
         trace.on_step(0, 0, output=output)
     assert current.hr is not None
-    hr, low_band = current.hr[:, 0], method.sampler.low_band
-    return objective(prior, method.objective, x_t, output.float(), t, latent, hr, aligned, low_band, eps)
+    return objective(prior, weights, x_t, output.float(), t, latent, current.hr[:, 0], aligned, low_band, eps)
 
 
 def _latent_shape(prior: Prior, frame: Clip) -> tuple[int, int, int]:

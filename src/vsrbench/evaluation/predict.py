@@ -94,8 +94,7 @@ def make_alone(
 def method_facts(method: "Method", cfg: "DictConfig") -> tuple[int, int | None, str]:
     """Parameters of all networks that upscaling needs, the sampler's steps, and the device."""
     steps = None if cfg.sampler is None else int(cfg.sampler.steps)
-    aside = method.never_upscaling()
-    return sum(p.numel() for p in method.parameters() if id(p) not in aside), steps, str(method.device)
+    return sum(p.numel() for p in method.parameters()), steps, str(method.device)
 
 
 def make_by_ranks(

@@ -100,12 +100,12 @@ def cut(clip: Clip, top: int, bottom: int, left: int, right: int) -> Clip:
 def upscale_padded(method: "Method", clip: Clip, noise: "NoiseSource", progress: Progress | None = None) -> Tensor:
     """``method.upscale`` for LR of any size, on the method's device: (B,T,3,s*h,s*w) float32 in [0,1], on the CPU.
 
-    ``hr`` is left out of what the method sees, unless ``method.sees_truth``.
+    ``hr`` is left out, unless the method may look at it (``Method.visible``).
     """
     height, width = clip.lr.shape[-2:]
     padded = pad(clip, method.multiple, method.minimum).to(method.device)
-    if method.sees_truth:
-        padded = replace(padded, hr=clip.hr)
+    if (truth := method.visible(clip).hr) is not None:
+        padded = replace(padded, hr=truth)
     frames = method.upscale(padded, noise, progress=progress)
     return frames[..., : height * method.scale, : width * method.scale].float().cpu()
 

@@ -27,6 +27,7 @@ class Bicubic(Method):
         if kernel not in KERNELS:
             raise ConfigError(f"method.kernel={kernel}: use {' or '.join(KERNELS)}")
         self.scale, self.kernel = scale, kernel
+        self.register_buffer("place", torch.empty(0), persistent=False)  # what knows the device
 
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None

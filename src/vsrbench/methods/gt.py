@@ -13,11 +13,13 @@ class GroundTruth(Method):
     little without (VideoGigaGAN Figure 6 has 2.127e-3 on REDS4, for E_warp and RWE alike).
     """
 
-    sees_truth = True
-
     def __init__(self, scale: int = 4, name: str = "gt") -> None:
         super().__init__()
         self.scale = scale
+
+    def visible(self, clip: Clip) -> Clip:
+        """Everything."""
+        return clip
 
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None

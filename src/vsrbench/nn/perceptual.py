@@ -33,7 +33,7 @@ class LPIPS(nn.Module):
         net = make_layers(cfgs["D"])  # without the classifier, nine tenths of VGG16
         weights = {
             key.removeprefix("features."): value
-            for key, value in read(vgg, "method.features").tensors.items()
+            for key, value in read(vgg, "module.features").tensors.items()
             if "features." in key
         }
         load_strictly(net, weights, f"{vgg} is no VGG16 of torchvision")
@@ -41,7 +41,7 @@ class LPIPS(nn.Module):
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # features are kept
-        found = read(linear, "method.features").tensors
+        found = read(linear, "module.features").tensors
         names = [f"lin{n}.model.1.weight" for n in range(len(TAPS))]
         missing = [name for name in names if name not in found]
         if missing:
@@ -123,6 +123,6 @@ def feature_loss(name: str = "auto") -> nn.Module:
     if absent:
         raise WeightsError(
             f"{' and '.join(absent)} missing: put the files of torchvision and IQA-PyTorch there (TORCH_HOME moves the "
-            "folder), or train with method.features=random_features"
+            "folder), or train with module.features=random_features"
         )
     return LPIPS(*files)

@@ -9,21 +9,24 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.rescaled import on_grid, upscale
 from vsrbench.flow.warp import warp
-from vsrbench.methods.dgaf.module import DGAF
+from vsrbench.methods.dgaf.model import DGAF
+from vsrbench.methods.dgaf.module import DGAFModule
 from vsrbench.methods.dgaf.released import to_ours, to_released
 from vsrbench.parity import replays
 from vsrbench.parity.recordings import Difference, Recording, load, recorded_flow
 
 
-def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
+def replay(
+    recording: Recording, settings: Mapping[str, Any], training: Mapping[str, Any], optimiser: Any
+) -> Iterator[Difference]:
     """Largest differences of every recorded tensor.
 
-    settings: the node ``method`` without networks, as variant=released composes it. optimiser(parameters) makes the
-    optimiser of training. Raises ConfigError for a recording of another method.
+    settings, training: the nodes ``method`` without networks and ``module``, as variant=released composes them.
+    optimiser(parameters) makes the optimiser of training. Raises ConfigError for a recording of another method.
     """
     recording.require("dgaf")
     if recording.trains:
-        return replay_training(recording, settings, optimiser)
+        return replay_training(recording, settings, training, optimiser)
     return replay_sampling(recording, settings)
 
 
@@ -52,13 +55,16 @@ def _compare_enlarged(recording: Recording, seen: replays.Recorder, method: DGAF
     return recording.compare("guide_latent_up", warped)
 
 
-def replay_training(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
+def replay_training(
+    recording: Recording, settings: Mapping[str, Any], training: Mapping[str, Any], optimiser: Any
+) -> Iterator[Difference]:
     """Losses, gradients and weights of the recorded optimiser steps."""
     # the recorded guide came from a folder, so its input bias is no longer the frozen U-Net's and is trained
-    settings = {**settings, "train_input_bias": True}
+    training = {**training, "train_input_bias": True}
     method = build(recording, settings, Sampler(), replays.training_flow(recording))
-    method.begin_stage("guide", optimiser, Noise(0))
-    method.train()
+    module = DGAFModule(method, **training)
+    module.begin_stage("guide", optimiser, Noise(0))
+    module.train()
     parameters = {to_released(name): p for name, p in method.guide.named_parameters()}
-    moving = method.configure_optimizers()
-    return replays.replay_steps(recording, method.prior, method.losses, moving, parameters, "dgafnet", "guide_latent")
+    moving = module.configure_optimizers()
+    return replays.replay_steps(recording, method.prior, module.losses, moving, parameters, "dgafnet", "guide_latent")

@@ -7,19 +7,22 @@ from torch import nn
 
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.samplers import Sampler
-from vsrbench.methods.stablevsr.module import StableVSR
+from vsrbench.methods.stablevsr.model import StableVSR
+from vsrbench.methods.stablevsr.module import StableVSRModule
 from vsrbench.parity import replays
 from vsrbench.parity.recordings import Difference, Recording, load
 
 
-def replay(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
+def replay(
+    recording: Recording, settings: Mapping[str, Any], training: Mapping[str, Any], optimiser: Any
+) -> Iterator[Difference]:
     """Largest differences of every recorded tensor; arguments as in ``parity.dgaf.replay``.
 
     Raises ConfigError for a recording of another method.
     """
     recording.require("stablevsr")
     if recording.trains:
-        return replay_training(recording, settings, optimiser)
+        return replay_training(recording, settings, training, optimiser)
     return replay_sampling(recording, settings)
 
 
@@ -39,11 +42,14 @@ def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterat
     yield from replays.compare_guidance(recording, seen, "texture", "guide_rgb", "tcm_norm", "tcm")
 
 
-def replay_training(recording: Recording, settings: Mapping[str, Any], optimiser: Any) -> Iterator[Difference]:
+def replay_training(
+    recording: Recording, settings: Mapping[str, Any], training: Mapping[str, Any], optimiser: Any
+) -> Iterator[Difference]:
     """Losses, gradients and weights of the recorded optimiser steps."""
     method = build(recording, settings, Sampler(), replays.training_flow(recording))
-    method.begin_stage("tcm", optimiser, Noise(0))
-    method.train()
+    module = StableVSRModule(method, **training)
+    module.begin_stage("tcm", optimiser, Noise(0))
+    module.train()
     parameters = dict(method.tcm.net.named_parameters())
-    moving = method.configure_optimizers()
-    return replays.replay_steps(recording, method.prior, method.losses, moving, parameters, "controlnet", "guide_rgb")
+    moving = module.configure_optimizers()
+    return replays.replay_steps(recording, method.prior, module.losses, moving, parameters, "controlnet", "guide_rgb")

@@ -19,18 +19,18 @@ def check(cfg: DictConfig) -> None:
         raise ConfigError(f"method={cfg.method.name} has no released code whose recordings could be replayed")
     if cfg.variant != "released":
         raise ConfigError(f"verify replays released code, variant={cfg.variant} follows the text: add variant=released")
-    if cfg.method.get("trajectory"):
-        raise ConfigError("method.trajectory=true is ours: released code does not train so, leave it out of verify")
+    if cfg.module.get("trajectory"):
+        raise ConfigError("module.trajectory=true is ours: released code does not train so, leave it out of verify")
     if not cfg.reference:
         raise ConfigError("verify needs reference=DIR, the folder of a recording (tests/golden in the repository)")
 
 
 def differences(cfg: DictConfig, recording: Recording) -> list[Difference]:
     """One per recorded tensor, under the configuration's settings."""
-    node: Any = OmegaConf.to_container(cfg.method, resolve=True)
-    settings = {key: value for key, value in node.items() if key not in NETWORKS}
-    module = import_module(f"vsrbench.parity.{cfg.method.name}")
-    return list(module.replay(recording, settings, build(cfg.optimiser, _convert_="all")))
+    nodes: Any = [OmegaConf.to_container(node, resolve=True) for node in (cfg.method, cfg.module)]
+    settings, training = ({key: value for key, value in node.items() if key not in NETWORKS} for node in nodes)
+    replays = import_module(f"vsrbench.parity.{cfg.method.name}")
+    return list(replays.replay(recording, settings, training, build(cfg.optimiser, _convert_="all")))
 
 
 def show(items: list[Difference], tolerance: float) -> int:

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.nn.ema import EMA
 from vsrbench.training import names
 from vsrbench.training.lightning_internals import validation_follows
@@ -37,10 +37,10 @@ class AfterStep(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         if trainer.global_step != self._seen:
             self._seen = trainer.global_step
-            assert isinstance(pl_module, Method)
+            assert isinstance(pl_module, MethodModule)
             self.after_step(trainer, pl_module, self._seen)
 
-    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+    def after_step(self, trainer: pl.Trainer, module: MethodModule, step: int) -> None:
         """``step`` optimiser steps have been made."""
         raise NotImplementedError
 
@@ -60,18 +60,18 @@ class WeightEMA(AfterStep):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Not earlier: only now the weights lie on their device.
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, MethodModule)
         self.ema = EMA(self.decay, pl_module.averaged_state())
         if self._stored is not None:
             self.ema.load_state_dict(self._stored)
             self._stored = None
 
-    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+    def after_step(self, trainer: pl.Trainer, module: MethodModule, step: int) -> None:
         assert self.ema is not None
-        self.ema.update(method.averaged_state())
+        self.ema.update(module.averaged_state())
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert self.ema is not None and isinstance(pl_module, Method)
+        assert self.ema is not None and isinstance(pl_module, MethodModule)
         self._applied.enter_context(self.ema.applied(pl_module.averaged_state()))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -80,10 +80,10 @@ class WeightEMA(AfterStep):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._applied.close()
 
-    def distance(self, method: Method) -> float:
+    def distance(self, module: MethodModule) -> float:
         """How far the weights are from their average, relative to its length."""
         assert self.ema is not None
-        return self.ema.distance(method.averaged_state())
+        return self.ema.distance(module.averaged_state())
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -120,13 +120,13 @@ class TrainingLog(AfterStep):
         self._batch_start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, MethodModule)
         self._worked += time.perf_counter() - self._batch_start
         self._terms.append(pl_module.terms)
         self._observed.append(pl_module.observed)
         super().on_train_batch_end(trainer, pl_module, *args)
 
-    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+    def after_step(self, trainer: pl.Trainer, module: MethodModule, step: int) -> None:
         terms, self._terms = self._terms, []
         observed, self._observed = self._observed, []
         waited, self._waited = _waited(trainer) - self._waited, _waited(trainer)
@@ -139,7 +139,7 @@ class TrainingLog(AfterStep):
         row = {key: value for key, value in row.items() if math.isfinite(value)}
         row[names.LEARNING_RATE] = trainer.optimizers[0].param_groups[0]["lr"]
         if ema := find(trainer, WeightEMA):
-            row[names.EMA_DISTANCE] = ema.distance(method)
+            row[names.EMA_DISTANCE] = ema.distance(module)
         row |= {names.STEP_SECONDS: seconds, names.DATA_SECONDS: waited}
         method.log_dict(row, logger=False, on_step=True, on_epoch=False)
         for logger in trainer.loggers:

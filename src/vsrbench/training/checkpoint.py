@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from vsrbench.data.loading import lost_worker
 from vsrbench.errors import ConfigError, RunError, WeightsError
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.runs import atomic_file, discard_unfinished, flush
 from vsrbench.training import names
 from vsrbench.training.callbacks import AfterStep, WeightEMA, find
@@ -96,14 +96,14 @@ class RunCheckpoint(AfterStep, Checkpoint):
         super().on_train_start(trainer, pl_module)
         self._start = time.perf_counter()
 
-    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+    def after_step(self, trainer: pl.Trainer, module: MethodModule, step: int) -> None:
         if self._due(trainer) and not validation_follows(trainer):
             self._save(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, MethodModule)
         logged = trainer.callback_metrics
         self.metrics = {key: logged[key].item() for key in names.VALIDATION if key in logged}
         self.offer(trainer, pl_module, {key: value.item() for key, value in logged.items()}, trainer.global_step)
@@ -128,7 +128,7 @@ class RunCheckpoint(AfterStep, Checkpoint):
         trainer.save_checkpoint(self.last, weights_only=False)
         self._saved = trainer.global_step
 
-    def offer(self, trainer: pl.Trainer, method: Method, logged: dict[str, float], step: int) -> None:
+    def offer(self, trainer: pl.Trainer, module: MethodModule, logged: dict[str, float], step: int) -> None:
         """Keep the weights that validation saw as the best ones if the monitored metric says so (rank 0 writes)."""
         if self.monitor not in logged:
             known = ", ".join(key for key in logged if "/" in key)
@@ -142,8 +142,8 @@ class RunCheckpoint(AfterStep, Checkpoint):
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             ema = find(trainer, WeightEMA)
             averaged = ema.ema.shadow if ema is not None and ema.ema is not None else {}
-            content = {"state_dict": {**method.trained_state(), **averaged}, "stage": method.stage, "global_step": step}
-            content["frozen"] = method.frozen_hashes()
+            content = {"state_dict": {**module.trained_state(), **averaged}, "stage": module.stage, "global_step": step}
+            content["frozen"] = module.frozen_hashes()
             content[IDENTITY] = self.identity | {"best": self.best}
             AtomicCheckpointIO().save_checkpoint(content, self.best_file)
 

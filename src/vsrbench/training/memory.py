@@ -3,20 +3,15 @@
 from typing import Any
 
 from omegaconf import OmegaConf
-from torch import nn
 
 from vsrbench import config
 from vsrbench.errors import ConfigError
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import REPEATED, MethodModule
 
-# Blocks that networks repeat, called as modules (``Method.opens_blocks`` says where they are not). Compiling these
-# instead of whole networks compiles each kind once, and leaves out what no compiler follows: noise by name, loops over
-# frames. diffusers' U-Nets and VAE; ours.
-REPEATED = ("ResnetBlock2D", "BasicTransformerBlock", "ResidualBlock")
 BACKENDS = ("inductor", "aot_eager", "eager")
 
 
-def apply_checkpointing(method: Method, wanted: bool | None) -> None:
+def apply_checkpointing(module: MethodModule, wanted: bool | None) -> None:
     """``gradient_checkpointing``: in every network that can, layers are computed again in the backward pass.
 
     A module of ours that can do so has a switch ``checkpointing``; networks of diffusers have their own. None leaves
@@ -24,17 +19,17 @@ def apply_checkpointing(method: Method, wanted: bool | None) -> None:
     """
     if wanted is None:
         return
-    able = [m for m in method.modules() if isinstance(getattr(m, "checkpointing", None), bool)]
+    able = [m for m in module.modules() if isinstance(getattr(m, "checkpointing", None), bool)]
     if not able:
-        raise ConfigError(f"gradient_checkpointing={wanted}: {name_of(method)} has no gradient checkpointing; use null")
-    for module in able:
-        module.checkpointing = wanted  # type: ignore[assignment]
-    for network in (m for m in method.modules() if getattr(m, "_supports_gradient_checkpointing", False)):
+        raise ConfigError(f"gradient_checkpointing={wanted}: {name_of(module)} has no gradient checkpointing; use null")
+    for network in able:
+        network.checkpointing = wanted  # type: ignore[assignment]
+    for network in (m for m in module.modules() if getattr(m, "_supports_gradient_checkpointing", False)):
         change: Any = network.enable_gradient_checkpointing if wanted else network.disable_gradient_checkpointing
         change()
 
 
-def apply_compile(method: Method, wanted: bool | str) -> None:
+def apply_compile(module: MethodModule, wanted: bool | str) -> None:
     """``compile``: the repeated blocks of all networks are compiled, with a named backend or inductor.
 
     A discriminator's blocks stay as they are: R1 differentiates twice, which compiled modules cannot. Raises
@@ -45,10 +40,10 @@ def apply_compile(method: Method, wanted: bool | str) -> None:
     backend = "inductor" if wanted is True else wanted
     if backend not in BACKENDS:
         raise ConfigError(f"compile={wanted}: use false, true or one of {', '.join(BACKENDS)}")
-    found = repeated_blocks(method)
+    found = module.repeated_blocks()
     if not found:
         raise ConfigError(
-            f"compile={wanted}: {name_of(method)} stage={method.stage} calls none of the blocks that are "
+            f"compile={wanted}: {name_of(module)} stage={module.stage} calls none of the blocks that are "
             f"compiled ({', '.join(REPEATED)}); use compile=false"
         )
     from torch._dynamo import config as dynamo_config  # a second to import
@@ -59,15 +54,8 @@ def apply_compile(method: Method, wanted: bool | str) -> None:
         block.compile(backend=backend)
 
 
-def repeated_blocks(method: Method) -> list[nn.Module]:
-    """The modules that ``compile`` compiles and ``trainer=fsdp`` shards."""
-    if method.opens_blocks:
-        return []
-    return [module for module in method.modules() if type(module).__name__ in REPEATED]
-
-
-def name_of(method: Method) -> str:
-    return f"method={type(method).__name__.lower()}"
+def name_of(module: MethodModule) -> str:
+    return f"method={type(module.method).__name__.lower()}"
 
 
 def paper_batch(method: str) -> int | None:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.table import Table
 
 from vsrbench.evaluation.outputs import peak_memory
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.runs import Run
 from vsrbench.training import names
 from vsrbench.training.callbacks import find
@@ -26,7 +26,7 @@ class ModelCard(pl.Callback):
     """At the very end, after the last validation and checkpoint: README.md in the run folder, then the loggers."""
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Method)
+        assert isinstance(pl_module, MethodModule)
         checkpoint = find(trainer, RunCheckpoint)
         # A run that a signal or the time limit stopped is not finished; there may be no time left either.
         unfinished = trainer.global_step < trainer.max_steps and not pl_module.ended
@@ -124,23 +124,23 @@ def device_name(trainer: pl.Trainer) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def count(method: Method, chosen: Callable[[torch.nn.Parameter], bool]) -> dict[str, int]:
+def count(module: MethodModule, chosen: Callable[[torch.nn.Parameter], bool]) -> dict[str, int]:
     """Number of chosen parameters per part."""
-    return {name: sum(p.numel() for p in part.parameters() if chosen(p)) for name, part in method.parts().items()}
+    return {name: sum(p.numel() for p in part.parameters() if chosen(p)) for name, part in module.parts().items()}
 
 
-def parameters(method: Method) -> dict[str, int]:
+def parameters(module: MethodModule) -> dict[str, int]:
     """How many parameters are trained and how many are frozen."""
-    trained = sum(count(method, lambda p: p.requires_grad).values())
-    return {"trained": trained, "frozen": sum(count(method, lambda p: not p.requires_grad).values())}
+    trained = sum(count(module, lambda p: p.requires_grad).values())
+    return {"trained": trained, "frozen": sum(count(module, lambda p: not p.requires_grad).values())}
 
 
-def parameter_table(method: Method) -> Table:
+def parameter_table(module: MethodModule) -> Table:
     """Trained and frozen parameters, part by part."""
-    table = Table("part", title=f"parameters, stage {method.stage}")
+    table = Table("part", title=f"parameters, stage {module.stage}")
     for column in ("trained", "frozen"):
         table.add_column(column, justify="right")
-    trained, frozen = count(method, lambda p: p.requires_grad), count(method, lambda p: not p.requires_grad)
+    trained, frozen = count(module, lambda p: p.requires_grad), count(module, lambda p: not p.requires_grad)
     for name in trained:
         table.add_row(name, f"{trained[name]:,}", f"{frozen[name]:,}")
     table.add_section()

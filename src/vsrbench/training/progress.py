@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.training import names
 from vsrbench.training.callbacks import AfterStep
 
@@ -48,10 +48,10 @@ class StepProgress(AfterStep, ProgressBar):
             total = trainer.max_steps if trainer.max_steps > 0 else None
             self._task = self._bar.add_task("training", total=total, completed=self._first, loss="")
             self._bar.start()
-        if isinstance(pl_module, Method):
+        if isinstance(pl_module, MethodModule):
             pl_module.progress = self
 
-    def after_step(self, trainer: pl.Trainer, method: Method, step: int) -> None:
+    def after_step(self, trainer: pl.Trainer, module: MethodModule, step: int) -> None:
         logged = trainer.callback_metrics.get(names.LOSS)
         loss = "" if logged is None else f"loss {float(logged):.4g}"
         if self._bar is not None:

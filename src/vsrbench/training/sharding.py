@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vsrbench.errors import ConfigError
-from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.training.lightning_internals import leave_to_ranks
-from vsrbench.training.memory import name_of, repeated_blocks
+from vsrbench.training.memory import name_of
 
 
 class ShardedStrategy(DDPStrategy):
@@ -27,10 +27,9 @@ class ShardedStrategy(DDPStrategy):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        assert isinstance(model, Method)
+        assert isinstance(model, MethodModule)
         frozen = frozen_blocks(model)
-        known = model.frozen_hashes()  # now, while every rank has the weights whole; they do not move
-        model.frozen_hashes = lambda: known  # type: ignore[method-assign]
+        model.before_sharding()
         mesh = init_device_mesh(self.root_device.type, (self.world_size,))
         for block in frozen:
             fully_shard(block, mesh=mesh)
@@ -39,12 +38,12 @@ class ShardedStrategy(DDPStrategy):
         return super()._setup_model(model)
 
 
-def frozen_blocks(method: Method) -> list[nn.Module]:
+def frozen_blocks(module: MethodModule) -> list[nn.Module]:
     """The blocks that are sharded: repeated ones without a parameter that trains."""
-    found = [b for b in repeated_blocks(method) if not any(p.requires_grad for p in b.parameters())]
+    found = [b for b in module.repeated_blocks() if not any(p.requires_grad for p in b.parameters())]
     if not found:
         raise ConfigError(
-            f"trainer=fsdp: {name_of(method)} stage={method.stage} calls no frozen block to shard; use trainer=ddp"
+            f"trainer=fsdp: {name_of(module)} stage={module.stage} calls no frozen block to shard; use trainer=ddp"
         )
     return found
 

@@ -8,10 +8,10 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vsrbench.config import method_class
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.runs import Run, run_folder
 
@@ -26,11 +26,14 @@ START = "start.json"  # in a run folder: the weights that the run started from
 
 def stages_of(cfg: "DictConfig") -> dict[str, "Stage"]:
     """The stages that the configured method has, in order."""
+    from dataclasses import replace
+
     from omegaconf import OmegaConf
 
-    module, _, name = str(cfg.method._target_).rpartition(".")
     settings: Any = OmegaConf.to_container(cfg.method, resolve=True)
-    stages: dict[str, Stage] = getattr(import_module(module), name).stages_for(settings)
+    stages = method_class(cfg).stages_for(settings)
+    if cfg.module.get("from_scratch"):
+        return {name: replace(stage, needs=()) for name, stage in stages.items()}
     return stages
 
 

@@ -22,6 +22,7 @@ from vsrbench.data.loading import lost_workers_told
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, VsrbenchError
 from vsrbench.methods.base import Method
+from vsrbench.methods.module import MethodModule
 from vsrbench.runs import Run
 from vsrbench.training.cache import Cache
 from vsrbench.training.callbacks import CallTimer, StopOnSignal, find
@@ -74,34 +75,33 @@ def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> R
     data.train_dataloader()  # fails here where there is nothing to train on, before networks are built
     data.validation = {"clips": cfg.validation.clips, "frames": cfg.validation.frames}
     validated = len(data.val_dataloader())
-    method = build_method(cfg, load=point is None)
+    module = build_module(cfg, load=point is None)
     if run is not None and point is None:
-        method.check_start()
-    apply_checkpointing(method, cfg.gradient_checkpointing)
-    apply_compile(method, cfg.compile)
+        module.check_start()
+    apply_checkpointing(module, cfg.gradient_checkpointing)
+    apply_compile(module, cfg.compile)
     if cfg.trainer.strategy == "fsdp":
-        frozen_blocks(method)  # fails here where there is nothing to shard, before processes are started
+        frozen_blocks(module)  # fails here where there is nothing to shard, before processes are started
     check_metrics(list(cfg.validation.metrics), cfg.validation.metric)
-    method.measure = Measures(cfg.validation.metrics)
     step = 0 if point is None else int(point["step"])
-    trainer = build_trainer(cfg, run, manual=not method.automatic_optimization, step=step)
+    trainer = build_trainer(cfg, run, manual=not module.automatic_optimization, step=step)
     effective, accumulate = share_batch(cfg, trainer, None if point is None else point["effective_batch"])
-    prepare(cfg, trainer, method, effective, accumulate)
+    cache = None if run is None else Cache(Path(cfg.runs).expanduser().resolve() / "kept")
+    module.configure_run(accumulate, cfg.trainer.gradient_clip_val, cache, Measures(cfg.validation.metrics))
+    prepare(cfg, trainer, module.automatic_optimization, effective, accumulate)
     if not validated:
         trainer.limit_val_batches = 0
-    if run is not None:
-        method.keep = Cache(Path(cfg.runs).expanduser().resolve() / "kept")
-    announce(cfg, trainer, method, effective, accumulate, step)
+    announce(cfg, trainer, module, effective, accumulate, step)
     stream = ResumableData(data, step * effective, cfg.trainer.overfit_batches)
     last = None if point is None or run is None else run.checkpoints / "last.ckpt"
     with disk_faults_told(), lost_ranks_told(), lost_workers_told(FEWER):
         try:
-            trainer.fit(method, datamodule=stream, ckpt_path=last)
+            trainer.fit(module, datamodule=stream, ckpt_path=last)
         except MisconfigurationException as error:
             raise ConfigError(f"Lightning refuses these settings: {_line(error)}") from error
         finally:
             stream.stream.stop()
-    return result(trainer, method, effective)
+    return result(trainer, module, effective)
 
 
 @contextmanager
@@ -132,24 +132,25 @@ def lost_ranks_told() -> Iterator[None]:
         ) from error
 
 
-def build_method(cfg: "DictConfig", load: bool) -> Method:
-    """The method at the start of its stage, on the CPU."""
+def build_module(cfg: "DictConfig", load: bool) -> MethodModule:
+    """The training of the configured method at the start of its stage, on the CPU."""
     method: Method = config.build(cfg.method)
+    module: MethodModule = config.build(cfg.module, method=method)
     if load and cfg.ckpt_path:
-        load_trained(method, str(cfg.ckpt_path))
+        load_trained(module, str(cfg.ckpt_path))
     method.use(precision=cfg.inference.precision, batch=cfg.inference.batch)
     # Plain containers: what the optimiser is given ends up in the checkpoint.
     optimiser = config.build(cfg.optimiser, _convert_="all")
     schedule = None if cfg.schedule is None else config.build(cfg.schedule, _convert_="all")
-    method.begin_stage(cfg.stage, optimiser, Noise(cfg.seed), schedule)
-    method.train()  # Lightning leaves the modes as they are; frozen parts go to eval mode
-    return method
+    module.begin_stage(cfg.stage, optimiser, Noise(cfg.seed), schedule)
+    module.train()  # Lightning leaves the modes as they are; frozen parts go to eval mode
+    return module
 
 
 def build_trainer(cfg: "DictConfig", run: Run | None, manual: bool = False, step: int = 0) -> pl.Trainer:
     """Lightning's Trainer of the node ``trainer`` with the callbacks and loggers of their groups.
 
-    manual: the method calls its optimisers itself; then it accumulates and clips, not Lightning. step: where
+    manual: the module calls its optimisers itself; then it accumulates and clips, not Lightning. step: where
     metrics.csv goes on. Raises ConfigError for what Lightning refuses.
     """
     t = cfg.trainer
@@ -225,10 +226,9 @@ def share_batch(cfg: "DictConfig", trainer: pl.Trainer, known: int | None) -> tu
     return effective, accumulate
 
 
-def prepare(cfg: "DictConfig", trainer: pl.Trainer, method: Method, effective: int, accumulate: int) -> None:
-    """Tell trainer, method and callbacks how many batches make a step."""
-    method.accumulate, method.gradient_clip = accumulate, cfg.trainer.gradient_clip_val
-    if method.automatic_optimization:
+def prepare(cfg: "DictConfig", trainer: pl.Trainer, automatic: bool, effective: int, accumulate: int) -> None:
+    """Tell trainer and callbacks how many batches make a step."""
+    if automatic:
         trainer.accumulate_grad_batches = accumulate
     if cfg.trainer.val_check_interval is None and cfg.validation.every and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         trainer.val_check_interval = cfg.validation.every * accumulate
@@ -241,11 +241,11 @@ def prepare(cfg: "DictConfig", trainer: pl.Trainer, method: Method, effective: i
 
 @rank_zero_only
 def announce(
-    cfg: "DictConfig", trainer: pl.Trainer, method: Method, effective: int, accumulate: int, step: int
+    cfg: "DictConfig", trainer: pl.Trainer, module: MethodModule, effective: int, accumulate: int, step: int
 ) -> None:
     """Say what is trained, on what, and with which effective batch."""
     console = Console()
-    console.print(parameter_table(method))
+    console.print(parameter_table(module))
     devices = trainer.num_devices * trainer.num_nodes
     console.print(
         f"effective batch {effective} = {cfg.train.batch} x {devices} device(s) x {accumulate} accumulated; "
@@ -258,22 +258,22 @@ def announce(
         console.print(f"resuming at step {step} of {trainer.max_steps}")
 
 
-def result(trainer: pl.Trainer, method: Method, effective: int) -> Result:
+def result(trainer: pl.Trainer, module: MethodModule, effective: int) -> Result:
     """How the call ended."""
     checkpoint, stop, timer = find(trainer, RunCheckpoint), find(trainer, StopOnSignal), find(trainer, CallTimer)
     received = None if stop is None else stop.received
-    steps, ended = trainer.global_step, method.ended
+    steps, ended = trainer.global_step, module.ended
     early = steps < trainer.max_steps and received is None and (timer is None or not timer.expired)
     return Result(
         steps=steps,
-        stage=method.stage,
+        stage=module.stage,
         effective_batch=effective,
         best=None if checkpoint is None else checkpoint.best,
         metrics={} if checkpoint is None else checkpoint.metrics,
         seconds=0.0 if checkpoint is None else checkpoint.seconds,
-        parameters=parameters(method),
+        parameters=parameters(module),
         signal=received,
-        skipped=method.skipped,
+        skipped=module.skipped,
         ended=ended or ("the trainer or a callback" if early else ""),
     )
 

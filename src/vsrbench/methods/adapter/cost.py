@@ -1,6 +1,6 @@
 """The adapter method's units of work: the frozen video U-Net at every step is nearly all of it."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 
@@ -8,11 +8,8 @@ from vsrbench.methods.adapter.sampling import enlarged, tokens, windows
 from vsrbench.methods.base import Work
 from vsrbench.types import Clip
 
-if TYPE_CHECKING:
-    from vsrbench.methods.adapter.module import AdapterVSR
 
-
-def work(method: "AdapterVSR", clip: Clip) -> dict[str, Work]:
+def work(method: Any, clip: Clip) -> dict[str, Work]:
     """What upscaling ``clip`` (B = 1) consists of, by windows of the U-Net and by the VAE's groups of frames.
 
     Overlapping windows do some frames twice. Left out: noise, the sampler's update, copies between the parts.

@@ -1,209 +1,224 @@
-"""The adapter method for the shells: what is frozen, what is trained, one training step, and upscaling."""
+"""Training of the adapter (Eq. 3.4), and of what the miniature trains beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.diffusion.frames import frame_noise
 from vsrbench.diffusion.noise import Noise, NoiseSource
-from vsrbench.diffusion.samplers import Sampler
-from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.methods.adapter import cost, training
-from vsrbench.methods.adapter.backbone import Backbone
-from vsrbench.methods.adapter.colour import PostProcessing
+from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.errors import ConfigError
 from vsrbench.methods.adapter.descriptions import Descriptions
-from vsrbench.methods.adapter.networks import Adapter
-from vsrbench.methods.adapter.sampling import Sampling, finish, sample, sampler_for, windows
+from vsrbench.methods.adapter.model import AdapterVSR, moves
+from vsrbench.methods.adapter.sampling import sample, tokens
 from vsrbench.methods.adapter.stopping import EarlyStopping
-from vsrbench.methods.adapter.vit import load_vit
-from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.methods.module import MethodModule
+from vsrbench.types import Clip
 
-# What of the frozen parts the miniature trains, by pieces of parameter names: see ``AdapterVSR.tuned``.
-TUNED = {"denoising_unet": ("video.", ".attn2.", ".norm2."), "vae": ("video.",)}
+# Which timesteps a training sample visits: any (Eq. 3.4), one of the sampler's, or all of the sampler's.
+TIMESTEPS = ("uniform", "from_sampler", "all")
+GRID = 100  # timesteps between those that the validation loss looks at
 
 
-class AdapterVSR(Method):
-    """A frozen video U-Net that reads LR frames as pseudo text (thesis, chapter 3).
+class AdapterModule(MethodModule):
+    """stage=adapter is the thesis's training; stage=prior and stage=vae train what the miniature has no weights for.
 
-    prior: U-Net, VAE and schedule. vit: settings of ``load_vit``. adapter: settings of ``Adapter`` (tokens, width and
-    text follow from the networks). condition: False samples without the adapter (Table 4.3). start, renorm, window,
-    stride, lr_noise: see ``Sampling``. post: settings of ``PostProcessing``.
     objective: weights of the loss terms. timesteps: of a training sample: uniform, from_sampler or all (30 calls).
-    train_lr_noise: noise levels of the LR frames in training. trajectory: train on what the sampler visits (ours).
-    low_band: deviation in HR pixels of the band that pixel terms leave out. checkpointing: recompute the frozen U-Net's
-    features in the backward pass. train_vit: the ViT is trained with the adapter (ours, for a miniature without a
-    pretrained one). tuned: parts of which weights files hold what ``stage=prior`` and ``stage=vae`` train (ours, the
-    miniature; published backbones are only read). early_stopping: settings of ``EarlyStopping``. max_context: frames
-    that temporal chunks overlap; None: whole clips.
-    stage=adapter is the thesis's training.
+    train_lr_noise: noise levels of the LR frames. trajectory: train on what the sampler visits (ours). low_band:
+    deviation in HR pixels of the band that pixel terms leave out. checkpointing: recompute the frozen U-Net's features
+    in the backward pass. early_stopping: settings of ``EarlyStopping``.
     """
 
-    stages = {
-        "adapter": Stage(trainable=("adapter",), losses=("prediction", "x0", "pixel", "gradient", "language")),
-        "prior": Stage(trainable=("denoising_unet",), losses=("prediction", "x0", "pixel", "gradient")),
-        "vae": Stage(trainable=("vae",), losses=("pixel", "gradient")),
-    }
-    minimum = 16
-    opens_blocks = True  # frames are seen between a block's layers
+    method: AdapterVSR
 
     def __init__(
         self,
-        prior: Backbone,
-        sampler: Sampler,
-        vit: Mapping[str, Any] | None = None,
-        adapter: Mapping[str, Any] | None = None,
-        condition: bool = True,
-        start: str = "gaussian",
-        renorm: bool = False,
-        window: int = 8,
-        stride: int = 6,
-        lr_noise: int = 0,
-        post: Mapping[str, Any] | None = None,
+        method: AdapterVSR,
         objective: Mapping[str, float] | None = None,
         timesteps: str = "uniform",
         train_lr_noise: Sequence[int] = (0, 50),
         trajectory: bool = False,
         low_band: float = 0.0,
         checkpointing: bool = False,
-        train_vit: bool = False,
-        tuned: bool = False,
         early_stopping: Mapping[str, int] | None = None,
-        max_context: int | None = None,
-        name: str = "adapter",
     ) -> None:
-        super().__init__()
-        if timesteps not in training.TIMESTEPS:
-            raise ConfigError(f"method.timesteps={timesteps}: use one of {', '.join(training.TIMESTEPS)}")
-        self.prior = prior.eval().requires_grad_(False)
-        self.sampler = sampler_for(start, sampler)
-        self.vit = load_vit(**(vit or {})).requires_grad_(False)
-        plan = {"tokens": self.vit.tokens, "width": self.vit.width, "text": prior.text, **(adapter or {})}
-        self.adapter = Adapter(**plan)
-        windows(window, window, stride)  # now, not at the first validation
-        if window > self.adapter.frames:
-            raise ConfigError(f"method.window={window} is longer than method.adapter.frames={self.adapter.frames}")
-        self.condition, self.start, self.renorm = condition, start, renorm
-        self.window, self.stride, self.lr_noise = window, stride, lr_noise
-        self.post = PostProcessing(**(post or {}))
+        super().__init__(method)
+        if timesteps not in TIMESTEPS:
+            raise ConfigError(f"module.timesteps={timesteps}: use one of {', '.join(TIMESTEPS)}")
         self.objective = dict(objective or {"prediction": 1.0})
         self.timesteps, self.train_lr_noise = timesteps, tuple(train_lr_noise)
         self.trajectory, self.low_band, self.checkpointing = trajectory, low_band, checkpointing
-        self.train_vit, self.tuned, self.max_context = train_vit, tuned, max_context
         self.early_stopping = None if early_stopping is None else dict(early_stopping)
-        self.descriptions = Descriptions(prior.text)
-        if train_vit:
-            first = self.stages["adapter"]
-            self.stages = {**self.stages, "adapter": Stage(("adapter", "vit"), first.losses)}
-        self.multiple = 8 * prior.vae.factor // 4
+        self.descriptions = Descriptions(method.prior.text)
 
-    @property
-    def context(self) -> int:
-        return WHOLE if self.max_context is None else self.max_context
+    def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
+        """stage=prior and stage=vae move the video parts, the cross-attention and each block's second norm alone."""
+        super().begin_stage(name, optimiser, noise, schedule)
+        terms = self.stages[self.stage].losses
+        if not any(self.objective.get(term) for term in terms):
+            raise ConfigError(f"stage={self.stage} needs a weight in module.objective: one of {', '.join(terms)}")
+        part = self.stages[self.stage].trainable[0]
+        for key, parameter in self.parts()[part].named_parameters():
+            parameter.requires_grad_(moves(part, key))
+        self.method.settle_gain()
 
-    def parts(self) -> dict[str, nn.Module]:
-        return {"vit": self.vit, "adapter": self.adapter, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
+    def saved_parts(self) -> set[str]:
+        """With ``tuned`` all that is trained, whatever the stage is: the stages of the miniature follow each other by
+        ckpt_path, and the last file holds all of them."""
+        return self.method.shipped_parts() if self.method.tuned else super().saved_parts()
 
-    def counted(self) -> dict[str, list[nn.Module]]:
-        """The components that Table 4.6 names."""
-        return {
-            "denoising U-Net": [self.prior.unet],
-            "VAE": [self.prior.vae],
-            "ViT": [self.vit],
-            "adapter": [self.adapter],
-        }
-
-    def work(self, clip: Clip) -> dict[str, Work]:
-        """Units of work; see ``cost.work``."""
-        return cost.work(self, clip)
-
-    def sampling(self, clip: Clip, trace: Trace | None = None) -> Sampling:
-        """The networks and settings over one clip."""
-        if self.condition:
-            self._settle_gain()
-        return Sampling(
-            self.prior, self.vit, self.adapter, self.sampler, clip, self.start, self.renorm, self.window, self.stride,
-            self.lr_noise, self.condition, batch=self.batch, trace=trace,
-        )  # fmt: skip
-
-    @torch.inference_mode()
-    def upscale(
-        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
-    ) -> Tensor:
-        """Eq. 3.2 and 3.3 from the start to the last step, the VAE's decoder, and the colour chain of 4.1.2."""
-        run = self.sampling(clip, trace)
-        with self.autocast():
-            latents, _ = sample(run, noise, progress=progress)
-            return finish(self.prior, self.post, clip.lr, latents)
-
-    def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
-        """Of the current stage."""
-        found = {"adapter": training.adapter_losses, "prior": training.prior_losses, "vae": training.vae_losses}
-        return found[self.stage](self, clip, noise)
-
-    def _settle_gain(self) -> None:
-        """ours: gain=auto is measured on one fixed picture, so it follows from the networks and from no batch."""
-        if not self.adapter.gain.isnan():
-            return
-        picture = Noise(0).normal((1, 3, 8, 8), "gain").to(self.device).sigmoid()
-        with torch.no_grad():
-            found = self.vit(F.interpolate(picture, size=(64, 64), mode="bicubic").clamp(0, 1))
-        self.adapter.measure(found.expand(self.adapter.frames, -1, -1)[None])
+    def repeated_blocks(self) -> list[nn.Module]:
+        """None: frames are seen between a block's layers."""
+        return []
 
     def configure_callbacks(self) -> list[Any]:
         """Early stopping, where it is set."""
         return [] if self.early_stopping is None else [EarlyStopping(**self.early_stopping)]
 
-    # --- what the miniature trains beside the adapter -----------------------------------------------
+    def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Of the current stage."""
+        stages = {"adapter": self.adapter_losses, "prior": self.prior_losses, "vae": self.vae_losses}
+        return stages[self.stage](clip, noise)
 
-    def begin_stage(
-        self,
-        name: str,
-        optimiser: Callable[..., torch.optim.Optimizer] | None,
-        noise: Noise,
-        schedule: Callable[..., Any] | None = None,
-    ) -> None:
-        """stage=prior and stage=vae move the video parts, the cross-attention and each block's second norm alone."""
-        super().begin_stage(name, optimiser, noise, schedule)
-        terms = self.stages[self.stage].losses
-        if not any(self.objective.get(term) for term in terms):
-            raise ConfigError(f"stage={self.stage} needs a weight in method.objective: one of {', '.join(terms)}")
-        part = self.stages[self.stage].trainable[0]
-        for key, parameter in self.parts()[part].named_parameters():
-            parameter.requires_grad_(_moves(part, key))
-        self._settle_gain()
+    def adapter_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """stage=adapter: the frozen U-Net's error with the pseudo text tokens, in the prior's own target (v or eps).
 
-    def trained_state(self) -> dict[str, Tensor]:
-        """The adapter; with ``tuned`` also the ViT and what the other stages move, whatever the stage is: the stages of
-        the miniature follow each other by ckpt_path, and the last file holds all of them."""
-        names = self.stages[self.stage].trainable if self.stage else ("adapter",)
-        if self.tuned:
-            names = ("vit", "adapter", "denoising_unet", "vae")
-        parts = self.parts()
-        return {f"{n}.{k}": v for n in names for k, v in parts[n].state_dict().items() if _moves(n, k)}
+        Eq. 3.1 noises x_HR itself; meant is its latent. Eq. 3.4 is written for eps, upscale predicts v.
+        """
+        text = tokens(self.method.sampling(clip), clip.lr)
+        terms = self.denoising_losses(clip, noise, text)
+        if self.objective.get("language"):
+            with torch.no_grad():
+                wanted = self.descriptions(_hr(clip))
+            terms["language"] = self.objective["language"] * F.mse_loss(text, wanted)
+        return terms
 
-    def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Files hold what moves of a part; the rest is what the prior brought. Raises WeightsError for less or more."""
-        own = self.parts()[part].state_dict()
-        expected = {key for key in own if _moves(part, key)}
-        if part in TUNED and values.keys() != expected:
-            missing, strange = sorted(expected - values.keys()), sorted(values.keys() - expected)
-            raise WeightsError(
-                f"weights do not fit the trained pieces of {part!r}: {len(missing)} missing {missing[:3]}, "
-                f"{len(strange)} unexpected {strange[:3]} (of another size or prior.vae?)"
+    def prior_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """stage=prior (ours, the miniature): temporal parts and cross-attention learn to use descriptions of the truth.
+
+        Every tenth sample gets the empty prompt, so that the U-Net works without a condition too.
+        """
+        text = self.descriptions(_hr(clip))
+        for row, drawn in enumerate(draw_choice(noise, clip, "prompt", 10)):
+            if drawn == 0:
+                text[row] = 0
+        return self.denoising_losses(clip, noise, text)
+
+    def denoising_losses(self, clip: Clip, noise: NoiseSource, text: Tensor) -> dict[str, Tensor]:
+        """Terms of the U-Net's output at noised latents of the truth, or at what the sampler visits (trajectory)."""
+        if self.trajectory:
+            return self._on_trajectory(clip, noise, text)
+        prior, schedule = self.method.prior, self.method.prior.schedule
+        with torch.no_grad():
+            latent = self.encode(clip)
+            eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
+            level, lr = self._lr(clip, noise)
+        sums: dict[str, Tensor] = {}
+        draws = self.visited(clip, noise)
+        for t in draws:
+            x_t = schedule.add_noise(latent, eps, t)
+            output = prior.predict(x_t, lr, t, text, level, self.checkpointing)
+            _add(sums, self._terms(clip, x_t, output, t, latent, eps), 1 / len(draws))
+        return sums
+
+    def visited(self, clip: Clip, noise: NoiseSource) -> list[Tensor]:
+        """Timesteps (B,) of the U-Net calls of one training sample.
+
+        "30 denoising steps per iteration" (4.1.1) may mean three things: any timestep with 30 steps in sampling alone
+        (uniform), one of the 30 (from_sampler), or all 30, one call each (all).
+        """
+        if self.timesteps == "uniform":
+            return [draw_timesteps(noise, clip, self.method.prior.schedule.length)]
+        visited = torch.tensor(self.method.sampler.timesteps(self.method.prior.schedule), device=clip.lr.device)
+        if self.timesteps == "from_sampler":
+            return [visited[draw_choice(noise, clip, "step", len(visited))]]
+        return [step.expand(len(clip.name)) for step in visited]
+
+    def vae_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """stage=vae (ours, the miniature): the decoder's LR and temporal parts learn on latents that the sampler makes.
+
+        Charbonnier error and L1 error of the differences, of the decoded clip.
+        """
+        with torch.no_grad():
+            run = replace(self.method.sampling(clip), condition=False)
+            latents, _ = sample(run, noise)
+        truth = _hr(clip)
+        error = self.method.prior.vae.decode(latents, clip.lr).float() - truth
+        return {
+            "pixel": self.objective["pixel"] * (error.square() + 1e-6).sqrt().mean(),
+            "gradient": self.objective["gradient"]
+            * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()),
+        }
+
+    def _on_trajectory(self, clip: Clip, noise: NoiseSource, text: Tensor) -> dict[str, Tensor]:
+        """ours: sample without gradients up to a random step, then learn that step's target."""
+        steps = draw_choice(noise, clip, "step", self.method.sampler.steps)
+        sums: dict[str, Tensor] = {}
+        for step in sorted(set(steps)):
+            rows = [b for b, drawn in enumerate(steps) if drawn == step]
+            part = clip.rows(rows)
+            with torch.no_grad():
+                x, _ = sample(replace(self.method.sampling(part), text=text[rows].detach()), noise, stop=step)
+                latent = self.encode(part)
+                lr = self.method.prior.noised_lr(part.lr, None, 0)
+            t = torch.full(
+                (len(rows),), self.method.sampler.timesteps(self.method.prior.schedule)[step], device=x.device
             )
-        return {**own, **values} if part in TUNED else values
+            output = self.method.prior.predict(x, lr, t, text[rows], 0, self.checkpointing)
+            _add(sums, self._terms(part, x, output, t, latent, None), len(rows) / len(steps))
+        return sums
 
-    def frozen_hashes(self) -> dict[str, str]:
-        """Of parts that a weights file does not hold."""
-        held = {key.partition(".")[0] for key in self.trained_state()}
-        return {name: value for name, value in super().frozen_hashes().items() if name not in held}
+    def _terms(
+        self, clip: Clip, x_t: Tensor, output: Tensor, t: Tensor, latent: Tensor, eps: Tensor | None
+    ) -> dict[str, Tensor]:
+        """The shared objective on folded frames."""
+        prior: Any = self.method.prior
+        fold = [None if value is None else value.flatten(0, 1) for value in (x_t, output.float(), latent, eps)]
+        folded_x, folded_output, folded_latent, folded_eps = fold
+        assert folded_x is not None and folded_output is not None and folded_latent is not None
+        steps = t.repeat_interleave(clip.frames)
+        hr = _hr(clip).flatten(0, 1)
+        return objective(
+            prior, self.objective, folded_x, folded_output, steps, folded_latent, hr, None, self.low_band, folded_eps
+        )
+
+    def encode(self, clip: Clip) -> Tensor:
+        """Latents (B,T,4,h,w) of the ground truth."""
+        return self.method.prior.vae.encode(_hr(clip).flatten(0, 1)).float().unflatten(0, clip.lr.shape[:2])
+
+    def _lr(self, clip: Clip, noise: NoiseSource) -> tuple[Tensor | int, Tensor]:
+        """Noise levels (B,) and LR frames noised with them; ours: uniform in ``train_lr_noise``, none is printed."""
+        low, high = self.train_lr_noise
+        if high == 0:
+            return 0, self.method.prior.noised_lr(clip.lr, None, 0)
+        level = low + torch.tensor(draw_choice(noise, clip, "lr_level", high - low + 1), device=clip.lr.device)
+        eps = frame_noise(noise, clip, tuple(clip.lr.shape[2:]), "lr_noise")
+        return level, self.method.prior.noised_lr(clip.lr, eps, level)
+
+    @torch.no_grad()
+    def validation_loss(self, clip: Clip) -> float:
+        """Eq. 3.4 at fixed timesteps (50, 150, ..., 950) with fixed noise: drawn anew, it would vary by chance."""
+        prior, schedule, noise = self.method.prior, self.method.prior.schedule, Noise(0)
+        assert clip.hr is not None
+        latent = prior.vae.encode(clip.hr.flatten(0, 1)).float().unflatten(0, clip.lr.shape[:2])
+        eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
+        text, lr = tokens(self.method.sampling(clip), clip.lr), prior.noised_lr(clip.lr, None, 0)
+        losses = []
+        for t in range(GRID // 2, schedule.length, GRID):
+            output = prior.predict(schedule.add_noise(latent, eps, t), lr, t, text, 0)
+            losses.append(F.mse_loss(output.float(), schedule.target(latent, eps, t)))
+        return torch.stack(losses).mean().item()
 
 
-def _moves(part: str, key: str) -> bool:
-    """Whether a parameter or buffer of a part is trained in some stage. The rotary frequencies are constants."""
-    if key.endswith("rotary_emb.freqs"):
-        return False
-    return part not in TUNED or any(piece in key for piece in TUNED[part])
+def _add(sums: dict[str, Tensor], terms: dict[str, Tensor], share: float) -> None:
+    for name, value in terms.items():
+        sums[name] = sums.get(name, 0) + share * value
+
+
+def _hr(clip: Clip) -> Tensor:
+    assert clip.hr is not None
+    return clip.hr

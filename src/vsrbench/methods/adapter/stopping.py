@@ -2,23 +2,13 @@
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from vsrbench.diffusion.frames import frame_noise
-from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import TrainingError
-from vsrbench.methods.adapter.sampling import tokens
 from vsrbench.types import Clip
-
-if TYPE_CHECKING:
-    from vsrbench.methods.adapter.module import AdapterVSR
-
-GRID = 100  # timesteps between those that the validation loss looks at
 
 
 class EarlyStopping(pl.Callback):
@@ -45,16 +35,16 @@ class EarlyStopping(pl.Callback):
         if step % self.every or step == self.measured or not step:
             return
         self.measured = step
-        self._clips = self._clips or self._read(trainer, pl_module.window)
-        value = sum(validation_loss(pl_module, clip.to(pl_module.device)) for clip in self._clips) / len(self._clips)
+        self._clips = self._clips or self._read(trainer, pl_module.method.window)
+        value = sum(pl_module.validation_loss(clip.to(pl_module.device)) for clip in self._clips) / len(self._clips)
         for logger in trainer.loggers:
             logger.log_metrics({"val/loss": value}, step)
         self.judge(value)
         self._end(trainer, pl_module)
 
-    def _end(self, trainer: pl.Trainer, method: Any) -> None:
+    def _end(self, trainer: pl.Trainer, module: Any) -> None:
         if self.waited >= self.patience:
-            method.ended = f"early stopping (the validation loss was {self.best:.6g} {self.waited} measurements before)"
+            module.ended = f"early stopping (the validation loss was {self.best:.6g} {self.waited} measurements before)"
             trainer.should_stop = True
 
     def judge(self, value: float) -> None:
@@ -69,7 +59,7 @@ class EarlyStopping(pl.Callback):
         if not clips or any(clip.hr is None for clip in clips):
             raise TrainingError(
                 "early stopping needs validation clips with ground truth: choose a data set that has them "
-                "(data.splits.val, validation.clips), or method.early_stopping=null"
+                "(data.splits.val, validation.clips), or module.early_stopping=null"
             )
         return [centre(clip, self.crop) for clip in clips]
 
@@ -91,18 +81,3 @@ def centre(clip: Clip, crop: int) -> Clip:
 
     hr = None if clip.hr is None else cut(clip.hr, clip.scale)
     return replace(clip, lr=cut(clip.lr, 1), hr=hr, flow_forward=None, flow_backward=None, occlusion=None)
-
-
-@torch.no_grad()
-def validation_loss(method: "AdapterVSR", clip: Clip) -> float:
-    """Eq. 3.4 at fixed timesteps (50, 150, ..., 950) with fixed noise: drawn anew, it would rise and fall by chance."""
-    prior, schedule, noise = method.prior, method.prior.schedule, Noise(0)
-    assert clip.hr is not None
-    latent = prior.vae.encode(clip.hr.flatten(0, 1)).float().unflatten(0, clip.lr.shape[:2])
-    eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
-    text, lr = tokens(method.sampling(clip), clip.lr), prior.noised_lr(clip.lr, None, 0)
-    losses = []
-    for t in range(GRID // 2, schedule.length, GRID):
-        output = prior.predict(schedule.add_noise(latent, eps, t), lr, t, text, 0)
-        losses.append(F.mse_loss(output.float(), schedule.target(latent, eps, t)))
-    return torch.stack(losses).mean().item()

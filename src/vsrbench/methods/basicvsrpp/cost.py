@@ -1,7 +1,7 @@
 """BasicVSR++'s units of work, for the tables of ``bench``."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +10,8 @@ from vsrbench.methods.base import Work
 from vsrbench.nn.residual import ConvResidualBlocks
 from vsrbench.types import Clip
 
-if TYPE_CHECKING:
-    from vsrbench.methods.basicvsrpp.module import BasicVSRPP
 
-
-def work(method: "BasicVSRPP", clip: Clip) -> dict[str, Work]:
+def work(method: Any, clip: Clip) -> dict[str, Work]:
     """What upscaling ``clip`` (B = 1) consists of, one frame at a time; the clip's length says how often.
 
     A clip of T frames has T-1 pairs of neighbours: as many alignments in every branch, and twice as many flows.

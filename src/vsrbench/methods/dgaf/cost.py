@@ -1,6 +1,6 @@
 """DGAF-VSR's units of work: the lines of Supp. Table 5, and what else a frame costs here."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor
 
@@ -11,11 +11,8 @@ from vsrbench.methods.base import Work
 from vsrbench.methods.work import denoiser_work, flow_work, frame_work, latent
 from vsrbench.types import Clip
 
-if TYPE_CHECKING:
-    from vsrbench.methods.dgaf.module import DGAF
 
-
-def work(method: "DGAF", clip: Clip) -> dict[str, Work]:
+def work(method: Any, clip: Clip) -> dict[str, Work]:
     """What upscaling ``clip`` (B = 1) consists of, one frame at a time; the clip's length says how often.
 
     A clip of T frames has 2(T-1) flows, and T-1 guided frames in every step but the first (in every step with
@@ -29,12 +26,12 @@ def work(method: "DGAF", clip: Clip) -> dict[str, Work]:
     return lines | network_work(method, lr[:1], guided)
 
 
-def guided_steps(method: "DGAF") -> int:
+def guided_steps(method: Any) -> int:
     """Steps with guidance: the first has no step before it whose x0 could guide."""
     return method.sampler.steps - (0 if method.guidance.same_step else 1)
 
 
-def warp_work(method: "DGAF", lr: Tensor, times: float) -> dict[str, Work]:
+def warp_work(method: Any, lr: Tensor, times: float) -> dict[str, Work]:
     """OGWM's three steps, as ``flow.rescaled.upscale_warp_downscale`` takes them."""
     knobs, x0 = method.guidance, latent(method, lr[:1])
     size = rescaled.enlarged_size(x0, knobs.rescale)
@@ -50,7 +47,7 @@ def warp_work(method: "DGAF", lr: Tensor, times: float) -> dict[str, Work]:
     return {"OGWM upscaling": up, "OGWM warping": warping, "OGWM downscaling": down}
 
 
-def network_work(method: "DGAF", lr: Tensor, guided: float) -> dict[str, Work]:
+def network_work(method: Any, lr: Tensor, guided: float) -> dict[str, Work]:
     """FTCM (both U-Nets) and the VAE for one frame (1,3,h,w). guided: calls of the guide per frame."""
     prior, x = method.prior, latent(method, lr)
     t = prior.schedule.length // 2

@@ -1,180 +1,133 @@
-"""DGAF-VSR for the shells: what is frozen, what is trained, one training step, and upscaling."""
+"""Training of DGAF-VSR: as printed (Supp. 7), as released, and on the sampler's own trajectory."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from vsrbench.diffusion.frames import finish, on_prior_grid
+from vsrbench.diffusion.frames import on_prior_grid
 from vsrbench.diffusion.noise import Noise, NoiseSource
-from vsrbench.diffusion.objective import TERMS
-from vsrbench.diffusion.prior import Prior
-from vsrbench.diffusion.samplers import Sampler
+from vsrbench.diffusion.objective import draw_choice, draw_timesteps
+from vsrbench.diffusion.pairs import POSTERIORS, draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
-from vsrbench.flow.bank import FlowBank, clip_flows
-from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.methods.dgaf import cost, released, training
-from vsrbench.methods.dgaf.guidance import Guidance
-from vsrbench.methods.dgaf.networks import GuidingUNet
-from vsrbench.methods.dgaf.sampling import Sampling, sample
-from vsrbench.nn.imresize import imresize
-from vsrbench.types import Clip, Progress, Trace
-
-FLOW_INPUTS = ("nearest", "bicubic", "released")
+from vsrbench.methods.dgaf.model import DGAF
+from vsrbench.methods.dgaf.sampling import align_neighbours, sample
+from vsrbench.methods.module import MethodModule
+from vsrbench.types import Clip, Trace
 
 
-class DGAF(Method):
-    """Densely guided diffusion with aligned features (Xu et al. 2025).
+class DGAFModule(MethodModule):
+    """The guide learns the frozen prior's own target, guided by a neighbouring frame.
 
-    rescale, rescale_mode, align, pick, in_pair, neighbours: see ``Guidance``. guidance: "dense", or "encoder" for
-    encoder and middle only (Table 3 case 1). guide_attention, new_channels: see ``GuidingUNet``.
-    flow_upscaling: estimate flow between enlarged frames ("pre") or between LR frames and enlarge the flow ("post",
-    Supp. Table 7 case 2). flow_input: how frames are enlarged ("nearest" as printed; "bicubic" by MATLAB's kernel;
-    "released" by torch's, not clamped). lr_enlargement: how LR frames of scale 8 and 16 reach the x4 prior.
     objective: weights of the loss terms ("prediction" alone as printed). posterior: the VAE's "mode", or a "sample" as
     released. train_input_bias: False leaves the guide's input bias as it is, as in a released run that starts from the
     prior (the two share that parameter there). trajectory: train on the x_t that the sampler really visits (ours, for
     few-step sampling from the noised LR frame) instead of noised ground truth. checkpointing: recompute features in
-    the backward pass to save memory. max_context: upper bound of the frames a temporal chunk overlaps; None: as many
-    as make chunked equal to whole.
+    the backward pass to save memory.
     """
 
-    stages = {"guide": Stage(trainable=("guiding_unet",), losses=TERMS)}
+    method: DGAF
 
     def __init__(
         self,
-        prior: Prior,
-        sampler: Sampler,
-        flow: nn.Module,
-        scale: int = 4,
-        rescale: float = 4.0,
-        rescale_mode: str = "nearest",
-        align: str = "exact",
-        pick: str = "centre",
-        in_pair: bool = True,
-        neighbours: str = "last_step",
-        guidance: str = "dense",
-        guide_attention: bool = True,
-        new_channels: str = "zero",
-        flow_upscaling: str = "pre",
-        flow_input: str = "nearest",
-        lr_enlargement: str = "bicubic",
+        method: DGAF,
         objective: Mapping[str, float] | None = None,
         posterior: str = "mode",
         train_input_bias: bool = True,
         trajectory: bool = False,
         checkpointing: bool = False,
-        max_context: int | None = None,
-        name: str = "dgaf",
     ) -> None:
-        super().__init__()
-        for setting, value, allowed in (
-            ("guidance", guidance, ("dense", "encoder")),
-            ("flow_upscaling", flow_upscaling, ("pre", "post")),
-            ("flow_input", flow_input, FLOW_INPUTS),
-            ("lr_enlargement", lr_enlargement, ("bicubic", "nearest")),
-            ("posterior", posterior, ("mode", "sample")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"method.{setting}={value}: use {' or '.join(allowed)}")
-        self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
-        self.guide = GuidingUNet(prior.unet, guide_attention, guidance == "dense", new_channels)
-        self.guidance = Guidance(rescale, rescale_mode, align, pick, in_pair, neighbours)
-        self.flow_upscaling, self.flow_input, self.lr_enlargement = flow_upscaling, flow_input, lr_enlargement
+        super().__init__(method)
+        if posterior not in POSTERIORS:
+            raise ConfigError(f"module.posterior={posterior}: use {' or '.join(POSTERIORS)}")
         self.objective = dict(objective or {"prediction": 1.0})
         self.posterior, self.train_input_bias = posterior, train_input_bias
         self.trajectory, self.checkpointing = trajectory, checkpointing
-        self.max_context = max_context
-        self.scale = scale
-        # three halvings of the latent grid; odd sizes work but pad cheaply
-        self.multiple, self.minimum = 8 * 4 // scale, 16 * 4 // scale
-
-    @property
-    def context(self) -> int:
-        exact = self.guidance.context(self.sampler.steps)
-        return exact if self.max_context is None else min(exact, self.max_context)
-
-    def parts(self) -> dict[str, nn.Module]:
-        return {
-            "flow": self.flow,
-            "guiding_unet": self.guide,
-            "denoising_unet": self.prior.unet,
-            "vae": self.prior.vae,
-        }
-
-    def counted(self) -> dict[str, list[nn.Module]]:
-        """The lines of Supp. Table 6, with what the paper's figures leave out on lines of their own."""
-        guide, vae = self.guide, self.prior.vae
-        return {
-            "flow estimator (FM)": [self.flow],
-            "guiding U-Net": [guide.net],
-            "zero convolutions": [guide.zero_encoder, guide.zero_middle, guide.zero_decoder],
-            "denoising U-Net": [self.prior.unet],
-            "VAE decoder": [vae.decoder, vae.post_quant_conv],
-            "VAE encoder": [vae.encoder, vae.quant_conv],
-        }
-
-    def work(self, clip: Clip) -> dict[str, Work]:
-        """Units of work, the lines of Supp. Table 5."""
-        return cost.work(self, clip)
-
-    def flows(self, clip: Clip) -> FlowBank:
-        """FM (Sec. 4): the flows of a clip, computed once."""
-        clip = on_prior_grid(clip, self.lr_enlargement)
-        frames = self.flow_frames(clip.lr.flatten(0, 1)).unflatten(0, clip.lr.shape[:2])
-        return clip_flows(clip, self.flow, frames)
-
-    def flow_frames(self, lr: Tensor) -> Tensor:
-        """LR frames (N,3,h,w) as the flow estimator is to see them: (N,3,4h,4w), or as they are."""
-        # ours: "none" of Table 3 leaves out every interpolation, that of the frames too; its printed row (26.70 dB) is
-        # worse than that of s=1 (27.22 dB, Supp. Table 8), so something else than the features' size must differ
-        if self.flow_upscaling == "post" or self.guidance.mode == "none":
-            return lr
-        if self.flow_input == "nearest":
-            return F.interpolate(lr, scale_factor=4, mode="nearest")
-        if self.flow_input == "bicubic":
-            return imresize(lr, 4).clamp(0, 1).to(lr.dtype)
-        return F.interpolate(lr, scale_factor=4, mode="bicubic", align_corners=False)  # a = -0.75, overshoot kept
-
-    @torch.inference_mode()
-    def upscale(
-        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
-    ) -> Tensor:
-        """Sec. 4: flows, guided diffusion steps, VAE decoder."""
-        clip = on_prior_grid(clip, self.lr_enlargement)
-        flows = self.flows(clip)
-        with self.autocast():
-            latents, _ = sample(self.sampling(clip, flows, trace), noise, progress=progress)
-            return finish(self.prior, self.sampler, clip, latents, self.batch)
-
-    def sampling(self, clip: Clip, flows: FlowBank, trace: Trace | None = None) -> Sampling:
-        """The networks and knobs over one clip on the prior's grid."""
-        return Sampling(self.prior, self.guide, self.sampler, self.guidance, clip, flows, self.batch, trace)
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
         super().begin_stage(name, optimiser, noise, schedule)
-        self.guide.net.conv_in.bias.requires_grad_(self.train_input_bias)
+        self.method.guide.net.conv_in.bias.requires_grad_(self.train_input_bias)
 
     def losses(self, clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> dict[str, Tensor]:
         """Supp. 7: the guide learns the prior's target for the middle frame of three, the prior is frozen."""
-        clip = on_prior_grid(clip, self.lr_enlargement)
+        clip = on_prior_grid(clip, self.method.lr_enlargement)
         if self.trajectory:
-            return training.losses_on_trajectory(self, clip, noise)
-        return training.losses(self, clip, noise, trace)
+            return self.losses_on_trajectory(clip, noise)
+        return self.losses_on_truth(clip, noise, trace)
 
-    def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A guide without its decoder takes what it has of the weights of a dense one."""
-        if part != "guiding_unet" or self.guide.dense:
-            return values
-        return {k: v for k, v in values.items() if not k.startswith(("net.up_blocks.", "zero_decoder."))}
+    def losses_on_truth(self, clip: Clip, noise: NoiseSource, trace: Trace | None) -> dict[str, Tensor]:
+        """Loss terms for the middle frame of three, guided by the previous or the next one (each half of the time)."""
+        choices = draw_choice(noise, clip, "neighbour", 2)
+        method, prior, schedule = self.method, self.method.prior, self.method.prior.schedule
+        current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)
+        t = draw_timesteps(noise, clip, schedule.length)
+        earlier = t
+        if not method.guidance.same_step:
+            # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
+            # ours: how training mirrors that is not printed; the gap is the sampler's own.
+            earlier = (t + method.sampler.gap(schedule)).clamp(max=schedule.length - 1)
+        with torch.no_grad():
+            latent, beside = (encode(prior, frame, noise, self.posterior) for frame in (current, neighbour))
+            eps = draw_eps(prior, current, noise)
+            x_t = schedule.add_noise(latent, eps, t)
+            noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), earlier)
+            output = prior.predict(noised, neighbour.lr[:, 0], earlier)
+            aligned = method.guidance.bring(schedule.x0(noised, output.float(), earlier), flow)
+        if trace is not None:
+            target = schedule.target(latent, eps, t)
+            trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=aligned, x=x_t, target=target)
+        return self._terms(x_t, current, aligned, t, latent, eps, trace)
 
-    def load_released(self, folder: Path) -> str:
-        """Load a guide in the layout of the released code; see ``released.load``."""
-        return released.load(self.guide, folder)
+    def losses_on_trajectory(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """ours: sample without gradients up to a random guided step, then learn that step's target.
 
-    def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write the guide in that layout; see ``released.export``."""
-        released.export(self.guide, folder, dtype)
+        Each sample draws its own step; samples of one step run together. The step decides the neighbour,
+        as it does in sampling. Raises ConfigError where the sampler has no guided step, or frames wait for each other.
+        """
+        method, sampler = self.method, self.method.sampler
+        if sampler.steps < 2:
+            raise ConfigError("module.trajectory=true needs sampler.steps=2 or more: the first step is not guided")
+        if method.guidance.same_step:
+            raise ConfigError("module.trajectory=true needs method.neighbours=last_step")
+        steps = draw_choice(noise, clip, "step", sampler.steps - 1)
+        sums: dict[str, Tensor] = {}
+        for step in range(1, sampler.steps):
+            rows = [b for b, drawn in enumerate(steps) if drawn + 1 == step]
+            if not rows:
+                continue
+            part = clip.rows(rows)
+            previous = method.guidance.direction(step) == -1
+            frames = part.window(0, 2) if previous else part.window(1, 3)
+            place = 1 if previous else 0
+            with torch.no_grad():
+                flows = method.flows(frames)
+                run = replace(method.sampling(frames, flows), batch=len(rows))
+                x, x0 = sample(run, noise, stop=step)
+                assert x0 is not None
+                aligned, _ = align_neighbours(x0, flows, method.guidance, step)
+                current = frames.window(place, place + 1)
+                assert current.hr is not None
+                latent = method.prior.encode(current.hr[:, 0])
+            t = torch.full((len(rows),), sampler.timesteps(method.prior.schedule)[step], device=x.device)
+            for name, value in self._terms(x[:, place], current, aligned[:, place], t, latent).items():
+                sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
+        return sums
+
+    def _terms(
+        self,
+        x_t: Tensor,
+        current: Clip,
+        aligned: Tensor,
+        t: Tensor,
+        latent: Tensor,
+        eps: Tensor | None = None,
+        trace: Trace | None = None,
+    ) -> dict[str, Tensor]:
+        """Of the frozen U-Net's output at x_t (B,4,h,w), guided by the neighbour's ``aligned`` x0."""
+        method = self.method
+        return guided_terms(
+            method.prior, method.guide, self.objective, x_t, current, aligned, aligned, t, latent, eps,
+            method.sampler.low_band, self.checkpointing, trace,
+        )  # fmt: skip

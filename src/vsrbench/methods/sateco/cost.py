@@ -1,7 +1,7 @@
 """SATeCo's units of work: the frozen networks frame by frame, what SATeCo adds window by window."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +12,11 @@ from vsrbench.methods.sateco.guidance import decode, encode, predict
 from vsrbench.methods.sateco.sampling import placed
 from vsrbench.types import Clip
 
-if TYPE_CHECKING:
-    from vsrbench.methods.sateco.module import SATeCo
-
 UNET, VAE = "guided U-Net", "guided VAE decoder"
 
 
 @torch.no_grad()
-def work(method: "SATeCo", clip: Clip) -> dict[str, Work]:
+def work(method: Any, clip: Clip) -> dict[str, Work]:
     """What upscaling ``clip`` (B = 1) consists of. A clip longer than a window is covered by windows that overlap, so
     that ``method.overlap`` frames of each are done twice. Left out: noise, the sampler's update, blending."""
     run, prior, networks = method.run, method.prior, method.networks
@@ -63,7 +60,7 @@ def _guiding(guidance: Guidance, guides: Sequence[Tensor], frames: int) -> Calla
     return run
 
 
-def _cast(method: "SATeCo", call: Callable[[], object]) -> Callable[[], object]:
+def _cast(method: Any, call: Callable[[], object]) -> Callable[[], object]:
     def run() -> object:
         with method.autocast():
             return call()

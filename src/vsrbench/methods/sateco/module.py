@@ -1,4 +1,4 @@
-"""SATeCo for the shells: settings, the four stages, upscaling."""
+"""Losses of the four stages (Sec. 3.5): what is frozen runs without gradients unless they must pass through it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,142 +7,225 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vsrbench.diffusion.noise import Noise, NoiseSource
-from vsrbench.diffusion.prior import Prior
-from vsrbench.diffusion.samplers import Sampler
+from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.noise import Noise, NoiseSource, stable_seed
+from vsrbench.diffusion.objective import TERMS, draw_timesteps, objective
 from vsrbench.errors import ConfigError
-from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.methods.sateco import cost, training
-from vsrbench.methods.sateco.networks import Networks
-from vsrbench.methods.sateco.sampling import Sampling, minimum, multiple, restore
+from vsrbench.methods.module import MethodModule
+from vsrbench.methods.sateco.guidance import decode, encode, predict
+from vsrbench.methods.sateco.model import SATeCo
+from vsrbench.methods.sateco.sampling import generate
 from vsrbench.nn.perceptual import NAMES, feature_loss
-from vsrbench.types import Clip, Progress, Trace
+from vsrbench.types import Clip, Progress
+from vsrbench.weights.trained import weights_hash
 
+CHARBONNIER = 1e-3  # ours: the loss is named without its constant; 1e-3 is the common one
+WEIGHTS: dict[str, dict[str, float]] = {
+    "unet": {"prediction": 1.0},  # "the standard setting in [36]"
+    "vae": {"pixel": 1.0, "features": 0.1},  # ours: the paper says "similarity" and no more
+}
 MAKES = {"upscaler": "upscaled", "unet": "decoded", "vae": "decoded"}  # what a stage is validated by
 
 
-class SATeCo(Method):
-    """Spatial adaptation and temporal coherence around a frozen Stable Diffusion (Chen et al., CVPR 2024).
+class SATeCoModule(MethodModule):
+    """stage=upscaler, unet, vae, refiner (Sec. 3.5), each from the run of the one before.
 
-    upscaler, encoder, guidance, refiner, init: see ``Networks``. length, overlap, colour, result: see ``Sampling``.
     objective: weights of the terms of stage=unet (``diffusion.objective``), of stage=vae (``pixel``, ``features``).
     features: network of the perceptual term, see ``feature_loss``. bridge: in stage=unet x_t holds the latent of the
     upscaled frame as far as the sampler's does (ours, for few steps).
     latent_noise: standard deviation of noise on the latents of stage=vae (ours). timesteps: those below this share of
-    all are drawn in stage=unet. checkpointing: of UNet and VAE in training.
+    all are drawn in stage=unet. checkpointing: of UNet and VAE.
 
-    stage=upscaler, unet, vae, refiner (Sec. 3.5), each from the run of the one before. In training ``upscale`` gives
-    what the stage makes, X_u in the first and X_d in the two after it, so that this is what is validated.
+    What is validated is what the stage makes: X_u in the first, X_d in the two after it.
     """
 
-    stages = {
-        "upscaler": Stage(("upscaler",), ("charbonnier",)),
-        "unet": Stage(("latent_encoder", "unet_guidance"), ("prediction",), needs=("upscaler",)),
-        "vae": Stage(("vae_guidance",), ("pixel", "features"), needs=("unet",)),
-        "refiner": Stage(("refiner",), ("charbonnier",), needs=("vae",)),
-    }
+    method: SATeCo
 
     def __init__(
         self,
-        prior: Prior,
-        sampler: Sampler,
-        upscaler: Mapping[str, Any] | None = None,
-        encoder: Mapping[str, Any] | None = None,
-        guidance: Mapping[str, Any] | None = None,
-        refiner: Mapping[str, Any] | None = None,
-        init: str = "identity",
-        length: int = 6,
-        overlap: int = 2,
-        colour: str = "none",
-        result: str = "refined",
+        method: SATeCo,
         objective: Mapping[str, Mapping[str, float]] | None = None,
         features: str = "auto",
         bridge: bool = False,
         latent_noise: float = 0.0,
         timesteps: float = 1.0,
         checkpointing: bool = False,
-        scale: int = 4,
-        name: str = "sateco",
     ) -> None:
-        super().__init__()
+        super().__init__(method)
         if features not in NAMES:
-            raise ConfigError(f"method.features={features}: use one of {', '.join(NAMES)}")
+            raise ConfigError(f"module.features={features}: use one of {', '.join(NAMES)}")
         if not 0 < timesteps <= 1:
-            raise ConfigError(f"method.timesteps={timesteps}: use a share above 0 and up to 1")
+            raise ConfigError(f"module.timesteps={timesteps}: use a share above 0 and up to 1")
         if latent_noise < 0:
-            raise ConfigError(f"method.latent_noise={latent_noise}: use 0 or more")
-        self.prior, self.sampler = prior.eval().requires_grad_(False), sampler
-        self.networks = Networks(
-            prior, upscaler or {}, encoder or {}, guidance or {}, refiner or {}, init=init, scale=scale
-        )
-        self.stages = self.stages_for({"upscaler": upscaler or {}})
-        # beside weights, for they act otherwise with other settings
-        parts = [sorted((part or {}).items()) for part in (upscaler, encoder, guidance)]
-        self.settings = (parts, init, prior.noise_level, sorted(prior.schedule.config.items()))
-        self.scale, self.multiple, self.minimum = scale, multiple(prior, scale), minimum(prior, scale)
-        self.run = Sampling(prior, self.networks, sampler, length, overlap, colour=colour, result=result)
-        self.objective = training.objectives(objective)
+            raise ConfigError(f"module.latent_noise={latent_noise}: use 0 or more")
+        self.objective = objectives(objective)
         self.features, self.bridge, self.latent_noise = features, bridge, latent_noise
         self.timesteps, self.checkpointing = timesteps, checkpointing
         self.feature_loss: nn.Module | None = None
-        self.maker: str | None = None  # hash of what samples X_d for stage=refiner; made when it is asked for
-
-    @classmethod
-    def stages_for(cls, settings: Mapping[str, Any]) -> dict[str, Stage]:
-        """With ``upscaler.kind=bicubic`` there is no upscaler to train."""
-        if settings["upscaler"].get("kind") != "bicubic":
-            return cls.stages
-        rest = {name: stage for name, stage in cls.stages.items() if name != "upscaler"}
-        return {**rest, "unet": replace(rest["unet"], needs=())}
-
-    @property
-    def context(self) -> int:
-        return self.run.context
-
-    def parts(self) -> dict[str, nn.Module]:
-        own = self.networks
-        return {
-            "upscaler": own.upscaler,
-            "latent_encoder": own.latent_encoder,
-            "unet_guidance": own.unet_guidance,
-            "vae_guidance": own.vae_guidance,
-            "refiner": own.refiner,
-            "denoising_unet": self.prior.unet,
-            "vae": self.prior.vae,
-        }
-
-    def counted(self) -> dict[str, list[nn.Module]]:
-        """Lines of the parameter table: what is new by part, and what is frozen."""
-        return {**self.networks.counted(), "denoising U-Net": [self.prior.unet], "VAE": [self.prior.vae]}
-
-    def work(self, clip: Clip) -> dict[str, Work]:
-        """Units of work; see ``cost.work``."""
-        return cost.work(self, clip)
-
-    @torch.inference_mode()
-    def upscale(
-        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
-    ) -> Tensor:
-        """Fig. 2: upscaler, guided denoising, guided decoding, refiner, in windows of ``length`` frames."""
-        run = replace(self.run, batch=self.batch, result=MAKES.get(self.stage, self.run.result))
-        with self.autocast():
-            return restore(run, clip, noise, trace, progress)
-
-    # --- training --------------------------------------------------------------------------------
+        self.maker: str | None = None  # hash of what samples X_d for stage=refiner; made when it is needed
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
-        """See ``Method.begin_stage``; what earlier ones left behind is forgotten. Raises ConfigError where no term of
-        the stage has a weight."""
+        """See ``MethodModule.begin_stage``; what earlier ones left behind is forgotten. Raises ConfigError where no
+        term of the stage has a weight."""
         super().begin_stage(name, optimiser, noise, schedule)
         terms = self.objective.get(self.stage)
         if terms is not None and not any(terms.values()):
-            raise ConfigError(f"method.objective.{self.stage} has no weight above 0: give one to {' or '.join(terms)}")
+            raise ConfigError(f"module.objective.{self.stage} has no weight above 0: give one to {' or '.join(terms)}")
         self.maker = None
         if self.stage == "vae" and self.objective["vae"]["features"]:
             self.feature_loss = feature_loss(self.features)
             rank_zero_info(f"feature loss: {self.feature_loss.name}")
 
+    def repeated_blocks(self) -> list[nn.Module]:
+        """None: the guided U-Net and VAE walk through their blocks' layers instead of calling them."""
+        return []
+
+    def upscale(self, clip: Clip, noise: NoiseSource, progress: Progress | None = None) -> Tensor:
+        """What the stage makes."""
+        return self.method.upscale(clip, noise, progress=progress, result=MAKES.get(self.stage))
+
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
-        """Of the current stage (Sec. 3.5); see ``training``."""
-        return training.STAGES[self.stage](self, clip, noise)
+        """Of the current stage (Sec. 3.5)."""
+        if self.stage == "upscaler":
+            return self.upscaler_losses(clip)
+        if self.stage == "unet":
+            return self.unet_losses(clip, noise)
+        return self.vae_losses(clip, noise) if self.stage == "vae" else self.refiner_losses(clip, noise)
+
+    def upscaler_losses(self, clip: Clip) -> dict[str, Tensor]:
+        """Stage 1: X_u against the ground truth."""
+        return {"charbonnier": charbonnier(self.method.networks.upscaler(clip.lr), _truth(clip))}
+
+    def unet_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Stage 2: the prior's own target at uniform timesteps, one per clip; every frame has noise of its own.
+
+        The latent encoder is trained here, for its maps are what SFA and TFA read (ours: the text names only the
+        modules).
+        """
+        prior, networks, hr = self.method.prior, self.method.networks, _truth(clip)
+        limit = max(1, round(self.timesteps * prior.schedule.length))
+        t = draw_timesteps(noise, clip, limit)
+        with torch.no_grad():
+            lr_latent, _ = self._upscaled_latent(clip)
+            latent = self._latents(hr)
+            signal = _between(latent, lr_latent, self._left(t)) if self.bridge else latent
+            eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
+            x_t = prior.schedule.add_noise(signal, eps, t)
+        guides = networks.latent_encoder(lr_latent.flatten(0, 1))
+        output = predict(prior, networks.unet_guidance, x_t, t, guides, clip.lr, self.checkpointing).float()
+        frames = t.repeat_interleave(clip.frames)
+        known = None if self.bridge else eps.flatten(0, 1)  # with the bridge: what takes the HR latent to this x_t
+        terms = objective(
+            prior, self.objective["unet"], x_t.flatten(0, 1), output.flatten(0, 1), frames, latent.flatten(0, 1),
+            hr.flatten(0, 1), eps=known, low_band=self.method.sampler.low_band,
+        )  # fmt: skip
+        return terms
+
+    def vae_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Stage 3: latents of the ground truth, decoded under the guidance of X_u's features, against the ground truth.
+
+        When upscaling the decoder meets denoised latents, which are not quite these: see ``latent_noise``.
+        """
+        hr, weights = _truth(clip), self.objective["vae"]
+        with torch.no_grad():
+            _, features = self._upscaled_latent(clip)
+            latent = self._latents(hr)
+            if self.latent_noise:
+                latent = latent + self.latent_noise * frame_noise(noise, clip, tuple(latent.shape[2:]), "latent")
+        method = self.method
+        guidance = method.networks.vae_guidance
+        decoded = decode(method.prior, guidance, latent, features, method.batch, self.checkpointing).float()
+        terms = {"pixel": weights["pixel"] * F.l1_loss(decoded, hr)}
+        if self.feature_loss is not None:
+            terms["features"] = weights["features"] * self.feature_loss(decoded.flatten(0, 1), hr.flatten(0, 1))
+        return terms
+
+    def refiner_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Stage 4: the refined clip against the ground truth.
+
+        X_d is sampled as it will be when upscaling, once for every sample and set of weights (``cache``); X_u costs
+        little beside it. ``train.pool`` says how many samples there are.
+        """
+        with torch.no_grad():
+            upscaled = self.method.networks.upscaler(clip.lr).float()
+            maker = self.made_by()
+            decoded = torch.cat([self._sampled(clip.rows([b]), noise, maker) for b in range(len(clip.name))])
+        refined = self.method.networks.refiner(upscaled, decoded.to(upscaled))
+        return {"charbonnier": charbonnier(refined, _truth(clip))}
+
+    def made_by(self) -> str:
+        """Hash of what X_d of a given LR clip depends on: weights and settings of all other parts, sampler, windows."""
+        if self.maker is None:
+            weights = {name: weights_hash(part) for name, part in self.method.parts().items() if name != "refiner"}
+            run = self.method.run
+            key = sorted(weights.items()), self.method.settings, self.method.sampler, run.length, run.overlap
+            self.maker = f"{stable_seed(*key):016x}"
+        return self.maker
+
+    def _sampled(self, clip: Clip, noise: NoiseSource, maker: str) -> Tensor:
+        """X_d (1,T,3,H,W) of one sample; its key holds the sample's own pixels, for names do not say how it was cut."""
+        pixels = clip.lr.detach().cpu().contiguous().numpy().tobytes().hex()
+        key = f"sateco/{maker}/{stable_seed(clip.name[0], clip.index.tolist(), pixels):016x}"
+
+        def make() -> Tensor:
+            training = self.training
+            self.eval()
+            found = generate(replace(self.method.run, batch=self.method.batch), clip, noise)[1]
+            self.train(training)
+            return found
+
+        return self.cache(key, make).to(clip.lr.device)
+
+    def _latents(self, frames: Tensor) -> Tensor:
+        """Latents (B,T,4,h,w) of frames (B,T,3,H,W) in [0,1], a few at a time."""
+        found = [self.method.prior.encode(part) for part in frames.flatten(0, 1).split(self.method.batch)]
+        return torch.cat(found).float().unflatten(0, frames.shape[:2])
+
+    def _upscaled_latent(self, clip: Clip) -> tuple[Tensor, list[Tensor]]:
+        """Z (B,T,4,h,w) of X_u, and the VAE encoder's features of it."""
+        upscaled = self.method.networks.upscaler(clip.lr).float()
+        latent, features = encode(self.method.prior, upscaled.flatten(0, 1), self.method.batch)
+        return latent.float().unflatten(0, upscaled.shape[:2]), features
+
+    def _left(self, t: Tensor) -> Tensor:
+        """How much of Z the signal in x_t (B,) still is where a DDIM run that started at Z knew x0 from the first step.
+
+        Such a step keeps (x_t - sqrt(abar) x0) / sqrt(1-abar), so what is left of Z - x0 falls as noise falls to
+        signal.
+        """
+        schedule = self.method.prior.schedule
+        noise = ((1 - schedule.alphas_cumprod) / schedule.alphas_cumprod).sqrt()
+        return (noise[t] / noise[self.method.sampler.timesteps(schedule)[0]]).clamp(max=1)
+
+
+def objectives(settings: Mapping[str, Mapping[str, float]] | None) -> dict[str, dict[str, float]]:
+    """Weights of the terms by stage. Raises ConfigError for stages and terms that there are not."""
+    known = {"unet": TERMS[:-1], "vae": ("pixel", "features")}
+    found = {}
+    for stage, terms in known.items():
+        given = dict((settings or {}).get(stage) or WEIGHTS[stage])
+        unknown = sorted(given.keys() - set(terms))
+        if unknown:
+            raise ConfigError(f"module.objective.{stage} has no {', '.join(unknown)}; it has {', '.join(terms)}")
+        found[stage] = {term: given.get(term, 0.0) for term in terms}
+    extra = sorted((settings or {}).keys() - known.keys())
+    if extra:
+        raise ConfigError(f"module.objective has no {', '.join(extra)}; it has {', '.join(known)}")
+    return found
+
+
+def charbonnier(output: Tensor, truth: Tensor) -> Tensor:
+    """Mean of sqrt(d^2 + eps^2) (Charbonnier et al. 1994; ours: the mean rather than the sum)."""
+    return ((output.float() - truth).square() + CHARBONNIER**2).sqrt().mean()
+
+
+def _truth(clip: Clip) -> Tensor:
+    assert clip.hr is not None
+    return clip.hr
+
+
+def _between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Part of the way from a to b (B,...), for each sample its own (B,)."""
+    return a + share.view(-1, *[1] * (a.ndim - 1)) * (b - a)

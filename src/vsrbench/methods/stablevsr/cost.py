@@ -1,16 +1,13 @@
 """StableVSR's units of work: at 720p and 50 steps decoding the guidance is most of the cost."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from vsrbench.methods.base import Work
 from vsrbench.methods.work import denoiser_work, flow_work, frame_work, latent
 from vsrbench.types import Clip
 
-if TYPE_CHECKING:
-    from vsrbench.methods.stablevsr.module import StableVSR
 
-
-def work(method: "StableVSR", clip: Clip) -> dict[str, Work]:
+def work(method: Any, clip: Clip) -> dict[str, Work]:
     """What upscaling ``clip`` (B = 1) consists of, one frame at a time; the clip's length says how often.
 
     A clip of T frames has 2(T-1) flows, and T-1 guided frames in every step. Left out: noise, the sampler's update,
@@ -23,7 +20,7 @@ def work(method: "StableVSR", clip: Clip) -> dict[str, Work]:
     return lines | denoiser_work(method, lr[:1]) | frame_work(method, lr[:1])
 
 
-def guidance_work(method: "StableVSR", clip: Clip, pairs: float) -> dict[str, Work]:
+def guidance_work(method: Any, clip: Clip, pairs: float) -> dict[str, Work]:
     """The temporal texture (Eq. 8) and the module that reads it, per guided frame-step."""
     prior, lr = method.prior, clip.lr[:, 0]
     x = latent(method, lr)
@@ -45,7 +42,7 @@ def guidance_work(method: "StableVSR", clip: Clip, pairs: float) -> dict[str, Wo
     }
 
 
-def textures(method: "StableVSR") -> float:
+def textures(method: Any) -> float:
     """Textures made per guided frame: one a step, fewer with method.refresh, one in all where frames go in turn."""
     steps = method.sampler.steps
     if method.strategy == "auto_regressive":

@@ -1,177 +1,155 @@
-"""StableVSR for the shells: what is frozen, what is trained, one training step, and upscaling."""
+"""Training of StableVSR: Algorithm 2, as released, on the sampler's own trajectory, and of the prior."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from vsrbench.diffusion.frames import finish
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.objective import TERMS
-from vsrbench.diffusion.prior import Prior, save_prior
-from vsrbench.diffusion.samplers import Sampler
+from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.diffusion.pairs import POSTERIORS, draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
-from vsrbench.flow.bank import FlowBank, clip_flows
-from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.methods.stablevsr import cost, training
-from vsrbench.methods.stablevsr.networks import TemporalConditioning
-from vsrbench.methods.stablevsr.sampling import STRATEGIES, Sampling, sample
-from vsrbench.methods.stablevsr.texture import Texture
-from vsrbench.types import WHOLE, Clip, Progress, Trace
-from vsrbench.weights.folders import save_network
-from vsrbench.weights.report import load_strictly
-from vsrbench.weights.trained import check_class, read_released
+from vsrbench.flow.rescaled import upscale_warp_downscale
+from vsrbench.methods.module import MethodModule
+from vsrbench.methods.stablevsr.model import StableVSR
+from vsrbench.methods.stablevsr.sampling import direction, sample
+from vsrbench.types import Clip, Trace
+
+NEIGHBOURS = ("previous", "random")
 
 
-class StableVSR(Method):
-    """Temporal texture guidance of a frozen image upscaler (Rota et al. 2024).
+class StableVSRModule(MethodModule):
+    """stage=tcm trains the temporal conditioning module; stage=prior the upscaler's U-Net on single frames.
 
-    strategy: order of sampling (Table 2). guidance, compensation, tcm_input, align, guidance_precision: see
-    ``Texture``. refresh: see ``Sampling``. embedding: see ``TemporalConditioning``. flow_input: "lr" estimates flow
-    between LR frames and scales it to HR (Eq. 8), "released" between frames enlarged by torch's bicubic.
-    neighbour: in training the "previous" frame (Algorithm 2) or a "random" one of the two (released). posterior: the
-    VAE's "mode" or a "sample" of it (released) in training. objective: weights of the loss terms. trajectory: train
-    on the x_t that the sampler really visits (ours, for few-step sampling). max_context: frames that temporal chunks
-    overlap; None: the whole clip at once, the only way in which chunks change nothing.
-    stage=tcm trains the module; stage=prior fine-tunes the upscaler's U-Net on single frames.
+    neighbour: the "previous" frame (Algorithm 2) or a "random" one of the two (released). posterior: the VAE's "mode"
+    or a "sample" of it (released). objective: weights of the loss terms. trajectory: train on the x_t that the sampler
+    really visits (ours, for few-step sampling). checkpointing: recompute features in the backward pass to save memory.
     """
 
-    stages = {
-        "tcm": Stage(trainable=("tcm",), losses=TERMS),
-        "prior": Stage(trainable=("denoising_unet",), losses=("prediction",)),
-    }
-    multiple = 8
-    minimum = 16
+    method: StableVSR
 
     def __init__(
         self,
-        prior: Prior,
-        sampler: Sampler,
-        flow: nn.Module,
-        strategy: str = "bidirectional",
-        guidance: str = "x0",
-        compensation: str = "pixel",
-        tcm_input: str = "rgb",
-        align: str = "exact",
-        guidance_precision: str = "auto",
-        refresh: int = 1,
-        embedding: Sequence[int] = (64, 128, 256),
-        flow_input: str = "lr",
+        method: StableVSR,
         neighbour: str = "previous",
         posterior: str = "mode",
         objective: Mapping[str, float] | None = None,
         trajectory: bool = False,
         checkpointing: bool = False,
-        max_context: int | None = None,
-        name: str = "stablevsr",
     ) -> None:
-        super().__init__()
-        for setting, value, allowed in (
-            ("strategy", strategy, STRATEGIES),
-            ("flow_input", flow_input, ("lr", "released")),
-            ("neighbour", neighbour, ("previous", "random")),
-            ("posterior", posterior, ("mode", "sample")),
-        ):
+        super().__init__(method)
+        for setting, value, allowed in (("neighbour", neighbour, NEIGHBOURS), ("posterior", posterior, POSTERIORS)):
             if value not in allowed:
-                raise ConfigError(f"method.{setting}={value}: use one of {', '.join(allowed)}")
-        if refresh < 1:
-            raise ConfigError(f"method.refresh={refresh}: use 1 (every step) or more")
-        self.texture = Texture(guidance, compensation, tcm_input, align, guidance_precision)
-        self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
-        channels = 3 if tcm_input == "rgb" else prior.latent_channels
-        self.tcm = TemporalConditioning(prior.unet, embedding, channels)
-        self.strategy, self.refresh = strategy, refresh
-        self.flow_input, self.neighbour, self.posterior = flow_input, neighbour, posterior
+                raise ConfigError(f"module.{setting}={value}: use one of {', '.join(allowed)}")
+        self.neighbour, self.posterior = neighbour, posterior
         self.objective = dict(objective or {"prediction": 1.0})
-        self.trajectory, self.checkpointing, self.max_context = trajectory, checkpointing, max_context
+        self.trajectory, self.checkpointing = trajectory, checkpointing
 
-    @property
-    def context(self) -> int:
-        exact = 0 if self.strategy == "single_frame" else WHOLE
-        return exact if self.max_context is None else min(exact, self.max_context)
-
-    def parts(self) -> dict[str, nn.Module]:
-        return {"flow": self.flow, "tcm": self.tcm, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
-
-    def counted(self) -> dict[str, list[nn.Module]]:
-        """The lines of Table 3, with what the paper's figures leave out on lines of their own."""
-        vae = self.prior.vae
-        return {
-            "denoising U-Net": [self.prior.unet],
-            "temporal conditioning module": [self.tcm],
-            "VAE decoder": [vae.decoder, vae.post_quant_conv],
-            "flow estimator": [self.flow],
-            "VAE encoder": [vae.encoder, vae.quant_conv],
-        }
-
-    def work(self, clip: Clip) -> dict[str, Work]:
-        """Units of work; see ``cost.work``."""
-        return cost.work(self, clip)
-
-    def flows(self, clip: Clip) -> FlowBank:
-        """ME of Eq. 8, computed once per clip."""
-        frames = self.flow_frames(clip.lr.flatten(0, 1)).unflatten(0, clip.lr.shape[:2])
-        return clip_flows(clip, self.flow, frames)
-
-    def flow_frames(self, lr: Tensor) -> Tensor:
-        """LR frames (N,3,h,w) as the flow estimator is to see them."""
-        if self.flow_input == "lr":
-            return lr
-        return F.interpolate(lr, scale_factor=4, mode="bicubic", align_corners=False)  # a = -0.75, overshoot kept
-
-    @torch.inference_mode()
-    def upscale(
-        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
-    ) -> Tensor:
-        """Algorithm 1, then the VAE decoder."""
-        flows = self.flows(clip) if self.strategy != "single_frame" else FlowBank.empty(clip)
-        with self.autocast():
-            latents, _ = sample(self.sampling(clip, flows, trace), noise, progress=progress)
-            return finish(self.prior, self.sampler, clip, latents, self.batch)
-
-    def sampling(self, clip: Clip, flows: FlowBank, trace: Trace | None = None) -> Sampling:
-        """The networks and settings over one clip."""
-        return Sampling(
-            self.prior,
-            self.tcm,
-            self.sampler,
-            self.texture,
-            clip,
-            flows,
-            self.strategy,
-            self.refresh,
-            self.batch,
-            trace,
-        )
+    def frozen_hashes(self) -> dict[str, str]:
+        """stage=prior tunes the U-Net alone: the TCM, which takes no part, need not be the same later."""
+        hashes = super().frozen_hashes()
+        return {name: value for name, value in hashes.items() if self.stage != "prior" or name != "tcm"}
 
     def losses(self, clip: Clip, noise: NoiseSource, trace: Trace | None = None) -> dict[str, Tensor]:
         """Of the current stage."""
         if self.stage == "prior":
-            return training.prior_losses(self, clip, noise)
+            return self.prior_losses(clip, noise)
         if self.trajectory:
-            return training.losses_on_trajectory(self, clip, noise)
-        return training.losses(self, clip, noise, trace)
+            return self.losses_on_trajectory(clip, noise)
+        return self.losses_on_truth(clip, noise, trace)
 
-    def trained_state(self) -> dict[str, Tensor]:
-        """Without a stage: the TCM; the prior's U-Net is exported with its folder."""
-        if self.stage:
-            return super().trained_state()
-        return {f"tcm.{key}": value for key, value in self.tcm.state_dict().items()}
+    def losses_on_truth(self, clip: Clip, noise: NoiseSource, trace: Trace | None) -> dict[str, Tensor]:
+        """Algorithm 2 for the middle frame of three; the neighbour is the previous one, or either (as released).
 
-    def frozen_hashes(self) -> dict[str, str]:
-        """stage=prior tunes the U-Net alone: the module, which takes no part, need not be the same later."""
-        found = super().frozen_hashes()
-        return {name: value for name, value in found.items() if self.stage != "prior" or name != "tcm"}
+        Line 7 of the algorithm is printed with the clean latent; as in Eq. 6 it must be, and is here, the noisy one.
+        """
+        choices = [0] * len(clip.name) if self.neighbour == "previous" else draw_choice(noise, clip, "neighbour", 2)
+        method, prior, schedule = self.method, self.method.prior, self.method.prior.schedule
+        current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)
+        t = draw_timesteps(noise, clip, schedule.length)
+        with torch.no_grad():
+            latent, beside = (encode(prior, frame, noise, self.posterior) for frame in (current, neighbour))
+            eps = draw_eps(prior, current, noise)
+            x_t = schedule.add_noise(latent, eps, t)
+            noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), t)
+            output = prior.predict(noised, neighbour.lr[:, 0], t)
+            x0 = schedule.x0(noised, output.float(), t)
+            texture = method.texture.make(prior, x0, noised, flow)
+        if trace is not None:
+            target = schedule.target(latent, eps, t)
+            trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=texture, x=x_t, target=target)
+        aligned = self._aligned(x0, flow)
+        return self._terms(x_t, current, texture, aligned, t, latent, eps, trace)  # Eq. 9
 
-    def load_released(self, folder: Path) -> str:
-        """Load a TCM from a ``controlnet/`` folder as published. Raises WeightsError listing keys that do not fit."""
-        config, state = read_released(folder)
-        check_class(config, folder, ("ControlNetModel",), "stablevsr")
-        return load_strictly(self.tcm.net, state, str(folder))
+    def losses_on_trajectory(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """ours: sample a pair of frames without gradients up to a random step, then learn that step's target.
 
-    def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write the whole pipeline folder as published: the prior's parts and ``controlnet/``."""
-        save_prior(self.prior, folder, dtype)
-        save_network(self.tcm.net, folder / "controlnet", dtype)
+        Each sample draws its own step; samples of one step run together. The step decides the neighbour, as in
+        sampling. Raises ConfigError for a strategy that does not take a step on all frames before the next.
+        """
+        method = self.method
+        if method.strategy not in ("bidirectional", "unidirectional"):
+            raise ConfigError(f"module.trajectory=true trains with a frame-wise strategy, not {method.strategy}")
+        steps = draw_choice(noise, clip, "step", method.sampler.steps)
+        sums: dict[str, Tensor] = {}
+        for step in sorted(set(steps)):
+            rows = [b for b, drawn in enumerate(steps) if drawn == step]
+            part = clip.rows(rows)
+            previous = direction(method.strategy, step) == -1
+            frames = part.window(0, 2) if previous else part.window(1, 3)
+            place, beside = (1, 0) if previous else (0, 1)
+            with torch.no_grad():
+                flows = method.flows(frames)
+                run = replace(method.sampling(frames, flows), batch=len(rows))
+                x, _ = sample(run, noise, stop=step)
+                t = torch.full((len(rows),), method.sampler.timesteps(method.prior.schedule)[step], device=x.device)
+                # the neighbour is visited first, so it is unguided
+                output = method.prior.predict(x[:, beside], frames.lr[:, beside], t)
+                x0 = method.prior.schedule.x0(x[:, beside], output.float(), t)
+                flow = flows.toward(place, beside)
+                texture = method.texture.make(method.prior, x0, x[:, beside], flow)
+                current = frames.window(place, place + 1)
+                latent = encode(method.prior, current, noise)
+            aligned = self._aligned(x0, flow)
+            found = self._terms(x[:, place], current, texture, aligned, t, latent)
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
+        return sums
+
+    def prior_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """stage=prior: the x4 upscaler's U-Net learns the data set frame by frame, without the TCM.
+
+        The published weights were made so: their U-Net is no longer that of the public upscaler.
+        """
+        frame, prior = clip.window(1, 2), self.method.prior
+        t = draw_timesteps(noise, frame, prior.schedule.length)
+        with torch.no_grad():
+            latent, eps = encode(prior, frame, noise, self.posterior), draw_eps(prior, frame, noise)
+            x_t = prior.schedule.add_noise(latent, eps, t)
+        output = prior.predict(x_t, frame.lr[:, 0], t, checkpointing=self.checkpointing)
+        assert frame.hr is not None
+        return objective(prior, {"prediction": 1.0}, x_t, output.float(), t, latent, frame.hr[:, 0], eps=eps)
+
+    def _terms(
+        self,
+        x_t: Tensor,
+        current: Clip,
+        texture: Tensor,
+        aligned: Tensor | None,
+        t: Tensor,
+        latent: Tensor,
+        eps: Tensor | None = None,
+        trace: Trace | None = None,
+    ) -> dict[str, Tensor]:
+        """Of the frozen U-Net's output at x_t (B,4,h,w), conditioned on the neighbour's texture."""
+        method = self.method
+        return guided_terms(
+            method.prior, method.tcm, self.objective, x_t, current, texture, aligned, t, latent, eps,
+            method.sampler.low_band, self.checkpointing, trace,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def _aligned(self, x0: Tensor, flow: Tensor) -> Tensor | None:
+        """The neighbour's x0 on the current grid, which only the miniature's agreement term looks at."""
+        return upscale_warp_downscale(x0, flow) if self.objective.get("agreement") else None

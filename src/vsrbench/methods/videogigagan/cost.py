@@ -1,7 +1,7 @@
-"""VideoGigaGAN's parameters and work by part, as Table 3 and the channel plan count them."""
+"""VideoGigaGAN's work by part, as the channel plan counts it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,8 @@ from vsrbench.methods.base import Work
 from vsrbench.nn.modulated import Style
 from vsrbench.types import Clip
 
-if TYPE_CHECKING:
-    from vsrbench.methods.videogigagan.module import VideoGigaGAN
 
-
-def counted(method: "VideoGigaGAN") -> dict[str, list[nn.Module]]:
-    """Lines of the parameter table: the generator's parts, and the discriminator, which only training has."""
-    return method.generator.counted() | {"discriminator (training)": [method.discriminator]}
-
-
-def work(method: "VideoGigaGAN", clip: Clip) -> dict[str, Work]:
+def work(method: Any, clip: Clip) -> dict[str, Work]:
     """Upscaling ``clip`` (B = 1): the propagation over it, and every level of the U-Net over one chunk of it.
 
     The levels' inputs are those of a real pass. Left out: enlarging and adding up the pictures, and copies between the
@@ -47,7 +39,7 @@ def work(method: "VideoGigaGAN", clip: Clip) -> dict[str, Work]:
     return lines
 
 
-def _within(method: "VideoGigaGAN", call: Callable[[], object]) -> Callable[[], object]:
+def _within(method: Any, call: Callable[[], object]) -> Callable[[], object]:
     def run() -> object:
         with method.autocast():
             return call()

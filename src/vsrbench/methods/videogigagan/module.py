@@ -1,121 +1,72 @@
-"""VideoGigaGAN for the shells: the ladder of Table 1, two stages, two optimisers, and upscaling."""
+"""Training of VideoGigaGAN: two stages, two optimisers and one backward pass for Eq. 2.
 
-from collections.abc import Callable, Mapping, Sequence
+Generator and discriminator move at once, from the same output (ours: an alternating step would need the generator
+twice, and its result would depend on how a batch is split). The terms' gradients are first taken at the output, which
+frees the graphs of the feature net and tells which term is to blame for a bad step; then a single backward pass fills
+the gradients of both networks, so that plain DDP sees every parameter once in every step.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, distributed, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import ConfigError, TrainingError, WeightsError
-from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.methods.videogigagan import cost, training
+from vsrbench.flow.network import precise
+from vsrbench.methods.module import MethodModule
 from vsrbench.methods.videogigagan.discriminator import Discriminator
-from vsrbench.methods.videogigagan.front import Front
-from vsrbench.methods.videogigagan.generator import Generator
-from vsrbench.methods.videogigagan.guard import Guard
+from vsrbench.methods.videogigagan.guard import Guard, norm, worst
+from vsrbench.methods.videogigagan.losses import (
+    Objective,
+    charbonnier,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+)
+from vsrbench.methods.videogigagan.model import VideoGigaGAN, inflated
+from vsrbench.nn.flow_loss import flow_error
 from vsrbench.nn.limits import check_least
-from vsrbench.nn.modulated import NoiseMaps
 from vsrbench.nn.perceptual import NAMES, feature_loss
-from vsrbench.nn.trained_flow import trained_flow
-from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.nn.propagation import neighbour_flows
+from vsrbench.types import Clip
 
-# Rows of Table 1, each with what the rows above have: (temporal, propagation, down, shuttle).
-LADDER: dict[str, dict[str, Any]] = {
-    "base": {"temporal": False, "propagation": False, "down": "stride", "shuttle": "full"},
-    "temporal": {"temporal": True, "propagation": False, "down": "stride", "shuttle": "full"},
-    "propagation": {"temporal": True, "propagation": True, "down": "stride", "shuttle": "full"},
-    "antialias": {"temporal": True, "propagation": True, "down": "blur", "shuttle": "lf"},
-    "hf": {"temporal": True, "propagation": True, "down": "blur", "shuttle": "hf"},
-}
-LEAST: dict[str, dict[str, int]] = {  # of the settings that count something
-    "generator": dict.fromkeys(
-        ("z", "style", "mapping_layers", "encoder", "encoder_blocks", "decoder", "decoder_blocks", "experts", "heads"),
-        1,
-    )
-    | {"head_dim": 1, "temporal_head_dim": 1, "attention_depth": 0, "temporal": 0},
-    "discriminator": {"widths": 1, "blocks": 1, "heads": 1},
-    "front": dict.fromkeys(("width", "groups", "branches", "flow_levels", "flow_widths", "flow_minimum"), 1)
-    | {"feature_blocks": 0, "blocks": 0},
-}
-VIDEO_PARTS = (".front.", ".stem_features.", ".temporal.")  # what an image model lacks, by its parameters' names
+DISCRIMINATOR = "discriminator"
+R1 = "r1"
 
 
-class VideoGigaGAN(Method):
-    """An image GAN upsampler inflated to video (Xu et al. 2025).
+class VideoGigaGANModule(MethodModule):
+    """stage=image trains the image model on single frames; stage=video trains everything on clips.
 
-    generator, discriminator, front: settings of the two networks and of the propagation, see ``make_front``.
-    ladder: row of Table 1, of which temporal, propagation, down and shuttle replace single settings. crop: LR pixels
-    per side in training. chunk: frames that the U-Net takes at once, None for the whole clip. mirror: clips of
-    fewer frames, but not single ones, go on in reverse until they have so many, in training and in use; None: as they
-    are (Vimeo-90K has 7 frames, the paper trains on 10; BasicVSR++ makes 14 of them in this way). z: the clip's style
-    from a "random" vector, or the "mean" one. objective: see ``training.Objective``. features: feature loss, see
-    ``nn.perceptual``. checkpointing: of the discriminator; the generator has settings of its own. from_scratch: train
-    stage=video without an image model. max_context: frames that temporal chunks overlap; None: the whole clip at once.
-    stage=image trains the image model on single frames; stage=video trains everything on clips.
+    discriminator: its settings, see ``Discriminator``. crop: LR pixels per side in training. objective: see
+    ``Objective``. features: feature loss, see ``nn.perceptual``. checkpointing: of the discriminator; the generator has
+    settings of its own. from_scratch: train stage=video without an image model.
     """
 
-    stages = {
-        "image": Stage(("generator", "discriminator"), ("pixel", "features", "gan")),
-        "video": Stage(
-            ("generator", "discriminator"), ("pixel", "features", "gan"), ("image",), "method.from_scratch=true"
-        ),
-    }
-    training_only = ("discriminator",)
+    method: VideoGigaGAN
 
     def __init__(
         self,
-        generator: Mapping[str, Any],
+        method: VideoGigaGAN,
         discriminator: Mapping[str, Any],
-        front: Mapping[str, Any],
-        ladder: str = "hf",
-        temporal: bool | None = None,
-        propagation: bool | None = None,
-        down: str | None = None,
-        shuttle: str | None = None,
-        scale: int = 4,
         crop: int = 64,
-        chunk: int | None = 10,
-        mirror: int | None = None,
-        z: str = "random",
         objective: Mapping[str, Any] | None = None,
         features: str = "auto",
         checkpointing: bool = False,
         from_scratch: bool = False,
-        max_context: int | None = None,
-        name: str = "videogigagan",
     ) -> None:
-        super().__init__()
+        super().__init__(method, from_scratch)
         self.automatic_optimization = False
-        for setting, value, allowed in (
-            ("ladder", ladder, LADDER),
-            ("z", z, ("random", "mean")),
-            ("features", features, NAMES),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"method.{setting}={value}: use one of {', '.join(allowed)}")
-        frames = {"chunk": chunk, "mirror": mirror, "max_context": max_context}
-        check_least("method", frames, {"chunk": 1, "mirror": 2, "max_context": 0})
-        for group, settings in (("generator", generator), ("discriminator", discriminator), ("front", front)):
-            check_least(f"method.{group}", settings, LEAST[group])
-        given = {"temporal": temporal, "propagation": propagation, "down": down, "shuttle": shuttle}
-        row = LADDER[ladder] | {key: value for key, value in given.items() if value is not None}
-        self.scale, self.chunk, self.mirror, self.z, self.max_context = scale, chunk, mirror, z, max_context
-        self.objective, self.features = training.Objective.of(objective), features
-        self.checkpointing, self.stages = checkpointing, self.stages_for({"from_scratch": from_scratch})
-        plan = dict(generator)
-        levels = plan.pop("temporal", 6)
-        self.generator = Generator(
-            make_front(**front) if row["propagation"] else None,
-            scale=scale,
-            temporal=levels if row["temporal"] else 0,
-            down=row["down"],
-            shuttle=row["shuttle"],
-            **plan,
-        )
-        self.discriminator = Discriminator(crop * scale, temporal=row["temporal"], **discriminator)
-        self.row = row
+        if features not in NAMES:
+            raise ConfigError(f"module.features={features}: use one of {', '.join(NAMES)}")
+        check_least("module.discriminator", discriminator, {"widths": 1, "blocks": 1, "heads": 1})
+        self.objective, self.features, self.checkpointing = Objective.of(objective), features, checkpointing
+        self.discriminator = Discriminator(crop * method.scale, temporal=method.row["temporal"], **discriminator)
         self.guard = Guard()
         self.seen: dict[str, list[Tensor]] = {}
         self.last_r1: float | None = None
@@ -123,83 +74,10 @@ class VideoGigaGAN(Method):
         self.feature_loss: Callable[[Tensor, Tensor], Tensor]
         self.feature_name = features
 
-    # --- networks --------------------------------------------------------------------------------
+    # --- stages and optimisers -------------------------------------------------------------------
 
-    @property
-    def context(self) -> int:
-        alone = not self.row["temporal"] and not self.row["propagation"]
-        return 0 if alone else WHOLE if self.max_context is None else self.max_context
-
-    def parts(self) -> dict[str, nn.Module]:
-        return {"generator": self.generator, "discriminator": self.discriminator}
-
-    def counted(self) -> dict[str, list[nn.Module]]:
-        """Lines of the parameter table."""
-        return cost.counted(self)
-
-    def work(self, clip: Clip) -> dict[str, Work]:
-        """Units of work; see ``cost.work``."""
-        return cost.work(self, clip)
-
-    def styles(self, clip: Clip, noise: NoiseSource) -> Tensor:
-        """z of every clip (B,z), from its name alone, so that all frames and chunks share it."""
-        shape = (self.generator.mapping.z,)
-        if self.z == "mean":
-            return torch.zeros(len(clip.name), *shape, device=self.device)
-        return torch.stack([noise.normal(shape, "style", name) for name in clip.name]).to(self.device)
-
-    def noise_maps(self, clip: Clip, noise: NoiseSource) -> NoiseMaps:
-        """One map per layer and clip, the same for all frames: maps drawn per frame would flicker."""
-
-        def maps(layer: str, height: int, width: int) -> Tensor:
-            return torch.stack([noise.normal((1, height, width), f"noise of {layer}", name) for name in clip.name])
-
-        return maps
-
-    def generate(
-        self, clip: Clip, noise: NoiseSource, chunk: int | None = None, progress: Progress | None = None
-    ) -> Tensor:
-        """(B,T,3,s·h,s·w) about [0,1], not clamped."""
-        frames: Tensor = self.generator(
-            clip.lr, self.styles(clip, noise), self.noise_maps(clip, noise), chunk, progress
-        )
-        return frames
-
-    def as_seen(self, clip: Clip) -> Clip:
-        """The clip, mirrored in time where it is shorter than ``mirror``; exact flow is left out then."""
-        length, frames = self.mirror or 0, clip.frames
-        if not 1 < frames < length:
-            return clip
-        there_and_back = [*range(frames), *reversed(range(frames))]
-        order = [there_and_back[t % (2 * frames)] for t in range(length)]
-        hr = None if clip.hr is None else clip.hr[:, order]
-        return Clip(clip.lr[:, order], hr, clip.name, clip.index[:, order], clip.scale)
-
-    def judge(self, frames: Tensor, clip: Clip, checkpointing: bool | None = None, scaled: bool = False) -> Tensor:
-        """Logits (B,T) of frames (B,T,3,H,W) in [0,1], or in [-1,1] where they are ``scaled``."""
-        if frames.shape[-1] != self.discriminator.size:
-            ours, theirs = frames.shape[-1] // self.scale, self.discriminator.size // self.scale
-            raise TrainingError(f"method.crop={theirs}, but samples have {ours} LR pixels: leave it as train.crop")
-        frames = frames if scaled else training.to_network(frames)
-        checkpointing = self.checkpointing if checkpointing is None else checkpointing
-        return self.discriminator(frames, training.to_network(clip.lr), checkpointing=checkpointing)
-
-    @torch.inference_mode()
-    def upscale(
-        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
-    ) -> Tensor:
-        """Propagation over the whole clip, the U-Net on chunks of ``chunk`` frames that do not overlap (Sec. 3.3)."""
-        with self.autocast():
-            frames = self.generate(self.as_seen(clip), noise, self.chunk, progress)
-            return frames[:, : clip.frames].float().clamp(0, 1)
-
-    # --- training --------------------------------------------------------------------------------
-
-    @classmethod
-    def stages_for(cls, settings: Mapping[str, Any]) -> dict[str, Stage]:
-        """from_scratch: stage=video needs no image model."""
-        alone = {key: replace(stage, needs=()) for key, stage in cls.stages.items()}
-        return alone if settings.get("from_scratch") else cls.stages
+    def own_parts(self) -> dict[str, nn.Module]:
+        return {"discriminator": self.discriminator}
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
         """stage=image takes everything off the networks that an image model lacks.
@@ -209,51 +87,34 @@ class VideoGigaGAN(Method):
         if self.misfit:
             raise WeightsError(self.misfit)
         if name in ("default", "image"):
-            self._become_image_model()
+            self.method.become_image_model()
+            self.discriminator.temporal = nn.ModuleDict()
         super().begin_stage(name, optimiser, noise, schedule)
         made = feature_loss(self.features)
         self.feature_loss, self.feature_name = made, str(made.name)
         losses = ("pixel", self.feature_name, "gan")
         self.stages = {key: replace(stage, losses=losses) for key, stage in self.stages.items()}
 
-    def _become_image_model(self) -> None:
-        if self.generator.unet.stem is None:
-            raise ConfigError("stage=image has no propagated features to read: use method.generator.stem=concat")
-        self.row = self.row | {"temporal": False, "propagation": False}
-        self.generator.front = self.generator.unet.stem_features = None
-        levels: Any = self.generator.unet.decoder
-        for level in levels:
-            level.temporal = None
-        self.discriminator.temporal = nn.ModuleDict()
-
-    def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """An image model's weights inflate: what it lacks altogether keeps its start, at which it changes nothing.
-
-        A discriminator of another crop or plan is left out, since upscaling does without; training is refused then.
-        """
-        own = self.parts()[part].state_dict()
-        for mark in VIDEO_PARTS:
-            new = {key: value for key, value in own.items() if mark in f".{key}"}
-            if not values.keys() & new.keys():
-                values = {**values, **new}
-        if part == "discriminator" and {k: v.shape for k, v in values.items()} != {k: v.shape for k, v in own.items()}:
-            sizes = [int(key.split(".")[2]) for key in values if key.startswith("image.levels.")]
-            theirs, ours = max(sizes, default=0) // self.scale, self.discriminator.size // self.scale
-            what = (
-                f"train.crop={theirs}, here it is {ours}"
-                if theirs != ours
-                else "another plan: see method.discriminator"
-            )
-            self.misfit = f"the weights' discriminator does not fit: it was trained with {what}"
-            return own
-        return values
+    def load_own_part(self, name: str, values: dict[str, Tensor]) -> None:
+        """A discriminator of another crop or plan is left out, since its generator may be used; training is refused."""
+        own = self.discriminator.state_dict()
+        values = inflated(values, own)
+        if {k: v.shape for k, v in values.items()} == {k: v.shape for k, v in own.items()}:
+            self.discriminator.load_state_dict(values)
+            return
+        scale = self.method.scale
+        sizes = [int(key.split(".")[2]) for key in values if key.startswith("image.levels.")]
+        theirs, ours = max(sizes, default=0) // scale, self.discriminator.size // scale
+        what = f"train.crop={theirs}, here it is {ours}"
+        what = what if theirs != ours else "another plan: see module.discriminator"
+        self.misfit = f"the weights' discriminator does not fit: it was trained with {what}"
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """All trained parameters, as their gradients are watched and clipped."""
-        front = [] if self.generator.front is None else list(self.generator.front.parameters())
+        front = [] if self.method.generator.front is None else list(self.method.generator.front.parameters())
         inner = {id(p) for p in front}
         groups = {
-            "generator": [p for p in self.generator.parameters() if id(p) not in inner],
+            "generator": [p for p in self.method.generator.parameters() if id(p) not in inner],
             "propagation": front,
             "discriminator": list(self.discriminator.parameters()),
         }
@@ -263,9 +124,11 @@ class VideoGigaGAN(Method):
         """Two optimisers of one kind, the generator's first; its flow network has a learning rate of its own."""
         if self.optimiser is None:
             raise TrainingError("begin_stage() must be called before training")
-        flow = list(getattr(self.generator.front, "flow", nn.Module()).parameters())
+        flow = list(getattr(self.method.generator.front, "flow", nn.Module()).parameters())
         inner = {id(p) for p in flow}
-        groups: list[Any] = [{"params": [p for p in self.generator.parameters() if id(p) not in inner], "flow": False}]
+        groups: list[Any] = [
+            {"params": [p for p in self.method.generator.parameters() if id(p) not in inner], "flow": False}
+        ]
         groups += [{"params": flow, "flow": True}] if flow else []
         optimisers = [self.optimiser(groups), self.optimiser(self.discriminator.parameters())]
         for optimiser in optimisers:
@@ -276,35 +139,197 @@ class VideoGigaGAN(Method):
             return optimisers
         return optimisers, [{"scheduler": self.schedule(o), "interval": "step"} for o in optimisers]
 
+    # --- one step --------------------------------------------------------------------------------
+
     def on_fit_start(self) -> None:
         """Refuse what would train something else than asked for; say which feature loss it is."""
         if str(self.trainer.precision).startswith("16"):
             raise ConfigError(
                 f"trainer.precision={self.trainer.precision}: R1 overflows there; use bf16-mixed or 32-true"
             )
-        training.tell(f"feature loss: {self.feature_name}")
+        tell(f"feature loss: {self.feature_name}")
 
     def training_step(self, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
         """One batch; with the last one of ``accumulate``, a step of both optimisers."""
-        if self.stage == "video" and self.row["propagation"] and batch.frames < 2:
+        if self.stage == "video" and self.method.row["propagation"] and batch.frames < 2:
             raise TrainingError("stage=video learns from neighbouring frames: set train.frames=2 or more")
         middle = batch.frames // 2
         clip = batch.window(middle, middle + 1) if self.stage == "image" else batch
         last = (batch_idx + 1) % self.accumulate == 0
-        training.batch(self, clip, last)
+        self.add_batch(clip, last)
         if last:
-            training.finish_step(self, clip)
+            self.finish_step(clip)
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """The generator's terms; in training the discriminator's own come beside them."""
-        clip = self.as_seen(clip)
+        clip = self.method.as_seen(clip)
         assert clip.hr is not None
-        frames = self.generate(clip, noise)
-        return training.output_terms(self, frames, clip.hr, self.judge(frames, clip))
+        frames = self.method.generate(clip, noise)
+        return self.output_terms(frames, clip.hr, self.judge(frames, clip))
 
-    def frozen_hashes(self) -> dict[str, str]:
-        """None: no stage leaves a part frozen."""
-        return {}
+    def judge(self, frames: Tensor, clip: Clip, checkpointing: bool | None = None, scaled: bool = False) -> Tensor:
+        """Logits (B,T) of frames (B,T,3,H,W) in [0,1], or in [-1,1] where they are ``scaled``."""
+        if frames.shape[-1] != self.discriminator.size:
+            ours, theirs = frames.shape[-1] // self.method.scale, self.discriminator.size // self.method.scale
+            raise TrainingError(f"module.crop={theirs}, but samples have {ours} LR pixels: leave it as train.crop")
+        frames = frames if scaled else to_network(frames)
+        checkpointing = self.checkpointing if checkpointing is None else checkpointing
+        return self.discriminator(frames, to_network(clip.lr), checkpointing=checkpointing)
+
+    def adversarial(self, step: int) -> bool:
+        """True where the discriminator takes part in step number ``step`` (the first is 0)."""
+        return self.stage != "image" or step >= self.objective.pixel_steps
+
+    def penalised(self, step: int) -> bool:
+        """True where the discriminator's step number ``step`` carries R1: of the step alone, so resuming keeps it."""
+        due = step % self.objective.r1_every == 0 and self.objective.r1 > 0
+        return due and self.adversarial(step)
+
+    def output_terms(self, frames: Tensor, hr: Tensor, logits: Tensor | None) -> dict[str, Tensor]:
+        """The generator's weighted terms for frames (B,T,3,H,W) about [0,1]; logits: the discriminator's of them."""
+        weights = self.objective
+        terms = {
+            "pixel": weights.pixel * charbonnier(frames, hr),
+            self.feature_name: weights.features * self.feature_loss(frames.flatten(0, 1), hr.flatten(0, 1)),
+        }
+        if logits is not None:
+            terms["gan"] = weights.gan * generator_loss(logits)
+        return terms
+
+    def add_batch(self, clip: Clip, last: bool) -> None:
+        """Add one batch to the gradients of both networks. last: gradients are then shared between ranks (DDP)."""
+        seen = self.method.as_seen(clip)
+        assert seen.hr is not None
+        active = self.adversarial(self.global_step)
+        fake = precise(self.method.generate(seen, self.noise))
+        output = fake.detach().requires_grad_(True)
+        logits = [self.judge(output, seen), self.judge(seen.hr, seen)] if active else []
+        terms = self.output_terms(output, seen.hr, logits[0] if active else None)
+        slopes = {  # the discriminator's own loss needs the graph behind its logits once more
+            name: torch.autograd.grad(term, output, retain_graph=name == "gan")[0] for name, term in terms.items()
+        }
+        beside = self.flow_terms(clip)
+        own = self.discriminator_terms(seen, *logits) if active else {}
+        rest = list(beside.values()) + (list(own.values()) or [resting(self.discriminator)])
+        # The derivative of this product by the generator's parameters is that of its terms.
+        carrier = (fake * torch.stack(list(slopes.values())).sum(0)).sum()
+        with nullcontext() if last else getattr(self.trainer.model, "no_sync", nullcontext)():
+            self.manual_backward((carrier + torch.stack(rest).sum()) / self.accumulate)
+
+        self.terms = {name: term.detach() for name, term in (terms | beside).items()}
+        self.observed = {f"logit_{what}": x.detach().mean() for what, x in zip(("fake", "real"), logits, strict=False)}
+        self.observed |= {f"loss_{name}": term.detach() for name, term in own.items() if name == DISCRIMINATOR}
+        values = {"output": fake.detach().square().mean(), **self.terms}
+        values |= {name: term.detach() for name, term in own.items()}
+        values |= {f"gradient of {name}": norm([slope]) for name, slope in slopes.items()}
+        for name, value in values.items():
+            self.seen.setdefault(name, []).append(value)
+
+    def flow_terms(self, clip: Clip) -> dict[str, Tensor]:
+        """The flow's own error, where it has a weight; it has no gradient at the output."""
+        front = self.method.generator.front
+        if front is None or not self.objective.flow:
+            return {}
+        flows = neighbour_flows(front.flow, clip.lr, front.flow_minimum)
+        return {"flow": self.objective.flow * flow_error(clip, *flows)}
+
+    def discriminator_terms(self, clip: Clip, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """The discriminator's loss from its logits, with R1 where it is due."""
+        assert clip.hr is not None
+        terms = {DISCRIMINATOR: discriminator_loss(real, fake)}
+        if self.penalised(self.global_step):
+
+            def judge(frames: Tensor) -> Tensor:
+                # without checkpoints: what they compute again cannot be differentiated twice
+                return self.judge(frames, clip, checkpointing=False, scaled=True)
+
+            terms[R1] = self.objective.r1_weight * gradient_penalty(judge, to_network(clip.hr))
+        return terms
+
+    def finish_step(self, clip: Clip) -> None:
+        """Step both optimisers, or neither where the guard forbids it; the step counts all the same."""
+        step, seen = self.global_step, self.seen
+        self.seen = {}
+        active = self.adversarial(step)
+        groups = self.groups()
+        lengths = {name: norm(self.gradients(name, parameters)) for name, parameters in groups.items()}
+        if R1 in seen:
+            self.last_r1 = over_ranks(torch.stack(seen[R1]).mean()) / self.objective.r1_weight
+        limit = self.objective.propagation_clip
+        bounded = {} if limit is None else {"gradient of the propagation": limit}
+        verdict = self.guard.verdict(self.judged(step, seen, lengths), bounded)
+        if verdict is None:
+            self.shorten_all(groups, lengths)
+        else:
+            name, what = verdict
+            self.skipped[name] = self.skipped.get(name, 0) + 1
+            tell(f"step {step + 1} skipped: {name} {what} (clips {', '.join(clip.name)})")
+        self.move(step, active, skip=verdict is not None)
+        self.observed |= {f"gradient_norm_{name}": length for name, length in lengths.items()}
+        numbers = {"skipped": float(sum(self.skipped.values()))}
+        if self.last_r1 is not None:
+            numbers[R1] = self.last_r1
+        self.observed |= {name: torch.tensor(number, device=self.device) for name, number in numbers.items()}
+
+    def judged(self, step: int, seen: dict[str, list[Tensor]], lengths: dict[str, Tensor]) -> dict[str, float]:
+        """What the guard is to judge, causes first: terms, their gradients at the output, gradients of the networks."""
+        values = {name: max(found, key=badness) for name, found in seen.items()}
+        values |= {f"gradient of the {name}": length for name, length in lengths.items()}
+        own = values.pop(f"gradient of the {DISCRIMINATOR}")
+        if self.penalised(step):  # another gradient than without R1, with a median of its own
+            values[f"gradient of the {DISCRIMINATOR} with R1"] = own
+        elif self.adversarial(step):
+            values[f"gradient of the {DISCRIMINATOR}"] = own
+        return worst(values, self.device)
+
+    def gradients(self, name: str, parameters: list[Any]) -> list[Tensor]:
+        """Gradients of a group. Raises TrainingError naming parameters that got none, which DDP would refuse later."""
+        missing = sum(p.grad is None for p in parameters)
+        if missing:
+            raise TrainingError(
+                f"{missing} parameters of the {name} took no part in stage={self.stage}: remove from the network what "
+                "a setting switched off"
+            )
+        return [p.grad for p in parameters]
+
+    def shorten_all(self, groups: dict[str, list[Any]], lengths: dict[str, Tensor]) -> None:
+        """Shorten the propagation's gradient, then each network's (``trainer.gradient_clip_val``)."""
+        limit = self.objective.propagation_clip
+        if limit is not None and "propagation" in groups:
+            shorten(groups["propagation"], lengths["propagation"], limit)
+        if self.gradient_clip_val is not None:
+            for network in (self.method.generator, self.discriminator):
+                torch.nn.utils.clip_grad_norm_(network.parameters(), self.gradient_clip_val)
+
+    def move(self, step: int, active: bool, skip: bool) -> None:
+        """One step of both optimisers and schedules.
+
+        A skipped step has no gradients, which no optimiser of torch moves at, so that Lightning's count of steps, and
+        with it the place in the data, goes on; likewise the discriminator's while it takes no part, so that its
+        schedule follows a step of its optimiser as torch wants it. The discriminator's optimiser is called behind
+        Lightning's back: it would count its steps as well.
+        """
+        optimisers: Any = self.optimizers()
+        ours, theirs = optimisers
+        if skip:
+            ours.zero_grad(set_to_none=True)
+        if skip or not active:
+            theirs.zero_grad(set_to_none=True)
+        held = [g for g in ours.param_groups if g.get("flow") and step < self.objective.flow_hold]
+        rates = [group["lr"] for group in held]
+        for group in held:
+            group["lr"] = 0.0  # not requires_grad=False: DDP wants every parameter in every step
+        ours.step()
+        for group, rate in zip(held, rates, strict=True):
+            group["lr"] = rate
+        theirs.optimizer.step()
+        ours.zero_grad(set_to_none=True)
+        theirs.zero_grad(set_to_none=True)
+        schedules = self.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            schedule.step()  # type: ignore[call-arg]
+
+    # --- checkpoints -----------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -318,19 +343,36 @@ class VideoGigaGAN(Method):
         self.last_r1 = stored["r1"]
 
 
-def make_front(
-    flow_net: str = "spynet",
-    flow_levels: int = 4,
-    flow_widths: Sequence[int] = (16, 16, 16),
-    flow_weights: str | None = None,
-    weights: str | None = None,
-    **settings: Any,
-) -> Front:
-    """The propagation with its flow network, see ``trained_flow``. settings: see ``Front``.
+def resting(network: nn.Module) -> Tensor:
+    """Zero with every parameter in it: DDP wants them all in every step, also before the discriminator begins."""
+    return torch.stack([parameter.sum() for parameter in network.parameters()]).sum() * 0.0
 
-    weights: file of a BasicVSR++ that all of it starts from, see ``Front.start_from``.
-    """
-    front = Front(trained_flow(flow_net, flow_levels, flow_widths, flow_weights, "method.front"), **settings)
-    if weights is not None:
-        front.start_from(weights)
-    return front
+
+def to_network(frames: Tensor) -> Tensor:
+    """[0,1] to the discriminator's [-1,1]; R1 is measured there."""
+    return 2 * frames - 1
+
+
+def badness(value: Tensor) -> float:
+    """For the largest of several values: whatever is not finite is larger than all."""
+    number = float(value)
+    return number if math.isfinite(number) else math.inf
+
+
+def shorten(parameters: list[Any], length: Tensor, limit: float) -> None:
+    factor = (limit / (length + 1e-6)).clamp(max=1.0)
+    for parameter in parameters:
+        parameter.grad.mul_(factor)
+
+
+def over_ranks(value: Tensor) -> float:
+    """Mean over ranks."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(value)
+        value = value / distributed.get_world_size()
+    return float(value)
+
+
+@rank_zero_only
+def tell(text: str) -> None:
+    print(text)

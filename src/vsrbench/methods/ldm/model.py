@@ -1,0 +1,72 @@
+"""The latent diffusion prior as a method of its own: upscales frame by frame."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vsrbench.diffusion.frames import denoise, finish, on_prior_grid
+from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.diffusion.prior import Prior, save_prior
+from vsrbench.diffusion.samplers import Sampler
+from vsrbench.methods.base import Method, Stage
+from vsrbench.types import Clip, Progress, Trace
+
+
+class LDM(Method):
+    """Stable Diffusion x4 upscaler (Rombach et al. 2022) or its miniature, without any temporal part.
+
+    stage=vae trains the autoencoder, stage=unet the denoising U-Net on the frozen VAE's latents.
+    lr_enlargement: how LR frames of scale 8 and 16 reach the x4 prior.
+    """
+
+    stages = {
+        "unet": Stage(trainable=("denoising_unet",), losses=("prediction", "x0", "pixel", "gradient")),
+        "vae": Stage(trainable=("vae",), losses=("pixel", "gradient", "kl")),
+    }
+
+    def __init__(
+        self,
+        prior: Prior,
+        sampler: Sampler,
+        scale: int = 4,
+        lr_enlargement: str = "bicubic",
+        name: str = "ldm",
+    ) -> None:
+        super().__init__()
+        self.prior, self.sampler = prior.eval(), sampler
+        self.scale, self.lr_enlargement = scale, lr_enlargement
+        self.multiple, self.minimum = 8 * 4 // scale, 16 * 4 // scale
+
+    def parts(self) -> dict[str, nn.Module]:
+        return {"denoising_unet": self.prior.unet, "vae": self.prior.vae}
+
+    def export_released(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write the prior as a diffusers folder, to be used as prior.path."""
+        save_prior(self.prior, folder, dtype)
+
+    @torch.inference_mode()
+    def upscale(
+        self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        clip = on_prior_grid(clip, self.lr_enlargement)
+        with self.autocast():
+            latents, _ = self.sample(clip, noise, trace=trace, progress=progress)
+            return finish(self.prior, self.sampler, clip, latents, self.batch)
+
+    def sample(
+        self,
+        clip: Clip,
+        noise: NoiseSource,
+        stop: int | None = None,
+        trace: Trace | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """x (B,T,4,h,w) after the last step, or before step ``stop``, and the last x0."""
+
+        def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
+            frames = zip(x.flatten(0, 1).split(self.batch), clip.lr.flatten(0, 1).split(self.batch), strict=True)
+            found = [self.prior.schedule.x0(x, self.prior.predict(x, lr, t).float(), t) for x, lr in frames]
+            return torch.cat(found).view_as(x)
+
+        return denoise(self.prior, self.sampler, clip, noise, predict, self.batch, stop, trace, progress)
