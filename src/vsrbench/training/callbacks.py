@@ -141,7 +141,7 @@ class TrainingLog(AfterStep):
         if ema := find(trainer, WeightEMA):
             row[names.EMA_DISTANCE] = ema.distance(module)
         row |= {names.STEP_SECONDS: seconds, names.DATA_SECONDS: waited}
-        method.log_dict(row, logger=False, on_step=True, on_epoch=False)
+        module.log_dict(row, logger=False, on_step=True, on_epoch=False)
         for logger in trainer.loggers:
             logger.log_metrics(row, step)
 
