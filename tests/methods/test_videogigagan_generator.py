@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
+from vsrbench.flow.trained import PyramidFlow
 from vsrbench.methods.videogigagan import blocks
 from vsrbench.methods.videogigagan.blocks import EncoderLevel, enlarge
 from vsrbench.methods.videogigagan.front import Front, Propagated
@@ -21,7 +22,6 @@ from vsrbench.methods.videogigagan.unet import padded
 from vsrbench.nn.blurpool import low_pass
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.modulated import Style
-from vsrbench.nn.pyramid_flow import PyramidFlow
 
 TINY: dict[str, Any] = {
     "z": 8, "mapping_layers": 2, "encoder": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder": (16, 16, 8, 8, 8, 8),

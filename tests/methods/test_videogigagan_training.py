@@ -18,11 +18,11 @@ from vsrbench import config, train
 from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, TrainingError, WeightsError
+from vsrbench.flow.trained import flow_error
 from vsrbench.methods.videogigagan.guard import KNOWN, WINDOW, Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import discriminator_loss, gradient_penalty
 from vsrbench.methods.videogigagan.model import LADDER
 from vsrbench.methods.videogigagan.module import VideoGigaGANModule
-from vsrbench.nn.flow_loss import flow_error
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
 from vsrbench.weights.trained import load_trained

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from vsrbench.nn.functional import recomputed
 
 # visit(place, number, hidden) -> (what flows on, what the skip connection stores)
 Visit = Callable[[str, int, Tensor], tuple[Tensor, Tensor]]
@@ -169,9 +170,7 @@ def _run(unit: Unit, hidden: Tensor, emb: Tensor, context: Tensor, checkpointing
         hidden = resnet(hidden, emb)
         return hidden if attention is None else attention(hidden, encoder_hidden_states=context).sample
 
-    if checkpointing and torch.is_grad_enabled():
-        return checkpoint(compute, hidden, use_reentrant=False)
-    return compute(hidden)
+    return recomputed(compute, hidden, enabled=checkpointing)
 
 
 def _middle(block: Any, hidden: Tensor, emb: Tensor, context: Tensor, checkpointing: bool) -> Tensor:

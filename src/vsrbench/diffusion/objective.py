@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.nn.colour import replace_low_band
+from vsrbench.nn.functional import charbonnier
 from vsrbench.types import Clip
 
 TERMS = ("prediction", "x0", "pixel", "gradient", "agreement")
@@ -58,7 +59,7 @@ def objective(
     if weights.get("pixel") or weights.get("gradient"):
         error = _central_error(prior, x0, hr, low_band)
         if weights.get("pixel"):
-            terms["pixel"] = weights["pixel"] * (error.square() + 1e-6).sqrt().mean()
+            terms["pixel"] = weights["pixel"] * charbonnier(error)
         if weights.get("gradient"):
             across, down = error.diff(dim=-1).abs().mean(), error.diff(dim=-2).abs().mean()
             terms["gradient"] = weights["gradient"] * (across + down)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.flow.network import full_precision
+from vsrbench.nn.functional import full_precision
 from vsrbench.weights.files import read
 from vsrbench.weights.report import load_strictly
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import WeightsError
-from vsrbench.flow.network import full_precision, precise
 from vsrbench.flow.warp import warp
+from vsrbench.nn.functional import full_precision, precise
 from vsrbench.weights.files import read
 from vsrbench.weights.key_maps import MEAN, STD, spynet_state
 from vsrbench.weights.report import load_strictly

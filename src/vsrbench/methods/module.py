@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import ConfigError, TrainingError
 from vsrbench.methods.base import Method, by_part, needed
+from vsrbench.nn.functional import full_precision
 from vsrbench.types import Clip, Progress
 from vsrbench.weights.trained import weights_hash
 
@@ -137,7 +138,7 @@ class MethodModule(pl.LightningModule):
         Returns {"output": (1,T,3,H,W) on the CPU, "metrics", "seconds"} for callbacks.
         """
         started = time.perf_counter()
-        with torch.autocast(self.device.type, enabled=False):  # sampling has a precision of its own
+        with full_precision(self.device):  # sampling has a precision of its own
             output = self.upscale(batch, self.noise, progress=self.progress).float().cpu()
         seconds = time.perf_counter() - started
         metrics = self.measure(batch, output)

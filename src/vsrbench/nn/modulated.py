@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.nn.functional import full_precision
+
 SLOPE = 0.2
 GAIN = math.sqrt(2)  # of the leaky ReLU; keeps the second moment
 
@@ -93,7 +95,7 @@ class AdaptiveConv(nn.Module):
 
     def kernel(self, w: Tensor) -> Tensor:
         """w (B,style) to kernels (B,out,in,k,k)."""
-        with torch.autocast(w.device.type, enabled=False):
+        with full_precision(w.device):
             w = w.to(self.bank.dtype)
             mixed = self.bank
             if self.select is not None:

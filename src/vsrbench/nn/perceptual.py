@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError, WeightsError
-from vsrbench.flow.network import precise
+from vsrbench.nn.functional import full_precision, precise
 from vsrbench.weights.files import read
 from vsrbench.weights.report import load_strictly
 
@@ -55,7 +55,7 @@ class LPIPS(nn.Module):
 
     def forward(self, output: Tensor, truth: Tensor) -> Tensor:
         """Mean distance of frames (N,3,H,W) in [0,1]; at least 16x16 pixels."""
-        with torch.autocast(output.device.type, enabled=False):
+        with full_precision(output.device):
             frames = precise(torch.cat([output, truth]))
             x = (2 * frames - 1 - self.get_buffer("shift")) / self.get_buffer("spread")
             total = x.new_zeros(())
@@ -89,7 +89,7 @@ class RandomFeatures(nn.Module):
 
     def forward(self, output: Tensor, truth: Tensor) -> Tensor:
         """One minus the cosine of features, over scales and places, of frames (N,3,H,W) in [0,1]; at least 8x8."""
-        with torch.autocast(output.device.type, enabled=False):
+        with full_precision(output.device):
             x = 2 * precise(torch.cat([output, truth])) - 1
             total = x.new_zeros(())
             for level in range(self.count):

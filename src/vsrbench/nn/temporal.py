@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError
+from vsrbench.nn.functional import zero_init
 
 SEQUENCES = 32768  # attended at once: fused kernels of some GPUs take no more than 65,535, and memory is limited
 
@@ -27,14 +28,11 @@ class TemporalModule(nn.Module):
         self.heads, self.reach = max(1, channels // head_dim), reach
         if channels % self.heads:
             raise ConfigError(f"head_dim={head_dim} makes {self.heads} heads, which do not divide {channels} channels")
-        self.conv = nn.Conv1d(channels, channels, 3, padding=1)
+        self.conv = zero_init(nn.Conv1d(channels, channels, 3, padding=1))
         self.norm = nn.LayerNorm(channels)
         self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.distance = nn.Parameter(torch.zeros(self.heads, 2 * reach + 1))
-        self.to_out = nn.Linear(channels, channels)
-        for layer in (self.conv, self.to_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        self.to_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 1, 3, 4, 2)  # channels last

@@ -17,6 +17,7 @@ from vsrbench.methods.adapter.model import AdapterVSR, moves
 from vsrbench.methods.adapter.sampling import sample, tokens
 from vsrbench.methods.adapter.stopping import EarlyStopping
 from vsrbench.methods.module import MethodModule
+from vsrbench.nn.functional import charbonnier
 from vsrbench.types import Clip
 
 # Which timesteps a training sample visits: any (Eq. 3.4), one of the sampler's, or all of the sampler's.
@@ -149,7 +150,7 @@ class AdapterModule(MethodModule):
         truth = _hr(clip)
         error = self.method.prior.vae.decode(latents, clip.lr).float() - truth
         return {
-            "pixel": self.objective["pixel"] * (error.square() + 1e-6).sqrt().mean(),
+            "pixel": self.objective["pixel"] * charbonnier(error),
             "gradient": self.objective["gradient"]
             * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()),
         }

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.nn.functional import zero_init
+
 BUCKETS, REACH = 32, 32  # of the relative positions in time
 
 
@@ -87,8 +89,7 @@ class StageModule(nn.Module):
             self.resblocks_3d_spatial = ResnetBlock2D(
                 in_channels=channels, temb_channels=embedding, groups=groups, eps=1e-6
             )
-        self.shift_conv = nn.Conv2d(channels, channels, 1)
-        zero(self.shift_conv)
+        self.shift_conv = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor, frames: int, emb: Tensor, whole: bool = True) -> Tensor:
         """x: (B*T,C,H,W); emb: (B,E)."""
@@ -149,8 +150,7 @@ class TemporalAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_q, self.to_k, self.to_v = (nn.Linear(channels, channels, bias=False) for _ in range(3))
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
-        zero(self.to_out[0])
+        self.to_out = nn.ModuleList([zero_init(nn.Linear(channels, channels))])
         self.time_rel_pos_bias = RelativePositions(heads)
         self.rotary_emb = rotary
 
@@ -162,12 +162,6 @@ class TemporalAttention(nn.Module):
         bias = self.time_rel_pos_bias(x.shape[1]).to(query.dtype)
         found = F.scaled_dot_product_attention(self.rotary_emb(query), self.rotary_emb(key), value, bias[None])
         return self.to_out[0](found.transpose(1, 2).flatten(-2))
-
-
-def zero(layer: Any) -> None:
-    """Weights and bias to zero."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
 
 
 class Inflated(nn.Module):

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vsrbench.diffusion.guided import embedding
 from vsrbench.methods.adapter.temporal import (
@@ -21,8 +20,8 @@ from vsrbench.methods.adapter.temporal import (
     TemporalResBlock,
     clip_norm,
     resnet,
-    zero,
 )
+from vsrbench.nn.functional import recomputed, zero_init
 
 
 class VideoUNet(Inflated):
@@ -49,7 +48,7 @@ class VideoUNet(Inflated):
         for path, transformer in found:
             block = TemporalResBlock(transformer.in_channels, groups=groups)
             if inflate:
-                zero(block.conv2)
+                zero_init(block.conv2)
             place(self.video, f"{path}.resblock_temporal", block)
             for number, inner in enumerate(transformer.transformer_blocks):
                 channels = inner.attn1.to_q.in_features
@@ -121,7 +120,7 @@ class _Walk:
         return image.conv_out(image.conv_act(clip_norm(image.conv_norm_out, hidden, self.frames, self.net.whole_clip)))
 
     def _run(self, compute: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-        return checkpoint(compute, hidden, use_reentrant=False) if self.checkpointing else compute(hidden)
+        return recomputed(compute, hidden, enabled=self.checkpointing)
 
     def _unit(self, block: Any, path: str, unit: int, hidden: Tensor) -> Tensor:
         def compute(hidden: Tensor) -> Tensor:
@@ -201,4 +200,4 @@ class AliUNet(nn.Module):
                 for layer in getattr(block, name, None) or []:
                     layer.__dict__.pop("forward", None)
                     if wanted:
-                        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+                        layer.forward = partial(recomputed, layer.forward)

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from vsrbench.diffusion.prior import to_network
 from vsrbench.errors import ConfigError
-from vsrbench.methods.adapter.temporal import Inflated, clip_norm, fold, over_time, resnet, unfold, zero
+from vsrbench.methods.adapter.temporal import Inflated, clip_norm, fold, over_time, resnet, unfold
 from vsrbench.methods.adapter.unet import place
+from vsrbench.nn.functional import zero_init
 
 
 class Residual3D(nn.Module):
@@ -19,7 +20,7 @@ class Residual3D(nn.Module):
         super().__init__()
         self.norm_3d = nn.GroupNorm(groups, channels, eps=1e-6)
         self.conv_3d = nn.Conv3d(channels, channels, kernel, padding=(kernel[0] // 2, kernel[1] // 2, kernel[2] // 2))
-        zero(self.conv_3d)
+        zero_init(self.conv_3d)
 
     def forward(self, x: Tensor, frames: int, whole: bool) -> Tensor:
         """x: (B*T,C,H,W)."""
@@ -86,7 +87,7 @@ class ClipVAE(Inflated):
         for name in ("scale", "shift"):
             conv = nn.Conv2d(channels, channels, 3, padding=1)
             if inflate:
-                zero(conv)
+                zero_init(conv)
             place(self.video, f"decoder.condition_fuse.{name}", conv)
         for path, module in decoder.named_modules():
             if isinstance(module, _resnet_block()):

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import NoiseSource
+from vsrbench.flow.propagation import GridPropagation
+from vsrbench.flow.trained import trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
 from vsrbench.nn.limits import check_least
-from vsrbench.nn.propagation import GridPropagation
-from vsrbench.nn.trained_flow import trained_flow
 from vsrbench.types import WHOLE, Clip, Progress, Trace
 from vsrbench.weights.key_maps import is_published, own_state
 

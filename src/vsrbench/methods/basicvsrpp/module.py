@@ -7,9 +7,10 @@ from torch import Tensor
 
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import TrainingError
+from vsrbench.flow.trained import flow_error
 from vsrbench.methods.basicvsrpp.model import BasicVSRPP
 from vsrbench.methods.module import MethodModule
-from vsrbench.nn.flow_loss import flow_error
+from vsrbench.nn.functional import charbonnier
 from vsrbench.nn.limits import check_least
 from vsrbench.nn.perceptual import feature_loss
 from vsrbench.types import Clip
@@ -53,7 +54,7 @@ class BasicVSRPPModule(MethodModule):
         assert clip.hr is not None
         lr, hr = self.method.as_seen(clip.lr), self.method.as_seen(clip.hr)
         rgb, to_next, to_previous = self.method.net(lr)
-        terms = {"pixel": charbonnier(rgb.float() - hr)}
+        terms = {"pixel": charbonnier(rgb.float() - hr, eps=1e-6)}
         if self.perceptual is not None:
             terms["perceptual"] = self.lpips * self.perceptual(rgb.flatten(0, 1), hr.flatten(0, 1))
         if self.flow_loss:
@@ -79,8 +80,3 @@ class BasicVSRPPModule(MethodModule):
         """
         others, flow = optimizer.param_groups
         flow["lr"] = others["lr"] * self.flow_lr if self.global_step >= self.flow_hold else 0.0
-
-
-def charbonnier(error: Tensor) -> Tensor:
-    """Mean of sqrt(e^2 + 1e-12) (BasicVSR line)."""
-    return (error.square() + 1e-12).sqrt().mean()

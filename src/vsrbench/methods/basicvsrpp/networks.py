@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError
+from vsrbench.flow.propagation import GridPropagation, neighbour_flows
+from vsrbench.nn.functional import zero_init
 from vsrbench.nn.imresize import imresize
-from vsrbench.nn.propagation import GridPropagation, neighbour_flows
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
 
 RESIDUALS = ("bilinear", "bicubic")
@@ -47,9 +48,7 @@ class Reconstruction(nn.Module):
         self.conv_hr = nn.Conv2d(hr_channels, hr_channels, 3, padding=1)
         self.conv_last = nn.Conv2d(hr_channels, 3, 3, padding=1)
         if zero_start:
-            nn.init.zeros_(self.conv_last.weight)
-            if self.conv_last.bias is not None:
-                nn.init.zeros_(self.conv_last.bias)
+            zero_init(self.conv_last)
 
     def forward(self, features: Tensor, lr: Tensor) -> Tensor:
         """features (N,sources*channels,h,w), lr (N,3,h,w) in [0,1] to RGB (N,3,4h,4w), not clipped."""

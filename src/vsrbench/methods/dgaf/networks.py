@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vsrbench.diffusion.guided import Residuals, features, places
 from vsrbench.diffusion.prior import to_network
 from vsrbench.errors import ConfigError
+from vsrbench.nn.functional import zero_init
 
 
 class GuidingUNet(nn.Module):
@@ -98,7 +99,4 @@ def _network(unet: Any, attention: bool) -> Any:
 
 def zero_conv(channels: int) -> nn.Conv2d:
     """1x1 convolution that starts at zero (Sec. 4.2)."""
-    conv = nn.Conv2d(channels, channels, 1)
-    nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-    return conv
+    return zero_init(nn.Conv2d(channels, channels, 1))

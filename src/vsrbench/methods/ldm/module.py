@@ -11,6 +11,7 @@ from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.prior import to_network
 from vsrbench.methods.ldm.model import LDM
 from vsrbench.methods.module import MethodModule
+from vsrbench.nn.functional import charbonnier
 from vsrbench.types import Clip
 
 
@@ -87,7 +88,7 @@ class LDMModule(MethodModule):
         decoded = self.method.prior.vae.decode(posterior.mean + spread * self._eps(noise, frame)).sample / 2 + 0.5
         error = decoded.float() - hr
         return {
-            "pixel": (error.square() + 1e-6).sqrt().mean(),
+            "pixel": charbonnier(error),
             "gradient": 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()),
             "kl": self.kl * posterior.kl().mean() / posterior.mean[0].numel(),
         }

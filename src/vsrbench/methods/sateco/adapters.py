@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from vsrbench.errors import ConfigError
+from vsrbench.nn.functional import recomputed, zero_init
 from vsrbench.nn.windows import (
     in_pieces,
     join,
@@ -40,7 +40,7 @@ class SFA(nn.Module):
         self.shift = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.scale = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         if self.residual:
-            set_zero(self.shift, self.scale)
+            zero_init(self.shift), zero_init(self.scale)
 
     def forward(self, f: Tensor, g: Tensor) -> Tensor:
         variance, mean = torch.var_mean(f.float(), self.axes, keepdim=True, unbiased=False)
@@ -54,8 +54,7 @@ class ZeroConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 1)
-        set_zero(self.conv)
+        self.conv = zero_init(nn.Conv2d(channels, channels, 1))
 
     def forward(self, f: Tensor, g: Tensor) -> Tensor:
         return (f + self.conv(g)).to(f.dtype)
@@ -72,9 +71,7 @@ class TubeletAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.to_query, self.to_key, self.to_value = (convolution(channels, kernel) for _ in range(3))
-        self.to_out = convolution(channels, (1, 1, 1)) if init == "identity" else None
-        if self.to_out is not None:
-            set_zero(self.to_out)
+        self.to_out = zero_init(convolution(channels, (1, 1, 1))) if init == "identity" else None
 
     def forward(self, x: Tensor, context: Tensor, keys: Tensor | None = None) -> Tensor:
         """keys: bool (n,1,1,L·h·w), False for positions of the context that are padding; None where there are none."""
@@ -197,9 +194,7 @@ class Guidance(nn.Module):
 
     def forward(self, point: int, f: Tensor, g: Tensor, frames: int, checkpointing: bool = False) -> Tensor:
         """Features f behind decoder block number ``point`` (B·frames,C,H,W), guided by g of the same shape."""
-        if checkpointing and torch.is_grad_enabled():
-            return checkpoint(self.points[point], f, g, frames, use_reentrant=False)
-        return self.points[point](f, g, frames)
+        return recomputed(self.points[point], f, g, frames, enabled=checkpointing)
 
 
 def convolution(channels: int, kernel: Sequence[int]) -> nn.Conv3d:
@@ -213,11 +208,3 @@ def convolved(layer: nn.Conv3d, x: Tensor) -> Tensor:
     if layer.kernel_size == (1, 1, 1):
         return F.linear(x, layer.weight.flatten(1), layer.bias)
     return layer(x.movedim(-1, 1)).movedim(1, -1)
-
-
-def set_zero(*layers: nn.Conv2d | nn.Conv3d) -> None:
-    """Weights and biases at zero."""
-    for layer in layers:
-        nn.init.zeros_(layer.weight)
-        assert layer.bias is not None
-        nn.init.zeros_(layer.bias)

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from vsrbench.diffusion.prior import Prior, to_network
 from vsrbench.methods.sateco.adapters import Guidance
+from vsrbench.nn.functional import recomputed
 from vsrbench.nn.windows import in_pieces
 
 
@@ -172,9 +172,7 @@ class _Segment:
     checkpointing: bool
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._run, hidden, use_reentrant=False)
-        return self._run(hidden)
+        return recomputed(self._run, hidden, enabled=self.checkpointing)
 
     def _run(self, hidden: Tensor) -> Tensor:
         hidden = self.start(hidden)

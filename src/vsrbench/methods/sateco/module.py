@@ -17,11 +17,11 @@ from vsrbench.methods.module import MethodModule
 from vsrbench.methods.sateco.guidance import decode, encode, predict
 from vsrbench.methods.sateco.model import SATeCo
 from vsrbench.methods.sateco.sampling import generate
+from vsrbench.nn.functional import charbonnier
 from vsrbench.nn.perceptual import NAMES, feature_loss
 from vsrbench.types import Clip, Progress
 from vsrbench.weights.trained import weights_hash
 
-CHARBONNIER = 1e-3  # ours: the loss is named without its constant; 1e-3 is the common one
 WEIGHTS: dict[str, dict[str, float]] = {
     "unet": {"prediction": 1.0},  # "the standard setting in [36]"
     "vae": {"pixel": 1.0, "features": 0.1},  # ours: the paper says "similarity" and no more
@@ -96,7 +96,7 @@ class SATeCoModule(MethodModule):
 
     def upscaler_losses(self, clip: Clip) -> dict[str, Tensor]:
         """Stage 1: X_u against the ground truth."""
-        return {"charbonnier": charbonnier(self.method.networks.upscaler(clip.lr), _truth(clip))}
+        return {"charbonnier": charbonnier(self.method.networks.upscaler(clip.lr).float() - _truth(clip))}
 
     def unet_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Stage 2: the prior's own target at uniform timesteps, one per clip; every frame has noise of its own.
@@ -153,7 +153,7 @@ class SATeCoModule(MethodModule):
             maker = self.made_by()
             decoded = torch.cat([self._sampled(clip.rows([b]), noise, maker) for b in range(len(clip.name))])
         refined = self.method.networks.refiner(upscaled, decoded.to(upscaled))
-        return {"charbonnier": charbonnier(refined, _truth(clip))}
+        return {"charbonnier": charbonnier(refined.float() - _truth(clip))}
 
     def made_by(self) -> str:
         """Hash of what X_d of a given LR clip depends on: weights and settings of all other parts, sampler, windows."""
@@ -214,11 +214,6 @@ def objectives(settings: Mapping[str, Mapping[str, float]] | None) -> dict[str, 
     if extra:
         raise ConfigError(f"module.objective has no {', '.join(extra)}; it has {', '.join(known)}")
     return found
-
-
-def charbonnier(output: Tensor, truth: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2) (Charbonnier et al. 1994; ours: the mean rather than the sum)."""
-    return ((output.float() - truth).square() + CHARBONNIER**2).sqrt().mean()
 
 
 def _truth(clip: Clip) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vsrbench.errors import ConfigError
+from vsrbench.nn.functional import zero_init
 from vsrbench.nn.residual import SLOPE, ResidualBlock
 from vsrbench.nn.windows import in_pieces
 
@@ -25,10 +26,7 @@ class Refiner(nn.Module):
         if isinstance(w, bool) or not isinstance(w, int | float) or not math.isfinite(w):
             raise ConfigError(f"method.refiner.w={w}: use a number, from 0 (X_d) to 1 (X_u); 0.5 in the paper")
         self.w = w
-        last = nn.Conv2d(width, 3, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
+        last = zero_init(nn.Conv2d(width, 3, 3, padding=1))
         self.net = nn.Sequential(nn.Conv2d(6, width, 3, padding=1), nn.LeakyReLU(SLOPE), ResidualBlock(width), last)
 
     def forward(self, upscaled: Tensor, decoded: Tensor, w: float | None = None) -> Tensor:

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
-from vsrbench.flow.network import precise
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import low_pass, split_bands
+from vsrbench.nn.functional import full_precision, precise, recomputed
 from vsrbench.nn.modulated import AdaptiveConv, Style, StyledConv, pointwise
 from vsrbench.nn.temporal import TemporalModule
 
@@ -38,11 +37,7 @@ class Level(nn.Module):
 
     def run(self, module: Callable[..., Tensor], *args: Any) -> Tensor:
         """module(*args), computed again in the backward pass where ``checkpointing`` is on."""
-        if self.checkpointing and torch.is_grad_enabled():
-            found = checkpoint(module, *args, use_reentrant=False, preserve_rng_state=False)
-            assert isinstance(found, Tensor)
-            return found
-        return module(*args)
+        return recomputed(module, *args, enabled=self.checkpointing, preserve_rng_state=False)
 
 
 class Shortcut(nn.Conv2d):
@@ -170,9 +165,8 @@ class DecoderLevel(Level):
 
     def paint(self, x: Tensor, rgb: Tensor | None, style: Style) -> Tensor:
         """The pyramid: the picture so far (half the size, or None), enlarged, plus this level's; summed in fp32."""
-        own = self.to_rgb(x, style)
-        own = precise(own)
-        with torch.autocast(own.device.type, enabled=False):
+        own = precise(self.to_rgb(x, style))
+        with full_precision(own.device):
             return own if rgb is None else enlarge(rgb, self.blur).add_(own)
 
 

@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from vsrbench.errors import ConfigError
-from vsrbench.flow.network import precise
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import low_pass
+from vsrbench.nn.functional import precise, recomputed
 from vsrbench.nn.modulated import EqualLinear
 from vsrbench.nn.temporal import TemporalModule
 
@@ -150,7 +149,7 @@ class ImageDiscriminator(nn.Module):
         clips = len(frames)
 
         def run(module: nn.Module, x: Tensor) -> Tensor:
-            return checkpoint(module, x, use_reentrant=False) if checkpointing else module(x)
+            return recomputed(module, x, enabled=checkpointing)
 
         x = self.entry(frames.flatten(0, 1))
         levels: Any = self.levels

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vsrbench.flow.propagation import GridPropagation, neighbour_flows
 from vsrbench.flow.warp import warp
-from vsrbench.nn.propagation import GridPropagation, neighbour_flows
 from vsrbench.nn.residual import ConvResidualBlocks
 from vsrbench.weights.files import read
 from vsrbench.weights.key_maps import is_published, own_state

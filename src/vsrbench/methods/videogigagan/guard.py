@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from vsrbench.flow.network import precise
+from vsrbench.nn.functional import precise
 
 FACTOR = 100.0  # ours: a norm so many times its running median is a spike
 WINDOW = 101  # ours: values that a median is taken over

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vsrbench.errors import ConfigError
-from vsrbench.flow.network import precise
+from vsrbench.nn.functional import full_precision, precise
 from vsrbench.nn.limits import check_least
 
 
@@ -23,7 +23,7 @@ class Objective:
     discriminator steps between penalties, each then weighs as many times more. pixel_steps: steps of stage=image
     without the discriminator. image_rate: learning rate of stage=image over that of stage=video. flow_rate, flow_hold:
     of the flow network, relative, and steps that it waits at first (BasicVSR++). propagation_clip: largest norm of the
-    gradient of the parts in front of the U-Net. flow: weight of the flow's own error (ours), see ``nn.flow_loss``.
+    gradient of the parts in front of the U-Net. flow: weight of the flow's own error (ours), see ``flow.trained``.
     """
 
     gan: float = 0.05
@@ -60,11 +60,6 @@ class Objective:
         return self.r1 * self.r1_every * (0.5 if self.r1_half else 1.0)
 
 
-def charbonnier(output: Tensor, truth: Tensor, eps: float = 1e-6) -> Tensor:
-    """Mean of sqrt(d² + eps²) over frames, channels and pixels. eps: of the BasicVSR line, none is printed."""
-    return ((precise(output) - precise(truth)).square() + eps**2).sqrt().mean()
-
-
 def generator_loss(logits: Tensor) -> Tensor:
     """Non-saturating loss of the generator: mean of softplus(-D(G(x))) over the frames' logits."""
     return F.softplus(-precise(logits)).mean()
@@ -82,6 +77,6 @@ def gradient_penalty(discriminate: Callable[[Tensor], Tensor], frames: Tensor) -
     differentiated again: runs in float32 at least, and attention by the one kernel that has a second derivative.
     """
     frames = precise(frames.detach()).requires_grad_(True)
-    with torch.autocast(frames.device.type, enabled=False), sdpa_kernel(SDPBackend.MATH):
+    with full_precision(frames.device), sdpa_kernel(SDPBackend.MATH):
         (slope,) = torch.autograd.grad(discriminate(frames).sum(), frames, create_graph=True)
     return slope.square().flatten(2).sum(2).mean()

@@ -1,8 +1,8 @@
 """From a random vector to the style of a clip."""
 
-import torch
 from torch import Tensor, nn
 
+from vsrbench.nn.functional import full_precision
 from vsrbench.nn.modulated import GAIN, EqualLinear, leaky_relu
 
 MULTIPLIER = 0.01  # of the learning rate (GigaGAN App. A, after StyleGAN)
@@ -20,7 +20,7 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList(EqualLinear(z if i == 0 else w, w, 0.0, MULTIPLIER) for i in range(layers))
 
     def forward(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z.device):
             w = z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
             for layer in self.layers:
                 w = leaky_relu(layer(w)) * GAIN

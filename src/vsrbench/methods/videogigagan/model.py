@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError
+from vsrbench.flow.trained import trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.videogigagan import cost
 from vsrbench.methods.videogigagan.front import Front
 from vsrbench.methods.videogigagan.generator import Generator
 from vsrbench.nn.limits import check_least
 from vsrbench.nn.modulated import NoiseMaps
-from vsrbench.nn.trained_flow import trained_flow
 from vsrbench.types import WHOLE, Clip, Progress, Trace
 
 # Rows of Table 1, each with what the rows above have: (temporal, propagation, down, shuttle).

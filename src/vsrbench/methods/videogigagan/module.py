@@ -18,22 +18,21 @@ from torch import Tensor, distributed, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import ConfigError, TrainingError, WeightsError
-from vsrbench.flow.network import precise
+from vsrbench.flow.propagation import neighbour_flows
+from vsrbench.flow.trained import flow_error
 from vsrbench.methods.module import MethodModule
 from vsrbench.methods.videogigagan.discriminator import Discriminator
 from vsrbench.methods.videogigagan.guard import Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import (
     Objective,
-    charbonnier,
     discriminator_loss,
     generator_loss,
     gradient_penalty,
 )
 from vsrbench.methods.videogigagan.model import VideoGigaGAN, inflated
-from vsrbench.nn.flow_loss import flow_error
+from vsrbench.nn.functional import charbonnier, precise
 from vsrbench.nn.limits import check_least
 from vsrbench.nn.perceptual import NAMES, feature_loss
-from vsrbench.nn.propagation import neighbour_flows
 from vsrbench.types import Clip
 
 DISCRIMINATOR = "discriminator"
@@ -189,7 +188,7 @@ class VideoGigaGANModule(MethodModule):
         """The generator's weighted terms for frames (B,T,3,H,W) about [0,1]; logits: the discriminator's of them."""
         weights = self.objective
         terms = {
-            "pixel": weights.pixel * charbonnier(frames, hr),
+            "pixel": weights.pixel * charbonnier(precise(frames) - precise(hr), eps=1e-6),
             self.feature_name: weights.features * self.feature_loss(frames.flatten(0, 1), hr.flatten(0, 1)),
         }
         if logits is not None:

@@ -13,6 +13,7 @@ from vsrbench.errors import ConfigError
 from vsrbench.methods.videogigagan.blocks import DecoderLevel, EncoderLevel, Level, Shortcut, ToRGB, attention_layers
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import pad_mirrored
+from vsrbench.nn.functional import zero_init
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.modulated import Style, StyledConv
 from vsrbench.nn.temporal import TemporalModule
@@ -74,7 +75,7 @@ class UNet(nn.Module):
         # one convolution over all channels, in two parts: the image model's and what the video model adds
         self.stem_features = nn.Conv2d(features, encoder[0], 3, padding=1, bias=replaced) if features else None
         if self.stem_features is not None and not replaced:
-            nn.init.zeros_(self.stem_features.weight)  # an inflated model starts as the image model
+            zero_init(self.stem_features)  # an inflated model starts as the image model
 
         widths = [encoder[0], *encoder]
         self.encoder = nn.ModuleList(
@@ -91,7 +92,7 @@ class UNet(nn.Module):
                 inputs, skips[i], width, decoder_blocks[i], style, experts, attention, first, module, up_blur
             )
             if zero_start:
-                nn.init.zeros_(level.to_rgb.conv.bank)
+                zero_init(level.to_rgb.conv)
             self.decoder.append(level)
             inputs = width
         self._name_noise(checkpointing)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsrbench.flow.network import full_precision
 from vsrbench.flow.warp import pixel_grid
+from vsrbench.nn.functional import full_precision
 
 BACKENDS = ("auto", "plain", "compiled")
 

@@ -7,8 +7,7 @@ import torch
 
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
-from vsrbench.nn.pyramid_flow import PyramidFlow
-from vsrbench.nn.trained_flow import trained_flow
+from vsrbench.flow.trained import PyramidFlow, trained_flow
 
 
 def test_kinds() -> None:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from vsrbench.errors import ConfigError
-from vsrbench.flow.network import full_precision, precise
+from vsrbench.flow.deform import deform_conv2d
 from vsrbench.flow.warp import resize_flow, warp
-from vsrbench.nn.deform import deform_conv2d
+from vsrbench.nn.functional import full_precision, precise, recomputed, zero_init
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
 
 ALIGNMENTS = ("dcn", "warp")
@@ -102,10 +101,7 @@ class GridPropagation(nn.Module):
         return [found[t] for t in range(frames)]
 
     def _backbone(self, name: str, inputs: Tensor) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            result: Tensor = checkpoint(self.backbone[name], inputs, use_reentrant=False)
-            return result
-        return self.backbone[name](inputs)
+        return recomputed(self.backbone[name], inputs, enabled=self.checkpointing)
 
     def _stored(self, feature: Tensor) -> Tensor:
         return feature.cpu() if self.offload else feature
@@ -167,10 +163,7 @@ class DeformableAlignment(nn.Module):
         for inputs in ((order + 1) * channels + 2 * order, channels, channels):
             layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.LeakyReLU(SLOPE)]
         last = nn.Conv2d(channels, 3 * TAPS * groups, 3, padding=1)
-        assert last.bias is not None
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.conv_offset = nn.Sequential(*layers, last)
+        self.conv_offset = nn.Sequential(*layers, zero_init(last))
 
     def forward(
         self, current: Tensor, n1: Tensor, f1: Tensor, n2: Tensor | None = None, f2: Tensor | None = None

@@ -1,4 +1,4 @@
-"""A thin flow network of SPyNet's kind, for methods that train their flow with the rest at small sizes."""
+"""Flow networks that a method trains with the rest of it: which there are, the thin one, and the error of flow."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.flow.network import full_precision, precise
+from vsrbench.errors import ConfigError
+from vsrbench.flow.spynet import SpyNetwork, load_spynet
 from vsrbench.flow.warp import resize_flow, warp
+from vsrbench.nn.functional import charbonnier, full_precision, precise, zero_init
+from vsrbench.types import Clip
+
+NETS = ("spynet", "pyramid")
+
+
+def trained_flow(kind: str, levels: int, widths: Sequence[int], weights: str | None, settings: str) -> nn.Module:
+    """``spynet`` (BasicVSR++), from a file of weights where one is given, or the thin ``pyramid`` (ours, small sizes).
+
+    levels, widths: of the pyramid, see ``PyramidFlow``. settings: where these are set, for the errors, as in
+    ``method.front``. Raises ConfigError for another kind and for weights of another, WeightsError for a file that does
+    not fit.
+    """
+    if kind not in NETS:
+        raise ConfigError(f"{settings}.flow_net={kind}: use one of {', '.join(NETS)}")
+    if kind == "spynet":
+        return SpyNetwork() if weights is None else load_spynet(weights)
+    if weights is not None:
+        raise ConfigError(f"{settings}.flow_weights={weights} are SPyNet's: use {settings}.flow_net=spynet")
+    return PyramidFlow(levels, widths)
 
 
 class PyramidFlow(nn.Module):
@@ -51,8 +72,20 @@ def _corrections(widths: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in zip(widths, widths[1:], strict=False):
         layers += [nn.Conv2d(inputs, outputs, kernel_size=5, padding=2), nn.ReLU()]
-    last = layers[-2]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
+    zero_init(layers[-2])
     return nn.Sequential(*layers[:-1])
+
+
+def flow_error(clip: Clip, to_next: Tensor, to_previous: Tensor) -> Tensor:
+    """Mean endpoint error in LR pixels against exact flow; without it the error of the LR frames warped by the flow.
+
+    to_next, to_previous: flow[t→t+1] and flow[t+1→t] (B,T-1,2,h,w). # ours: a flow network that starts from nothing
+    learns motion from this much sooner than from the upscaled frames.
+    """
+    if clip.flow_forward is not None and clip.flow_backward is not None:
+        error = torch.stack([to_next - clip.flow_forward, to_previous - clip.flow_backward])
+        return (error.square().sum(dim=3) + 1e-6).sqrt().mean()
+    earlier, later = clip.lr[:, :-1].flatten(0, 1), clip.lr[:, 1:].flatten(0, 1)
+    forward = warp(later, to_next.flatten(0, 1), padding="border") - earlier
+    backward = warp(earlier, to_previous.flatten(0, 1), padding="border") - later
+    return charbonnier(torch.stack([forward, backward]), eps=1e-6)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vsrbench.nn import deform
-from vsrbench.nn.deform import deform_conv2d, has_compiled
+from vsrbench.flow import deform
+from vsrbench.flow.deform import deform_conv2d, has_compiled
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

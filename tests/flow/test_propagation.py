@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.errors import ConfigError
-from vsrbench.flow.warp import warp
-from vsrbench.nn.propagation import (
+from vsrbench.flow.propagation import (
     DeformableAlignment,
     GridPropagation,
     WarpAlignment,
     make_alignment,
     neighbour_flows,
 )
-from vsrbench.nn.pyramid_flow import PyramidFlow
+from vsrbench.flow.trained import PyramidFlow
+from vsrbench.flow.warp import warp
 
 EVERY = list(product(["dcn", "warp"], [1, 2]))
 
