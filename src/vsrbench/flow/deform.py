@@ -8,6 +8,7 @@ offset lands exactly on a pixel: there bilinear sampling has a kink, and which s
 from functools import cache
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,28 +58,28 @@ def has_compiled() -> bool:
 
 def _plain(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int, padding: int, dilation: int) -> Tensor:
     """Tap by tap: sample all groups at once, weigh, and mix the channels."""
-    n, channels, height, width = x.shape
     rows, columns = offset.shape[-2:]
     taps = weight.shape[-2] * weight.shape[-1]
     groups = mask.shape[1] // taps
     # groups go into the batch: each has its own positions
-    grouped = x.reshape(n * groups, channels // groups, height, width)
-    offsets = offset.reshape(n * groups, taps, 2, rows, columns).flip(2)  # x first, as everywhere in this project
-    masks = mask.reshape(n * groups, taps, 1, rows, columns)
+    grouped = rearrange(x, "n (g c) h w -> (n g) c h w", g=groups)
+    offsets = rearrange(offset, "n (g taps yx) h w -> (n g) taps yx h w", g=groups, taps=taps).flip(2)  # x first
+    masks = rearrange(mask, "n (g taps) h w -> (n g) taps 1 h w", g=groups)
     corner = pixel_grid(rows, columns, x) * stride - padding
-    total = x.new_zeros(n, weight.shape[0], rows, columns)
+    total = x.new_zeros(len(x), weight.shape[0], rows, columns)
     for tap in range(taps):
         down, across = divmod(tap, weight.shape[-1])
         place = corner + dilation * x.new_tensor([across, down]).view(2, 1, 1)
         sampled = _sample(grouped, place + offsets[:, tap]) * masks[:, tap]
-        total = total + F.conv2d(sampled.view(n, channels, rows, columns), weight[:, :, down, across, None, None])
+        sampled = rearrange(sampled, "(n g) c h w -> n (g c) h w", g=groups)
+        total = total + F.conv2d(sampled, weight[:, :, down, across, None, None])
     return total
 
 
 def _sample(image: Tensor, place: Tensor) -> Tensor:
     """Bilinear samples (N,C,Ho,Wo) of ``image`` (N,C,H,W) at ``place`` (N,2,Ho,Wo): pixels, x first; zero outside."""
     size = place.new_tensor([image.shape[-1], image.shape[-2]])
-    grid = (2 * place.permute(0, 2, 3, 1) + 1) / size - 1
+    grid = (2 * rearrange(place, "n xy h w -> n h w xy") + 1) / size - 1
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -159,7 +160,7 @@ def _each_pair(solve: Callable[[Any, Any], Any], a: Tensor, b: Tensor) -> Tensor
     pad = (0, max(0, 24 - width), 0, max(0, 24 - height))
     grey = [_grey8(F.pad(frames, pad, mode="replicate")) for frames in (a, b)]
     flows = [solve(first, second) for first, second in zip(*grey, strict=True)]
-    stacked = torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2)[..., :height, :width]
+    stacked = rearrange(torch.from_numpy(np.stack(flows)), "n h w xy -> n xy h w")[..., :height, :width]
     return stacked.to(a.device, a.dtype).contiguous()
 
 

@@ -6,6 +6,7 @@ Shared by the methods that look at a whole clip before they upscale it; plain mo
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vsrbench.errors import ConfigError
@@ -207,14 +208,15 @@ def neighbour_flows(
         none = lr.new_zeros(b, 0, 2, height, width)
         return none, none
     factor = max(minimum / min(height, width), 1.0)
-    frames = lr.flatten(0, 1)
+    frames = rearrange(lr, "b t c h w -> (b t) c h w")
     if factor > 1:
         size = (max(round(height * factor), minimum), max(round(width * factor), minimum))
         frames = nn.functional.interpolate(frames, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
-    clip = frames.unflatten(0, (b, t))
-    earlier, later = clip[:, :-1].flatten(0, 1), clip[:, 1:].flatten(0, 1)
+    clip = rearrange(frames, "(b t) c h w -> b t c h w", b=b)
+    earlier, later = (rearrange(part, "b t c h w -> (b t) c h w") for part in (clip[:, :-1], clip[:, 1:]))
     calls = len(earlier) if batch is None else batch
     pairs = list(zip(earlier.split(calls), later.split(calls), strict=True))
-    found = [torch.cat([network(x, y) for x, y in pairs]), torch.cat([network(y, x) for x, y in pairs])]
-    to_next, to_previous = (resize_flow(f, (height, width)) if factor > 1 else f for f in found)
-    return to_next.unflatten(0, (b, t - 1)), to_previous.unflatten(0, (b, t - 1))
+    flows = [torch.cat([network(x, y) for x, y in pairs]), torch.cat([network(y, x) for x, y in pairs])]
+    flows = [resize_flow(flow, (height, width)) if factor > 1 else flow for flow in flows]
+    to_next, to_previous = (rearrange(flow, "(b t) xy h w -> b t xy h w", b=b) for flow in flows)
+    return to_next, to_previous

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,7 +86,9 @@ def flow_error(clip: Clip, to_next: Tensor, to_previous: Tensor) -> Tensor:
     if clip.flow_forward is not None and clip.flow_backward is not None:
         error = torch.stack([to_next - clip.flow_forward, to_previous - clip.flow_backward])
         return (error.square().sum(dim=3) + 1e-6).sqrt().mean()
-    earlier, later = clip.lr[:, :-1].flatten(0, 1), clip.lr[:, 1:].flatten(0, 1)
-    forward = warp(later, to_next.flatten(0, 1), padding="border") - earlier
-    backward = warp(earlier, to_previous.flatten(0, 1), padding="border") - later
+    earlier, later, to_next, to_previous = (
+        rearrange(x, "b t c h w -> (b t) c h w") for x in (clip.lr[:, :-1], clip.lr[:, 1:], to_next, to_previous)
+    )
+    forward = warp(later, to_next, padding="border") - earlier
+    backward = warp(earlier, to_previous, padding="border") - later
     return charbonnier(torch.stack([forward, backward]), eps=1e-6)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from vsrbench.metrics.perceptual import VARIABLE, find, weights_folder
@@ -79,10 +80,10 @@ class Dover:
             else UnifiedFrameSampler(length, options["num_clips"], options["frame_interval"])
         )
         chosen = torch.as_tensor(sampler(len(frames), False))
-        view = get_single_view(frames[chosen].float().transpose(0, 1), name, **options)
+        view = get_single_view(rearrange(frames[chosen].float(), "t c h w -> c t h w"), name, **options)
         mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in (MEAN, STD))
-        parted = ((view - mean) / std).unflatten(1, (options["num_clips"], -1))
-        return parted.transpose(0, 1).to(self.device)
+        parts = rearrange((view - mean) / std, "c (n t) h w -> n c t h w", n=options["num_clips"])
+        return parts.to(self.device)
 
 
 def fused(technical: float, aesthetic: float) -> float:

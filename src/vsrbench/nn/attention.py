@@ -7,6 +7,7 @@ it into the first decoder block.
 import math
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -66,10 +67,10 @@ class L2Attention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)
+        x = rearrange(x, "n c h w -> n h w c")
         x = torch.add(x, self.attend(self.norm(x)), alpha=self.gain)
         x = torch.add(x, self.mlp(self.mlp_norm(x)), alpha=self.gain)
-        return x.permute(0, 3, 1, 2)
+        return rearrange(x, "n h w c -> n c h w")
 
     def attend(self, x: Tensor) -> Tensor:
         """Attention over x (N,H,W,C), in windows where the map is too large for one."""
@@ -82,11 +83,10 @@ class L2Attention(nn.Module):
 
     def _window(self, x: Tensor) -> Tensor:
         count, height, width, _ = x.shape
-        key, value = (self._split(layer(x)) for layer in (self.to_key, self.to_value))
+        key, value = (
+            rearrange(layer(x), "n h w (heads d) -> n heads (h w) d", heads=self.heads)
+            for layer in (self.to_key, self.to_value)
+        )
         null_key, null_value = self.null.to(key.dtype).unsqueeze(1).expand(-1, count, -1, -1, -1)
-        found = l2_attention(key, torch.cat([null_key, key], dim=2), torch.cat([null_value, value], dim=2))
-        return self.to_out(found.transpose(1, 2).reshape(count, height, width, -1))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(N,H,W,heads·d) to (N,heads,H·W,d)."""
-        return x.flatten(1, 2).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        y = l2_attention(key, torch.cat([null_key, key], dim=2), torch.cat([null_value, value], dim=2))
+        return self.to_out(rearrange(y, "n heads (h w) d -> n h w (heads d)", h=height, w=width))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -116,8 +117,9 @@ def convolve_clips(x: Tensor, kernels: Tensor, bias: Tensor, stride: int = 1, pa
     if frames > 1 or clips == 1:  # faster than groups on the CPU, and no slower on a GPU with some frames a clip
         parts = [_convolve(c, k, bias, stride, padding) for c, k in zip(x.split(frames), kernels, strict=True)]
         return parts[0] if clips == 1 else torch.cat(parts)
-    y = F.conv2d(x.flatten(0, 1)[None], kernels.flatten(0, 1), bias.repeat(clips), stride, padding, groups=clips)
-    return y.unflatten(1, (clips, -1))[0]
+    joined, kernel = rearrange(x, "b c h w -> 1 (b c) h w"), rearrange(kernels, "b out c kh kw -> (b out) c kh kw")
+    y = F.conv2d(joined, kernel, bias.repeat(clips), stride, padding, groups=clips)
+    return rearrange(y, "1 (b out) h w -> b out h w", b=clips)
 
 
 def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
@@ -128,7 +130,8 @@ def _convolve(x: Tensor, kernel: Tensor, bias: Tensor, stride: int, padding: int
 
 def pointwise(x: Tensor, kernel: Tensor, bias: Tensor | None = None) -> Tensor:
     """1x1 convolution of x (N,C,H,W) with kernel (out,C,1,1) as the matrix product it is with channels last."""
-    return F.linear(x.permute(0, 2, 3, 1), kernel.flatten(1), bias).permute(0, 3, 1, 2)
+    y = F.linear(rearrange(x, "n c h w -> n h w c"), rearrange(kernel, "out c 1 1 -> out c"), bias)
+    return rearrange(y, "n h w out -> n out h w")
 
 
 class StyledConv(nn.Module):

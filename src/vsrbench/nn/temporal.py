@@ -5,6 +5,7 @@ each at every position alone.
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,11 +36,11 @@ class TemporalModule(nn.Module):
         self.to_out = zero_init(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 1, 3, 4, 2)  # channels last
+        x = rearrange(x, "b t c h w -> b t h w c")
         x = x + self.convolved(x)
         rows = max(1, SEQUENCES // (len(x) * x.shape[3] * self.heads))
         found = [piece + self.attended(piece) for piece in x.split(rows, dim=2)]
-        return (found[0] if len(found) == 1 else torch.cat(found, dim=2)).permute(0, 1, 4, 2, 3)
+        return rearrange(found[0] if len(found) == 1 else torch.cat(found, dim=2), "b t h w c -> b t c h w")
 
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution over time at every position of x (B,T,H,W,C)."""
@@ -51,11 +52,11 @@ class TemporalModule(nn.Module):
 
     def attended(self, x: Tensor) -> Tensor:
         """Attention over time at every position of x (B,T,H,W,C)."""
-        batch, frames, height, width, _ = x.shape
-        qkv = self.to_qkv(self.norm(x)).reshape(batch, frames, height * width, 3, self.heads, -1)
-        q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2)  # positions, heads, T, d
-        found = F.scaled_dot_product_attention(q, k, v, self.bias(frames).to(q.dtype))
-        return self.to_out(found.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5).flatten(-2))
+        _, frames, height, width, _ = x.shape
+        qkv = self.to_qkv(self.norm(x))
+        q, k, v = rearrange(qkv, "b t h w (kind heads d) -> kind (b h w) heads t d", kind=3, heads=self.heads)
+        y = F.scaled_dot_product_attention(q, k, v, self.bias(frames).to(q.dtype))
+        return self.to_out(rearrange(y, "(b h w) heads t d -> b t h w (heads d)", h=height, w=width))
 
     def bias(self, frames: int) -> Tensor:
         """(1,heads,T,T): what each head adds to the logits of a frame for one some frames later."""

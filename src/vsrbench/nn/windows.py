@@ -7,6 +7,7 @@ shift: Liu et al., "Swin Transformer" (2021), Sec. 3.2, extended to time by VRT 
 from collections.abc import Callable, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,16 +22,16 @@ def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
 
 def partition(x: Tensor, window: Sequence[int]) -> Tensor:
     """(B,D,H,W,C), which the window divides, to (B·n,N,C)."""
-    (d, h, w), channels = window, x.shape[-1]
-    x = x.reshape(len(x), x.shape[1] // d, d, x.shape[2] // h, h, x.shape[3] // w, w, channels)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, d * h * w, channels)
+    d, h, w = window
+    return rearrange(x, "b (nd d) (nh h) (nw w) c -> (b nd nh nw) (d h w) c", d=d, h=h, w=w)
 
 
 def join(windows: Tensor, window: Sequence[int], size: Sequence[int]) -> Tensor:
     """What ``partition`` cut from a map of size (D,H,W), put together again: (B,D,H,W,C)."""
-    counts = [length // step for length, step in zip(size, window, strict=True)]
-    x = windows.reshape(-1, *counts, *window, windows.shape[-1])
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, *size, windows.shape[-1])
+    nd, nh, nw = (length // step for length, step in zip(size, window, strict=True))
+    d, h, w = window
+    pattern = "(b nd nh nw) (d h w) c -> b (nd d) (nh h) (nw w) c"
+    return rearrange(windows, pattern, nd=nd, nh=nh, nw=nw, d=d, h=h, w=w)
 
 
 def real_positions(size: Sequence[int], window: Sequence[int], device: torch.device | None = None) -> Tensor | None:
@@ -82,12 +83,12 @@ def _regions(size: Sequence[int], window: Sequence[int], shift: Sequence[int], d
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(n,N,C) to (n,heads,N,C/heads)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return rearrange(x, "n p (heads d) -> n heads p d", heads=heads)
 
 
 def join_heads(x: Tensor) -> Tensor:
     """(n,heads,N,d) to (n,N,heads·d)."""
-    return x.transpose(1, 2).flatten(-2)
+    return rearrange(x, "n heads p d -> n p (heads d)")
 
 
 def in_pieces(

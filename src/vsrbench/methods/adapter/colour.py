@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from vsrbench.errors import ConfigError, VsrbenchError
@@ -67,9 +68,9 @@ def _nlm(post: PostProcessing, frames: Tensor) -> Tensor:
 
 def _per_frame_8_bit(frames: Tensor, change: Callable[[Any], Any]) -> Tensor:
     """OpenCV's filter works on 8 bits per channel, (H,W,3) BGR."""
-    pixels = (frames * 255).round().byte().flip(1).permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    pixels = rearrange((frames * 255).round().byte().flip(1), "t bgr h w -> t h w bgr").cpu().contiguous().numpy()
     changed = torch.stack([torch.from_numpy(change(frame)) for frame in pixels])
-    return (changed.permute(0, 3, 1, 2).flip(1).float() / 255).to(frames)
+    return (rearrange(changed, "t h w bgr -> t bgr h w").flip(1).float() / 255).to(frames)
 
 
 def _bilateral(post: PostProcessing, frames: Tensor) -> Tensor:
@@ -92,8 +93,9 @@ def _wavelet_denoised(post: PostProcessing, frames: Tensor) -> Tensor:
     from skimage.restoration import denoise_wavelet
 
     clean = partial(denoise_wavelet, channel_axis=-1, convert2ycbcr=True, rescale_sigma=True)
-    pixels = frames.permute(0, 2, 3, 1).cpu().numpy()
-    return torch.stack([torch.from_numpy(clean(frame)) for frame in pixels]).permute(0, 3, 1, 2).to(frames)
+    pixels = rearrange(frames, "t c h w -> t h w c").cpu().numpy()
+    cleaned = torch.stack([torch.from_numpy(clean(frame)) for frame in pixels])
+    return rearrange(cleaned, "t h w c -> t c h w").to(frames)
 
 
 COLORS: dict[str, Callable[[PostProcessing, Tensor, Tensor], Tensor]] = {

@@ -6,6 +6,7 @@ simple statistics of the ground truth, region by region.
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +31,7 @@ def statistics(frames: Tensor, grid: int) -> Tensor:
     fine = [edges(luma, *step) for step in ((1, 0), (0, 1), (1, 1), (1, -1))]
     coarse = [edges(half, *step) for step in ((1, 0), (0, 1))]
     found = torch.cat([4 * (mean - 0.5), 10 * spread.sqrt() - 1, *(20 * x - 1 for x in (*fine, *coarse))], dim=1)
-    return found.flatten(2).mT
+    return rearrange(found, "n c h w -> n (h w) c")
 
 
 class Descriptions(nn.Module):

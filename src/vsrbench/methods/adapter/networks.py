@@ -5,6 +5,7 @@ tokens of 768 channels and a text width of 1024.
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vsrbench.errors import ConfigError
@@ -22,9 +23,9 @@ class CrossFrames(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B,T,n,d) to the same shape."""
-        every = tokens.flatten(1, 2)
-        found, _ = self.attention(every, every, every, need_weights=False)
-        return self.norm(every + found).view_as(tokens)
+        every = rearrange(tokens, "b t n d -> b (t n) d")
+        change, _ = self.attention(every, every, every, need_weights=False)
+        return rearrange(self.norm(every + change), "b (t n) d -> b t n d", t=tokens.shape[1])
 
 
 class LinearFusion(nn.Module):
@@ -43,7 +44,7 @@ class LinearFusion(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B,T,n,d) to (B,n,d)."""
-        return self.linear(tokens.flatten(1, 2).mT).mT
+        return self.linear(rearrange(tokens, "b t n d -> b (t n) d").mT).mT
 
 
 class TransformerFusion(nn.Module):
@@ -56,8 +57,8 @@ class TransformerFusion(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B,T,n,d) to (B,n,d)."""
-        rows = tokens.transpose(1, 2)
-        return self.layers(rows.flatten(0, 1)).mean(1).view(*rows.shape[:2], -1)
+        rows = self.layers(rearrange(tokens, "b t n d -> (b n) t d"))
+        return rearrange(rows.mean(1), "(b n) d -> b n d", b=len(tokens))
 
 
 class MeanFusion(nn.Module):

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,12 +19,12 @@ BUCKETS, REACH = 32, 32  # of the relative positions in time
 
 def unfold(x: Tensor, frames: int) -> Tensor:
     """(B*T,C,H,W) to (B,C,T,H*W)."""
-    return x.unflatten(0, (-1, frames)).flatten(3).transpose(1, 2)
+    return rearrange(x, "(b t) c h w -> b t c (h w)", t=frames).transpose(1, 2)
 
 
 def fold(x: Tensor, like: Tensor) -> Tensor:
     """(B,C,T,H*W) back to (B*T,C,H,W)."""
-    return x.transpose(1, 2).flatten(0, 1).unflatten(-1, like.shape[-2:])
+    return rearrange(x, "b c t (h w) -> (b t) c h w", h=like.shape[-2])
 
 
 def clip_norm(norm: nn.GroupNorm, x: Tensor, frames: int, whole: bool = True) -> Tensor:
@@ -131,7 +132,8 @@ class RelativePositions(nn.Module):
     def forward(self, frames: int) -> Tensor:
         """(heads,T,T): query, key."""
         place = torch.arange(frames, device=self.relative_attention_bias.weight.device)
-        return self.relative_attention_bias(bucket(place[None] - place[:, None])).permute(2, 0, 1)
+        bias = self.relative_attention_bias(bucket(place[None] - place[:, None]))
+        return rearrange(bias, "query key heads -> heads query key")
 
 
 def bucket(distance: Tensor) -> Tensor:
@@ -157,11 +159,12 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (pixels,T,C)."""
         query, key, value = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.to_q, self.to_k, self.to_v)
+            rearrange(layer(x), "n t (heads d) -> n heads t d", heads=self.heads)
+            for layer in (self.to_q, self.to_k, self.to_v)
         )
         bias = self.time_rel_pos_bias(x.shape[1]).to(query.dtype)
         found = F.scaled_dot_product_attention(self.rotary_emb(query), self.rotary_emb(key), value, bias[None])
-        return self.to_out[0](found.transpose(1, 2).flatten(-2))
+        return self.to_out[0](rearrange(found, "n heads t d -> n t (heads d)"))
 
 
 class Inflated(nn.Module):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vsrbench.diffusion.guided import embedding
@@ -68,7 +69,8 @@ class VideoUNet(Inflated):
         """Prediction (B,T,4,h,w) for x (B,T,7,h,w), t (B,) or one number, tokens (B,n,d), noise levels (B,) or (1,)."""
         emb = embedding(self.image, x[:, 0], t, labels)
         walk = _Walk(self, x.shape[1], emb, tokens, checkpointing and torch.is_grad_enabled())
-        return walk(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        y = walk(rearrange(x, "b t c h w -> (b t) c h w"))
+        return rearrange(y, "(b t) c h w -> b t c h w", b=len(x))
 
 
 def place(root: nn.Module, path: str, module: nn.Module) -> None:
@@ -156,7 +158,9 @@ class _Walk:
         tokens = self.tokens.repeat_interleave(self.frames, 0)
         x = transformer.norm(hidden)
         linear = transformer.use_linear_projection
-        x = transformer.proj_in(x.flatten(2).mT) if linear else transformer.proj_in(x).flatten(2).mT
+        x = x if linear else transformer.proj_in(x)
+        x = rearrange(x, "n c h w -> n (h w) c")
+        x = transformer.proj_in(x) if linear else x
         for number, block in enumerate(transformer.transformer_blocks):
             temporal = video.transformer_blocks.get_submodule(str(number))
             first = tokens if block.only_cross_attention else None
@@ -164,18 +168,14 @@ class _Walk:
             x = x + block.attn2(block.norm2(x), encoder_hidden_states=tokens)
             x = x + self._over_frames(temporal, x)
             x = x + block.ff(block.norm3(x))
-        shape = hidden.shape[-2:]
-        out = (
-            transformer.proj_out(x).mT.unflatten(-1, shape)
-            if linear
-            else transformer.proj_out(x.mT.unflatten(-1, shape))
-        )
-        return hidden + out
+        x = transformer.proj_out(x) if linear else x
+        x = rearrange(x, "n (h w) c -> n c h w", h=hidden.shape[-2])
+        return hidden + (x if linear else transformer.proj_out(x))
 
     def _over_frames(self, temporal: Any, x: Tensor) -> Tensor:
-        pixels = x.unflatten(0, (-1, self.frames)).transpose(1, 2)  # (B,pixels,T,C)
-        found = temporal.attn_temporal(temporal.norm_temporal(pixels.flatten(0, 1)))
-        return found.unflatten(0, pixels.shape[:2]).transpose(1, 2).flatten(0, 1)
+        pixels = rearrange(x, "(b t) pixels c -> (b pixels) t c", t=self.frames)
+        y = temporal.attn_temporal(temporal.norm_temporal(pixels))
+        return rearrange(y, "(b pixels) t c -> (b t) pixels c", pixels=x.shape[1])
 
 
 class AliUNet(nn.Module):
@@ -191,7 +191,9 @@ class AliUNet(nn.Module):
         """Prediction (B,T,4,h,w) for x (B,T,4,h,w), t (B,) or one number, tokens (B,n,d)."""
         self._recompute(checkpointing and torch.is_grad_enabled())
         steps = torch.as_tensor(t, device=x.device).expand(len(x))
-        return self.net(x.transpose(1, 2), steps, encoder_hidden_states=tokens, return_dict=False)[0].transpose(1, 2)
+        x = rearrange(x, "b t c h w -> b c t h w")
+        y = self.net(x, steps, encoder_hidden_states=tokens, return_dict=False)[0]
+        return rearrange(y, "b c t h w -> b t c h w")
 
     def _recompute(self, wanted: bool) -> None:
         """Layers compute their features again in the backward pass; diffusers has no switch for this network."""

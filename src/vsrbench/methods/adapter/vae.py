@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +28,8 @@ class Residual3D(nn.Module):
         hidden = unfold(F.silu(clip_norm(self.norm_3d, x, frames, whole)), frames)
         if self.conv_3d.kernel_size[1:] == (1, 1):
             return x + fold(over_time(self.conv_3d, hidden), x)
-        return x + fold(self.conv_3d(hidden.unflatten(-1, x.shape[-2:])).flatten(3), x)
+        hidden = self.conv_3d(rearrange(hidden, "b c t (h w) -> b c t h w", h=x.shape[-2]))
+        return x + rearrange(hidden, "b c t h w -> (b t) c h w")
 
 
 def condition_resnet(inputs: int, outputs: int, groups: int, kernel: tuple[int, int, int]) -> Any:
@@ -123,18 +125,17 @@ class ClipVAE(Inflated):
         return torch.cat([self._decode(*piece) for piece in pieces], dim=1)
 
     def _decode(self, latent: Tensor, lr: Tensor) -> Tensor:
-        folded = latent.flatten(0, 1)
+        folded = rearrange(latent, "b t c h w -> (b t) c h w")
         if not self.sft:
-            return self.decode_frames(folded).unflatten(0, latent.shape[:2])
+            return rearrange(self.decode_frames(folded), "(b t) c h w -> b t c h w", b=len(latent))
         if lr.shape[-2:] != latent.shape[-2:]:
             raise ConfigError(
                 f"prior.vae=sft reads LR frames of the latent's size, {tuple(latent.shape[-2:])}, not "
                 f"{tuple(lr.shape[-2:])}: use a VAE of factor 4 at scale 4"
             )
         hidden = self.image.decoder.conv_in(self.image.post_quant_conv(folded / self.scaling))
-        return (self._walk(hidden, to_network(lr.flatten(0, 1)), latent.shape[1]) / 2 + 0.5).unflatten(
-            0, latent.shape[:2]
-        )
+        rgb = self._walk(hidden, to_network(rearrange(lr, "b t c h w -> (b t) c h w")), latent.shape[1]) / 2 + 0.5
+        return rearrange(rgb, "(b t) c h w -> b t c h w", b=len(latent))
 
     def _walk(self, hidden: Tensor, lr: Tensor, frames: int) -> Tensor:
         """The decoder behind its first convolution, (B*T,C,h,w) to (B*T,3,H,W)."""

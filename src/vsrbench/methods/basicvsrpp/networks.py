@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -115,17 +116,18 @@ class BasicVSRPlusPlus(nn.Module):
         advance: called after every frame of every branch and of the reconstruction.
         """
         b, t = lr.shape[:2]
-        frames = lr.flatten(0, 1).split(batch or b * t)
-        spatial = torch.cat([self.feat_extract(f) for f in frames]).unflatten(0, (b, t))
+        frames = rearrange(lr, "b t c h w -> (b t) c h w").split(batch or b * t)
+        spatial = rearrange(torch.cat([self.feat_extract(f) for f in frames]), "(b t) c h w -> b t c h w", b=b)
         branches = self.propagation(spatial, to_next, to_previous, advance)
         step = max((batch or b * t) // b, 1)
-        found: list[Tensor] = []
+        restored: list[Tensor] = []
         for start in range(0, t, step):
             window = slice(start, start + step)
             maps = [torch.stack(branch[window], dim=1).to(lr.device) for branch in branches.values()]
-            features = torch.cat([spatial[:, window], *maps], dim=2).flatten(0, 1)
-            found.append(self.reconstruction(features, lr[:, window].flatten(0, 1)).unflatten(0, (b, -1)))
+            inputs = torch.cat([spatial[:, window], *maps], dim=2), lr[:, window]
+            rgb = self.reconstruction(*(rearrange(x, "b t c h w -> (b t) c h w") for x in inputs))
+            restored.append(rearrange(rgb, "(b t) c h w -> b t c h w", b=b))
             if advance is not None:
                 for _ in range(maps[0].shape[1]):
                     advance()
-        return torch.cat(found, dim=1)
+        return torch.cat(restored, dim=1)

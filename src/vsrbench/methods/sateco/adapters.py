@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,7 +77,7 @@ class TubeletAttention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, keys: Tensor | None = None) -> Tensor:
         """keys: bool (n,1,1,L·h·w), False for positions of the context that are padding; None where there are none."""
         q, k, v = (
-            split_heads(convolved(layer, tubes).flatten(1, 3), self.heads)
+            split_heads(rearrange(convolved(layer, tubes), "n l h w c -> n (l h w) c"), self.heads)
             for layer, tubes in ((self.to_query, x), (self.to_key, context), (self.to_value, context))
         )
         found = join_heads(F.scaled_dot_product_attention(q, k, v, keys)).view(*x.shape[:-1], -1)
@@ -110,11 +111,11 @@ class TFA(nn.Module):
 
     def forward(self, x: Tensor, guide: Tensor, frames: int, overwrite: bool = False) -> Tensor:
         """overwrite: without gradients the result may take the place of ``x``."""
-        maps = [t.unflatten(0, (-1, frames)).permute(0, 1, 3, 4, 2) for t in (x, guide)]
+        maps = [rearrange(t, "(b l) c h w -> b l h w c", l=frames) for t in (x, guide)]
         across = len(maps[0]) * -(-x.shape[-1] // self.window)
         rows = max(1, self.chunk // across) * self.window
         found = in_pieces(self._aligned, maps, rows, dim=2, overwrite=overwrite)
-        return found.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        return rearrange(found, "b l h w c -> (b l) c h w")
 
     def _aligned(self, x: Tensor, guide: Tensor) -> Tensor:
         """Whole rows of windows of x (B,L,h,w,C)."""
@@ -207,4 +208,4 @@ def convolved(layer: nn.Conv3d, x: Tensor) -> Tensor:
     """A 3D convolution of channels-last x (n,L,h,w,C); of kernel 1 as a matrix product, which needs no copies."""
     if layer.kernel_size == (1, 1, 1):
         return F.linear(x, layer.weight.flatten(1), layer.bias)
-    return layer(x.movedim(-1, 1)).movedim(1, -1)
+    return rearrange(layer(rearrange(x, "n l h w c -> n c l h w")), "n c l h w -> n l h w c")

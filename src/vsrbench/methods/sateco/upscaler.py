@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,13 +81,14 @@ class TMSAUpscaler(nn.Module):
         self.enlarge = nn.Sequential(*enlarge, nn.Conv2d(features, 3, 3, padding=1))
 
     def forward(self, lr: Tensor) -> Tensor:
-        frames = lr.flatten(0, 1)
+        frames = rearrange(lr, "b t c h w -> (b t) c h w")
         shallow = self.first(frames)
-        x = shallow.unflatten(0, lr.shape[:2]).permute(0, 1, 3, 4, 2)
+        x = rearrange(shallow, "(b t) c h w -> b t h w c", b=len(lr))
         for block in self.blocks:
             x = block(x)
-        deep = self.norm(x).flatten(0, 1).permute(0, 3, 1, 2)
-        return in_pieces(self._enlarged, (shallow, deep, frames), 1).unflatten(0, lr.shape[:2])
+        deep = rearrange(rearrange(self.norm(x), "b t h w c -> (b t) h w c"), "n h w c -> n c h w")
+        enlarged = in_pieces(self._enlarged, (shallow, deep, frames), 1)
+        return rearrange(enlarged, "(b t) c h w -> b t c h w", b=len(lr))
 
     def _enlarged(self, shallow: Tensor, deep: Tensor, lr: Tensor) -> Tensor:
         bilinear = F.interpolate(lr, scale_factor=self.scale, mode="bilinear", align_corners=False)
@@ -111,7 +113,8 @@ class PixelShuffleUpscaler(nn.Module):
         )
 
     def forward(self, lr: Tensor) -> Tensor:
-        return in_pieces(self.net, (lr.flatten(0, 1),), 1).unflatten(0, lr.shape[:2])
+        enlarged = in_pieces(self.net, (rearrange(lr, "b t c h w -> (b t) c h w"),), 1)
+        return rearrange(enlarged, "(b t) c h w -> b t c h w", b=len(lr))
 
 
 class BicubicUpscaler(nn.Module):
@@ -195,7 +198,7 @@ class TMSA(nn.Module):
 
     def _self(self, x: Tensor, allowed: Tensor | None) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv_self(x).chunk(3, dim=-1))
-        bias = self.table[self.index].permute(2, 0, 1).to(q.dtype)
+        bias = rearrange(self.table[self.index], "query key heads -> heads query key").to(q.dtype)
         if allowed is not None:
             bias = bias.masked_fill(~allowed.unsqueeze(1), -math.inf)
         return join_heads(F.scaled_dot_product_attention(q, k, v, bias.expand(len(q), -1, -1, -1)))

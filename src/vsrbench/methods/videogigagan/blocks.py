@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -147,7 +148,8 @@ class DecoderLevel(Level):
             x = torch.cat([self.spatial(piece, s, style) for piece, s in zip(pieces, skips, strict=True)])
         if self.temporal is None:
             return x
-        return self.run(self.temporal, x.unflatten(0, (clips, -1))).flatten(0, 1)
+        x = self.run(self.temporal, rearrange(x, "(b t) c h w -> b t c h w", b=clips))
+        return rearrange(x, "b t c h w -> (b t) c h w")
 
     def spatial(self, x: Tensor, skip: Tensor | None, style: Style) -> Tensor:
         """All but the module over time: what frames can go through one by one."""

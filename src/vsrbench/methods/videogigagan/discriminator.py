@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,8 +105,8 @@ class Epilogue(nn.Module):
         self.logit = ActivatedLinear(channels, 1, slope=None)
 
     def forward(self, x: Tensor, clips: int) -> Tensor:
-        spread = deviation(x.unflatten(0, (clips, -1))).flatten(0, 1)
-        x = self.conv(torch.cat([x, spread.to(x.dtype)], dim=1))
+        spread = deviation(rearrange(x, "(b t) c h w -> b t c h w", b=clips))
+        x = self.conv(torch.cat([x, rearrange(spread, "b t 1 h w -> (b t) 1 h w").to(x.dtype)], dim=1))
         return precise(self.logit(self.hidden(x.flatten(1))).squeeze(1))
 
 
@@ -120,7 +121,7 @@ def deviation(x: Tensor) -> Tensor:
     group = max(n for n in range(1, GROUP + 1) if clips % n == 0)
     if group == 1:
         return torch.zeros(clips, frames, 1, height, width, device=x.device)
-    groups = precise(x).unflatten(0, (group, -1))
+    groups = rearrange(precise(x), "(group b) t c h w -> group b t c h w", group=group)
     spread = (groups.var(0, unbiased=False) + 1e-8).sqrt().mean((2, 3, 4), keepdim=True)
     return spread.repeat(group, 1, 1, height, width)
 
@@ -138,7 +139,7 @@ class ImageDiscriminator(nn.Module):
         for number, (width, narrower) in enumerate(pairwise(widths)):
             if size in attention and width < heads:
                 raise ConfigError(
-                    f"method.discriminator.heads={heads}: use at most the {width} channels at {size} pixels"
+                    f"module.discriminator.heads={heads}: use at most the {width} channels at {size} pixels"
                 )
             place = (heads, width // heads) if size in attention else None
             self.levels[str(size)] = Level(width, narrower, blocks[number], place)
@@ -151,14 +152,15 @@ class ImageDiscriminator(nn.Module):
         def run(module: nn.Module, x: Tensor) -> Tensor:
             return recomputed(module, x, enabled=checkpointing)
 
-        x = self.entry(frames.flatten(0, 1))
+        x = self.entry(rearrange(frames, "b t c h w -> (b t) c h w"))
         levels: Any = self.levels
         for size, level in levels.items():
             x = run(level, x)
             if size in over_time:
-                x = run(over_time[size], x.unflatten(0, (clips, -1))).flatten(0, 1)
+                x = run(over_time[size], rearrange(x, "(b t) c h w -> b t c h w", b=clips))
+                x = rearrange(x, "b t c h w -> (b t) c h w")
             x = run(level.down, x)
-        return self.epilogue(x, clips).unflatten(0, (clips, -1))
+        return rearrange(self.epilogue(x, clips), "(b t) -> b t", b=clips)
 
 
 class Discriminator(nn.Module):
@@ -189,9 +191,9 @@ class Discriminator(nn.Module):
             raise ConfigError(f"the discriminator judges crops of 8, 16, 32, ... HR pixels, not {size}: set train.crop")
         for name, places in (("deep", deep or {}), ("attention", attention)):
             if strange := [place for place in places if place < 2 * LAST or place & (place - 1)]:
-                raise ConfigError(f"method.discriminator.{name} at {strange} pixels: use 8, 16, 32, ...")
+                raise ConfigError(f"module.discriminator.{name} at {strange} pixels: use 8, 16, 32, ...")
         if not widths:
-            raise ConfigError("method.discriminator.widths=[]: give channels at 4, 8, 16, ... pixels")
+            raise ConfigError("module.discriminator.widths=[]: give channels at 4, 8, 16, ... pixels")
         known = list(widths[: steps + 1])
         known += [max(known[-1] >> n, 1) for n in range(1, steps + 2 - len(known))]
         known.reverse()
@@ -208,6 +210,8 @@ class Discriminator(nn.Module):
         """lr: (B,T,3,h,w) in [-1,1], read with ``condition`` alone. over_time: False judges every frame alone."""
         if self.condition:
             assert lr is not None
-            large = F.interpolate(lr.flatten(0, 1), size=frames.shape[-2:], mode="bilinear", align_corners=False)
-            frames = torch.cat([frames, large.unflatten(0, lr.shape[:2]).to(frames.dtype)], dim=2)
+            small = rearrange(lr, "b t c h w -> (b t) c h w")
+            large = F.interpolate(small, size=frames.shape[-2:], mode="bilinear", align_corners=False)
+            large = rearrange(large, "(b t) c h w -> b t c h w", b=len(lr))
+            frames = torch.cat([frames, large.to(frames.dtype)], dim=2)
         return self.image(frames, self.temporal if over_time else nn.ModuleDict(), checkpointing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from vsrbench.flow.propagation import GridPropagation, neighbour_flows
@@ -70,8 +71,9 @@ class Front(nn.Module):
         """What the whole clip has to be seen for. advance: called after every frame of every branch."""
         clips = len(lr)
         flows = neighbour_flows(self.flow, lr, self.flow_minimum, None if self.training else BATCH)
-        spatial = torch.cat([self.feat_extract(frames) for frames in lr.flatten(0, 1).split(BATCH)])
-        spatial = spatial.unflatten(0, (clips, -1))
+        frames = rearrange(lr, "b t c h w -> (b t) c h w").split(BATCH)
+        spatial = torch.cat([self.feat_extract(part) for part in frames])
+        spatial = rearrange(spatial, "(b t) c h w -> b t c h w", b=clips)
         branches = self.propagation(spatial, *flows, advance)
         fused = []
         for t in range(lr.shape[1]):

@@ -6,6 +6,7 @@ VideoGigaGAN Sec. 3.1: G = D_{k+2} .. D_3 (up 2^k) o D_2 D_1 D_0 (up 8) o E_2 E_
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -110,7 +111,7 @@ class UNet(nn.Module):
         Sides that are no multiple of 8 are mirrored to one at the right and the bottom, and the result is cut.
         """
         clips, height, width = len(lr), lr.shape[-2], lr.shape[-1]
-        rgb = padded(2 * lr.flatten(0, 1) - 1).to(memory_format=torch.channels_last)
+        rgb = padded(2 * rearrange(lr, "b t c h w -> (b t) c h w") - 1).to(memory_format=torch.channels_last)
         x = self.see(rgb, features)
         skips = []
         for encoder in self.encoder:
@@ -126,15 +127,16 @@ class UNet(nn.Module):
             picture = picture + F.interpolate(rgb, scale_factor=self.scale, mode="bilinear", align_corners=False)
         elif self.residual == "bicubic":
             picture = picture + imresize(rgb, self.scale)
-        picture = picture[..., : height * self.scale, : width * self.scale].unflatten(0, (clips, -1))
-        return picture * 0.5 + 0.5
+        picture = picture[..., : height * self.scale, : width * self.scale]
+        return rearrange(picture, "(b t) c h w -> b t c h w", b=clips) * 0.5 + 0.5
 
     def see(self, rgb: Tensor, features: Tensor | None) -> Tensor:
         """The stem: RGB in [-1,1], features, or the sum over both, as one convolution over all channels has it."""
         if self.stem_features is None or features is None:
             assert self.stem is not None and self.stem_features is None, "features are given exactly where asked for"
             return self.stem(rgb)
-        x = self.stem_features(padded(features.flatten(0, 1)).to(memory_format=torch.channels_last))
+        maps = padded(rearrange(features, "b t c h w -> (b t) c h w"))
+        x = self.stem_features(maps.to(memory_format=torch.channels_last))
         return x if self.stem is None else x + self.stem(rgb)
 
     def counted(self) -> dict[str, list[nn.Module]]:
