@@ -5,20 +5,18 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-import torch
 from omegaconf import OmegaConf
 
 from training_fakes import FakeModule, tiny_arguments, trained
 from vsrbench import config
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.training import lightning_internals, names
+from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
 from wandb_reader import offline_runs, read
 
@@ -168,19 +166,3 @@ def test_absent_mlflow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ConfigError, match=r"logger=mlflow needs the package mlflow: pip install mlflow"):
         trained(tmp_path, "logger=mlflow")
-
-
-def test_private_interfaces_are_those_that_were_checked() -> None:
-    for package, checked in lightning_internals.CHECKED.items():
-        assert version(package).startswith(f"{checked}."), (
-            f"check lightning_internals.py with {package} {version(package)}"
-        )
-    trainer = pl.Trainer(logger=False, enable_checkpointing=False, enable_model_summary=False)
-    loop = trainer.fit_loop
-    assert callable(loop.epoch_loop._should_check_val_fx) and loop._data_fetcher is None
-    assert not lightning_internals.validation_follows(trainer)
-    lightning_internals.set_logged_step(trainer, 7)
-    assert loop.epoch_loop._batches_that_stepped == 7
-    model = torch.nn.Linear(1, 1)
-    lightning_internals.leave_to_ranks(model, ["bias"])
-    assert list(model._ddp_params_and_buffers_to_ignore) == ["bias"]

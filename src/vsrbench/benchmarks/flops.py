@@ -7,6 +7,7 @@ import torch
 
 from vsrbench.benchmarks.report import Report, headline, numbers, show, steps, tabulate
 from vsrbench.benchmarks.shapes import REDS, clip_length, lr_size, random_clip, without_weights
+from vsrbench.compat import fake_tensors
 from vsrbench.config import build
 from vsrbench.errors import ConfigError
 from vsrbench.methods.base import Method
@@ -45,10 +46,7 @@ def measure(cfg: "DictConfig") -> Report:
 
 def fake(cfg: "DictConfig") -> Method:
     """The method with parameters that have shapes and no content: what meets them is not computed either."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    # not the meta device: RAFT asks for its device's autocast, and "meta" has none
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with fake_tensors():
         method: Method = build(without_weights(cfg).method)
     return method.eval()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.cluster.manifest import Job, Sweep
+from vsrbench.compat import sbatch_script, submit_command
 from vsrbench.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -114,10 +115,8 @@ def command(sweep: Sweep, numbers: Sequence[int]) -> str:
 
 def script(sweep: Sweep, numbers: Sequence[int], wanted: dict[str, Any]) -> str:
     """The sbatch script, as submitit writes it."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
     many = len(numbers) if len(numbers) > 1 else None
-    return _make_sbatch_string(command(sweep, numbers), sweep.folder / "slurm", map_count=many, **wanted)
+    return sbatch_script(command(sweep, numbers), sweep.folder / "slurm", map_count=many, **wanted)
 
 
 def _submit(sweep: Sweep, jobs: Sequence[Job], wanted: dict[str, Any]) -> None:
@@ -129,7 +128,7 @@ def _submit(sweep: Sweep, jobs: Sequence[Job], wanted: dict[str, Any]) -> None:
     if len(jobs) > 1:
         executor.parameters["map_count"] = len(jobs)
     try:
-        submitted = executor._submit_command(command(sweep, [job.number for job in jobs]))
+        submitted = submit_command(executor, command(sweep, [job.number for job in jobs]))
     except FailedJobError as error:
         raise RunError(f"sbatch refuses: {error}; launcher=slurm_dry shows the script") from error
     for place, job in enumerate(jobs):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vsrbench.cluster.dashboard import Dashboard, Panel
+from vsrbench.compat import workspace_model
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.runs import write_atomic
 from vsrbench.training import names
@@ -73,8 +74,8 @@ def panel_object(panel: Panel) -> Any:
 
 
 def specification(workspace: Any) -> dict[str, Any]:
-    """What W&B would be sent. ours: a private method of the package gives it, since it has no public one."""
-    return dict(json.loads(workspace._to_model().model_dump_json(by_alias=True)))
+    """What W&B would be sent."""
+    return dict(json.loads(workspace_model(workspace).model_dump_json(by_alias=True)))
 
 
 def write(path: Path, workspace: Any, url: str | None) -> None:

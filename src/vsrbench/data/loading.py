@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from typing import Any
 
 from torch.utils.data import DataLoader
-from torch.utils.data._utils import signal_handling
 
+from vsrbench.compat import dead_workers, kill_workers
 from vsrbench.errors import RunError, VsrbenchError
 from vsrbench.types import Clip
 
@@ -29,8 +28,7 @@ class Batches(DataLoader[Clip]):
             except VsrbenchError as error:
                 raise unwrapped(error) from None
             except (ConnectionError, EOFError) as error:  # a batch whose sender has died, before torch noticed that
-                sentinels = {worker.sentinel: worker.pid for worker in iterator._workers}
-                gone = [sentinels[sentinel] for sentinel in wait(list(sentinels), timeout=5)]
+                gone = dead_workers(iterator, timeout=5)
                 if not gone:
                     raise
                 raise RuntimeError(f"DataLoader worker (pid(s) {str(gone)[1:-1]}) exited unexpectedly") from error
@@ -42,20 +40,7 @@ class Batches(DataLoader[Clip]):
         They hold nothing that would have to be saved. torch's own way asks them to end, which waits for ever for
         a lock that a killed worker held, and for a worker that neither answers nor heeds SIGTERM.
         """
-        iterator: Any = self._iterator
-        if iterator is None or iterator._shutdown:
-            return
-        iterator._shutdown = True
-        if iterator._worker_pids_set:
-            signal_handling._remove_worker_pids(id(iterator))
-            iterator._worker_pids_set = False
-        for queue in iterator._index_queues:
-            queue.cancel_join_thread()
-            queue.close()
-        for worker in iterator._workers:
-            worker.kill()
-        for worker in iterator._workers:
-            worker.join()
+        kill_workers(self)
 
 
 def unwrapped(error: VsrbenchError) -> VsrbenchError:

@@ -13,10 +13,10 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
+from vsrbench.compat import validation_follows
 from vsrbench.methods.module import MethodModule
 from vsrbench.nn.ema import EMA
 from vsrbench.training import names
-from vsrbench.training.lightning_internals import validation_follows
 
 C = TypeVar("C", bound=pl.Callback)
 

@@ -10,13 +10,13 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
+from vsrbench.compat import validation_follows
 from vsrbench.data.loading import lost_worker
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.methods.module import MethodModule
 from vsrbench.runs import atomic_file, discard_unfinished, flush
 from vsrbench.training import names
 from vsrbench.training.callbacks import AfterStep, WeightEMA, find
-from vsrbench.training.lightning_internals import validation_follows
 from vsrbench.weights.files import read_checkpoint
 
 IDENTITY = "vsrbench"  # key under which a checkpoint says what it belongs to

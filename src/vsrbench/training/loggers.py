@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.utilities import rank_zero_only
 
+from vsrbench.compat import summary_writer
 from vsrbench.config import build
 from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.runs import Run, write_atomic
@@ -135,7 +136,7 @@ def _add_gif(logger: TensorBoardLogger, tag: str, film: np.ndarray, step: int) -
 
     height, width = film.shape[1:3]
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(film))
-    writer: Any = logger.experiment.file_writer or logger.experiment._get_file_writer()
+    writer: Any = summary_writer(logger.experiment)
     writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from vsrbench import config
+from vsrbench.compat import raise_compilations
 from vsrbench.errors import ConfigError
 from vsrbench.methods.module import REPEATED, MethodModule
 
@@ -46,10 +47,8 @@ def apply_compile(module: MethodModule, wanted: bool | str) -> None:
             f"compile={wanted}: {name_of(module)} stage={module.stage} calls none of the blocks that are "
             f"compiled ({', '.join(REPEATED)}); use compile=false"
         )
-    from torch._dynamo import config as dynamo_config  # a second to import
-
     # Blocks of one kind share their code: each width, and sampling beside training, is one more compilation of it.
-    dynamo_config.cache_size_limit = max(dynamo_config.cache_size_limit, 64)
+    raise_compilations(64)
     for block in found:
         block.compile(backend=backend)
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from vsrbench.compat import set_logged_step
 from vsrbench.data.loading import Batches
 from vsrbench.errors import DataError
-from vsrbench.training.lightning_internals import set_logged_step
 from vsrbench.types import Clip
 
 

@@ -10,9 +10,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vsrbench.compat import leave_to_ranks
 from vsrbench.errors import ConfigError
 from vsrbench.methods.module import MethodModule
-from vsrbench.training.lightning_internals import leave_to_ranks
 from vsrbench.training.memory import name_of
 
 

@@ -77,7 +77,7 @@ def place(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register a module below ``root`` under a dotted path, through empty modules on the way."""
     *parents, last = path.split(".")
     for name in parents:
-        if name not in root._modules:
+        if name not in dict(root.named_children()):
             root.add_module(name, nn.Module())
         root = root.get_submodule(name)
     root.add_module(last, module)
