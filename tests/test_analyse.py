@@ -10,7 +10,8 @@ from PIL import Image
 from vsrbench import analyse
 from vsrbench.analysis.report import SCHEMA
 from vsrbench.analysis.strength import MEASURES
-from vsrbench.config import compose, expand_arguments
+from vsrbench.command_line import expand_arguments
+from vsrbench.config import compose
 from vsrbench.errors import ConfigError, DataError, RunError
 
 FIXED = ["method=dgaf", "size=tiny", "data=sample", "analysis.frames=2", "analysis.clips=[coffee_zoom]"]
@@ -125,7 +126,7 @@ def test_other_settings_or_weights_are_not_shown_as_the_same(configured: Any, tm
 @pytest.mark.parametrize(
     ("overrides", "error", "message"),
     [
-        ([], ConfigError, "task=params: use one of correlation, warping, steps, factors, components"),
+        ([], ConfigError, "task=None: use one of correlation, warping, steps, factors, components"),
         (["task=warping", "method=bicubic"], ConfigError, r"task=warping needs .* \(dgaf, stablevsr\)"),
         (["task=correlation", "method=bicubic"], ConfigError, r"\(dgaf, stablevsr, ldm\)"),
         (["task=correlation", "analysis.bins=1"], ConfigError, "analysis.bins=1: use 2 or more"),

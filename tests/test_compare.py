@@ -8,7 +8,8 @@ import pytest
 
 from vsrbench import compare
 from vsrbench.cluster.manifest import Job, Sweep
-from vsrbench.config import compose, home
+from vsrbench.command_line import home
+from vsrbench.config import compose
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.rehearsal import commands
 

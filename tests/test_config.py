@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsrbench import config
-from vsrbench.config import build, compose, expand_arguments
+from vsrbench import command_line
+from vsrbench.command_line import expand_arguments
+from vsrbench.config import build, compose
 from vsrbench.errors import ConfigError, WeightsError
 
-CONF = config.home() / "conf"
+CONF = command_line.home() / "conf"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -48,7 +49,7 @@ def test_the_released_variant_composes_over_every_size(method: str, size: str) -
 @pytest.mark.parametrize("group", ["sampler", "degradation", "protocol", "trainer", "logger", "debug", "flow"])
 def test_every_option_of_a_group_composes(group: str) -> None:
     for option in options(group):
-        compose([f"{group}={option}", "size=paper"])
+        compose([f"{group}={option}", "size=paper"], verb="eval" if group == "protocol" else "train")
 
 
 @pytest.mark.parametrize("kind", ["ddpm", "ddim", "dpmpp"])
@@ -69,7 +70,9 @@ def test_flow_follows_the_size_and_can_be_replaced() -> None:
 def test_every_experiment_composes() -> None:
     for file in sorted((CONF / "experiments").glob("mini/*.yaml")):  # the others: tests/test_experiments.py
         name = f"{file.parent.name}/{file.stem}"
-        cfg = compose([f"experiments={name}"], verb=compose([f"experiments={name}"], verb="eval").command or "train")
+        cfg = compose(
+            [f"experiments={name}"], verb=compose([f"experiments={name}"], verb="rehearse").command or "train"
+        )
         assert cfg == compose([f"experiment={name}"], verb=cfg.verb), "experiment= means experiments="
 
 
@@ -159,7 +162,7 @@ def test_any_printable_name_is_quoted_so_that_hydra_reads_it_back(path: str) -> 
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
-    value = OverridesParser.create().parse_override(f"input={config._quoted(path)}").value()
+    value = OverridesParser.create().parse_override(f"input={command_line._quoted(path)}").value()
     assert OmegaConf.create({"input": str(value)}).input == path
 
 
@@ -184,7 +187,6 @@ def test_an_existing_file_with_an_equals_sign_is_a_path(tmp_path: Path, monkeypa
 def test_expanding_twice_changes_nothing(verb: str, arguments: list[str]) -> None:
     once = expand_arguments(arguments, verb)
     assert expand_arguments(once, verb) == once
-    assert once.count(f"verb={verb}") == 1
 
 
 def test_words_become_keys() -> None:
@@ -195,7 +197,7 @@ def test_words_become_keys() -> None:
 
 def test_flags_and_their_values_are_left_to_hydra() -> None:
     arguments = ["--info", "defaults", "--multirun", "-cd", "folder", "--cfg", "job"]
-    assert expand_arguments([*arguments, "seed=1"], "train") == ["seed=1", "verb=train", *arguments]
+    assert expand_arguments([*arguments, "seed=1"], "train") == ["seed=1", *arguments]
     assert expand_arguments(["in.mp4", "-m", "out.mp4"], "upscale")[-1] == "-m"
 
 
@@ -246,7 +248,7 @@ def test_help_names_every_command_that_exists(tmp_path: Path) -> None:
     told = command("vsrbench", "--help", cwd=tmp_path)
     for verb in VERBS:
         assert f"  {verb} " in told.stdout
-        module = config.PACKAGE / verb
+        module = command_line.PACKAGE / verb
         assert module.with_suffix(".py").is_file() or (module / "__main__.py").is_file(), verb
 
 

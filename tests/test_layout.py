@@ -15,23 +15,25 @@ PACKAGE = ROOT / "src" / "vsrbench"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part of the package may import of the others (itself is always allowed).
-EVERYONE = {"errors", "progress", "compat"}
+EVERYONE = {"errors", "progress", "compat", "annotations"}
 BASE = EVERYONE | {"types"}
 KIT = BASE | {"flow", "nn", "weights"}
 ALLOWED = {
     "__init__": {"compat"},
     "compat": set(),
     "errors": set(),
+    "annotations": {"errors"},  # checks of arguments
     "progress": set(),
     "types": EVERYONE,
     "published": EVERYONE,
     "experiments": EVERYONE,
     "pictures": set(),
     "weights": EVERYONE | {"runs"},  # reading and writing; its commands are further down
-    "rehearsal": EVERYONE | {"config", "experiments", "published", "training"},
-    "config": EVERYONE | {"experiments", "methods", "published", "refusals", "weights"},
-    "refusals": EVERYONE,
-    "runs": EVERYONE | {"__init__"},
+    "rehearsal": EVERYONE | {"command_line", "config", "experiments", "published", "training"},
+    "command_line": EVERYONE | {"experiments"},
+    "schema": EVERYONE,
+    "config": EVERYONE | {"command_line", "experiments", "methods", "published", "schema", "weights"},
+    "runs": EVERYONE | {"__init__", "schema"},
     "nn": BASE | {"weights"},
     "flow": BASE | {"nn", "weights"},
     "diffusion": KIT,
@@ -39,9 +41,20 @@ ALLOWED = {
     "data": KIT | {"diffusion", "config"},
     "methods": KIT | {"diffusion"},
     "training": KIT
-    | {"diffusion", "methods", "metrics", "data", "config", "runs", "inference", "evaluation", "pictures"},
+    | {
+        "command_line",
+        "config",
+        "data",
+        "diffusion",
+        "evaluation",
+        "inference",
+        "methods",
+        "metrics",
+        "pictures",
+        "runs",
+    },
     "inference": KIT | {"diffusion", "methods", "data", "config", "runs"},
-    "evaluation": KIT | {"diffusion", "metrics", "data", "config", "runs", "published", "inference"},
+    "evaluation": KIT | {"diffusion", "metrics", "data", "command_line", "config", "runs", "published", "inference"},
     "analysis": KIT | {"diffusion", "metrics", "methods", "data", "inference", "runs", "config"},
     "benchmarks": KIT | {"diffusion", "methods", "metrics", "data", "config", "runs", "published", "evaluation"},
     "parity": KIT | {"diffusion", "methods", "config"},
@@ -49,7 +62,7 @@ ALLOWED = {
     # records and names of these, data and flow inside functions; that none of it needs torch is tested below
     "reports": EVERYONE
     | {"evaluation", "training", "pictures", "published", "runs", "metrics", "config", "data", "demonstration", "flow"},
-    "cluster": EVERYONE | {"runs", "config", "training"},
+    "cluster": EVERYONE | {"runs", "command_line", "config", "training"},
     "demonstration": EVERYONE | {"data", "evaluation", "inference", "runs", "config"},
 }
 HEAVY = {"torch", "torchvision", "pytorch_lightning", "diffusers", "transformers", "kornia"}

@@ -97,8 +97,8 @@ def test_what_cannot_be_replayed_is_told() -> None:
         run(*DGAF)
     with pytest.raises(ConfigError, match="variant=paper follows the text: add variant=released"):
         run("method=dgaf", "size=tiny", f"reference={GOLDEN / 'dgaf_infer'}")
-    with pytest.raises(ConfigError, match=r"method\.trajectory=true is ours"):
-        run(*DGAF, "method.trajectory=true", f"reference={GOLDEN / 'dgaf_train'}")
+    with pytest.raises(ConfigError, match=r"trajectory=true is ours"):
+        run(*DGAF, "module.trajectory=true", f"reference={GOLDEN / 'dgaf_train'}")
     with pytest.raises(ConfigError, match="method=bicubic has no released code"):
         run("method=bicubic", "reference=x")
     with pytest.raises(ConfigError, match="is a recording of stablevsr_infer, not of dgaf"):

@@ -16,11 +16,12 @@ import json, sys
 from pathlib import Path
 import vsrbench
 from vsrbench import config, runs
+from vsrbench.command_line import expand_arguments, home
 cfg = config.compose(["method=ldm", "size=mini"], verb="eval")
-experiments = config.expand_arguments(["experiments=mini/*"], "train")[0]
+experiments = expand_arguments(["experiments=mini/*"], "train")[0]
 tried = config.compose(["experiments=mini/dgaf"])
 print(json.dumps({
-    "package": vsrbench.__file__, "home": str(config.home()), "method": cfg.method._target_, "prior": cfg.prior.path,
+    "package": vsrbench.__file__, "home": str(home()), "method": cfg.method._target_, "prior": cfg.prior.path,
     "weights": (Path(cfg.prior.path) / "unet" / "diffusion_pytorch_model.safetensors").is_file(),
     "experiments": experiments, "tried": tried.method.name, "commit": runs._commit(),
     "lists": sorted(p.name for p in (Path(vsrbench.__file__).parent / "data" / "lists").glob("*")),

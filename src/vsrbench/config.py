@@ -3,43 +3,27 @@
 The only file besides the entry points that knows Hydra. Importing it loads neither torch nor Hydra.
 """
 
-import hashlib
 import importlib
-import importlib.util
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench import experiments, published, refusals
+from vsrbench import experiments, published
+from vsrbench.command_line import PACKAGE, expand_arguments, home, sweep_arguments
 from vsrbench.errors import ConfigError, VsrbenchError
+from vsrbench.schema import check as schema
+from vsrbench.schema import messages, targets
+from vsrbench.schema.verbs import VERBS
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from vsrbench.methods.base import Method
 
-PACKAGE = Path(__file__).resolve().parent
-# what needs no ``key=``
-WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task", "input"), "analyse": ("task",)}
-WORDS |= {"dashboard": ("dashboard",)}
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: "1" hands errors on as they are; otherwise it prints them and exits
 FULL_ERROR_WANTED = os.environ.get(FULL_ERROR) == "1"
-FLAGS_WITH_VALUE = (
-    "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--info", "-i",
-    "--package", "-p", "--experimental-rerun",
-)  # fmt: skip
-
-
-def home() -> Path:
-    """Folder that holds ``conf/`` (with ``conf/experiments``): the package in a wheel, else the checkout."""
-    for folder in (PACKAGE, PACKAGE.parents[1]):
-        if (folder / "conf" / "config.yaml").is_file():
-            return folder
-    raise ConfigError(f"conf/config.yaml is neither in {PACKAGE} nor in {PACKAGE.parents[1]}: reinstall vsrbench")
 
 
 def compose(overrides: Sequence[str] = (), verb: str = "train") -> "DictConfig":
@@ -53,10 +37,11 @@ def compose(overrides: Sequence[str] = (), verb: str = "train") -> "DictConfig":
 
     _register_resolvers()
     arguments = expand_arguments(list(overrides), verb)
+    schema.check_arguments(arguments, verb, home() / "conf")
     GlobalHydra.instance().clear()  # a command that composes a second configuration already runs under Hydra
     with refused(arguments, verb), initialize_config_dir(str(home() / "conf"), version_base="1.3"):
-        cfg = hydra_compose("config", overrides=arguments)
-    check(cfg)
+        cfg = hydra_compose(verb, overrides=arguments)
+    check(cfg, arguments)
     return cfg
 
 
@@ -68,7 +53,7 @@ def refused(arguments: Sequence[str], verb: str) -> Iterator[None]:
     except Exception as error:
         if FULL_ERROR_WANTED:
             raise
-        told = refusals.refusal(error, arguments, home() / "conf", lambda: _settings_without(arguments, verb))
+        told = messages.from_hydra(error, arguments, home() / "conf", lambda: _settings_without(arguments, verb))
         if told is None:
             raise
         raise told from error
@@ -87,7 +72,7 @@ def _settings_without(arguments: Sequence[str], verb: str) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf), version_base="1.3"):
-            cfg: Any = OmegaConf.to_container(hydra_compose("config", overrides=[*groups, f"verb={verb}"]))
+            cfg: Any = OmegaConf.to_container(hydra_compose(verb, overrides=groups))
     except HydraException:
         return {}
     return dict(cfg)
@@ -100,16 +85,18 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
     _register_resolvers()
     with one_line():
         sys.argv[1:] = sweep_arguments(expand_arguments(sys.argv[1:], verb), verb)
+        schema.check_arguments(sys.argv[1:], verb, home() / "conf")
     arguments = sys.argv[1:]
 
     def task(cfg: "DictConfig") -> Any:
         composed()
         with one_line(), refused(arguments, verb):
-            check(cfg)
+            check(cfg, arguments)
+            check_nodes(cfg)
             _refuse_hydras_own_multirun(cfg)
             return run(cfg)
 
-    main = hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name="config")(task)
+    main = hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name=verb)(task)
     os.environ[FULL_ERROR] = "1"
     with one_line(), refused(arguments, verb):
         main()
@@ -141,84 +128,6 @@ def one_line() -> Iterator[None]:
         raise SystemExit(2) from error
 
 
-def expand_arguments(arguments: list[str], verb: str) -> list[str]:
-    """Turn what users type into Hydra overrides.
-
-    ``upscale IN OUT`` and ``data check`` words become keys, ``experiment=x`` means ``experiments=x``,
-    ``experiments=folder/*`` lists the folder. Applying it twice changes nothing (child processes of a
-    distributed run are started with the expanded line). A path with ``=`` in it counts as a path where it
-    exists or starts with ``/``, ``./`` or ``../``. Raises ConfigError for words and patterns that mean nothing.
-    """
-    words: list[str] = []
-    settings: list[str] = []
-    flags: list[str] = []  # last: Hydra's parser wants all settings side by side
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if argument.startswith("-") or (before in FLAGS_WITH_VALUE and "=" not in argument):
-            flags.append(argument)
-        else:
-            (words if _is_word(argument, verb) else settings).append(argument)
-    root = home() / "conf" / "experiments"
-    expanded = [experiments.expand(re.sub(r"^experiment=", "experiments=", a), root) for a in settings]
-    refusals.check_renamed(expanded)
-    expanded += _positional(words, verb)
-    if not any(a.startswith("verb=") for a in expanded):
-        expanded.append(f"verb={verb}")
-    return expanded + flags
-
-
-def sweep_arguments(arguments: list[str], verb: str) -> list[str]:
-    """Expanded arguments of a sweep (``-m``, or implied by ``launcher=slurm`` and ``sweeper=optuna``) for Hydra.
-
-    ``sweeper.x`` means ``hydra.sweeper.x``. Adds ``sweep=NAME``, which names the sweep's folder and is a function of
-    what is asked for, so that the same command finds it again. Arguments of a single run come back as they are.
-    Raises ConfigError where an extra is not installed.
-    """
-    if any(a == "sweeper=optuna" for a in arguments) and not _installed("hydra_plugins.hydra_optuna_sweeper"):
-        raise ConfigError("sweeper=optuna needs the extra `sweep`: pip install 'vsrbench[sweep]'")
-    if other := next((a for a in arguments if a.startswith("sweeper=") and a != "sweeper=optuna"), None):
-        raise ConfigError(f"{other} does not exist: use sweeper=optuna, or leave it out for comma lists")
-    implied = any(a.startswith(("launcher=slurm", "sweeper=optuna")) for a in arguments)
-    if not implied and not {"-m", "--multirun"} & set(arguments):
-        return arguments
-    # Not Hydra's own name: it would take its schema, in which values cannot come from our settings.
-    renamed = [re.sub(r"^sweeper=optuna$", "hydra/sweeper=vsrbench_optuna", a) for a in arguments]
-    renamed = [re.sub(r"^sweeper\.", "hydra.sweeper.", a) for a in renamed]
-    if not any(a.startswith("sweep=") for a in renamed):
-        aside = ("launcher", "runs=", "force=", "-m", "--multirun", "hydra.sweeper.n_trials=")
-        essence = sorted(a for a in renamed if not a.startswith(aside))
-        name = f"{verb}-{hashlib.blake2b(' '.join(essence).encode(), digest_size=4).hexdigest()}"
-        renamed.insert(0, f"sweep={name}")
-    return renamed if {"-m", "--multirun"} & set(renamed) else [*renamed, "--multirun"]
-
-
-def _installed(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _is_word(argument: str, verb: str) -> bool:
-    if argument.startswith(("~", "+")):
-        return False
-    is_path = argument.startswith(("/", "./", "../")) or os.path.exists(argument)
-    return "=" not in argument or (verb in ("upscale", "weights") and is_path)
-
-
-def _positional(words: list[str], verb: str) -> list[str]:
-    names = WORDS.get(verb, ())
-    if len(words) > len(names):
-        raise ConfigError(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
-    return [f"{name}={_quoted(word)}" for name, word in zip(names, words, strict=False)]
-
-
-def _quoted(text: str) -> str:
-    """A value that Hydra and OmegaConf give back unchanged: backslashes count only before a quote or a ``${``."""
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), literal)
-    return f"'{escaped}'"
-
-
 def _register_resolvers() -> None:
     """``${assets:name}``: a file or folder shipped inside the package."""
     from omegaconf import OmegaConf
@@ -226,45 +135,74 @@ def _register_resolvers() -> None:
     OmegaConf.register_new_resolver("assets", lambda name: str(PACKAGE / "assets" / name), replace=True)
 
 
-def check(cfg: "DictConfig") -> None:
-    """Refuse what cannot work, before anything heavy is imported.
+def check(cfg: "DictConfig", arguments: Sequence[str] = ()) -> None:
+    """Leave in the configuration what its command reads, and refuse what cannot work, before heavy imports.
 
+    arguments: of the command; targets of nodes that were given further settings (``+trainer.x=1``) are looked up.
     Raises ConfigError naming the setting and what is possible instead.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if cfg.stage != "default":  # first, for settings of a stage are resolved by its name
-        stages = method_class(cfg).stages
-        known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
-        if cfg.stage not in known:
-            raise ConfigError(f"stage={cfg.stage} is not one of {', '.join(known)}")
-    experiments.check_row(cfg)  # what the row chooses is resolved by its name
+    verb = str(cfg.verb)
+    schema.prune(cfg, verb)
+    if "stage" in cfg:  # first, for settings of a stage are resolved by its name
+        _check_stage(cfg)
+    if "rows" in cfg:
+        experiments.check_row(cfg)  # what the row chooses is resolved by its name
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        refusals.check_groups(OmegaConf.to_container(cfg), home() / "conf")
+        schema.check_groups(OmegaConf.to_container(cfg), verb)
         raise ConfigError(f"the setting {key!r} has no value: add {key}=... to the command") from error
-    refusals.check_kinds(plain, home() / "conf")
-    published.check(plain["published"])
-    for setting, what in plain["needs"].items():
-        if plain["verb"] == plain["command"] and OmegaConf.select(cfg, setting) is None:
+    schema.check(plain, verb)
+    added = [a.lstrip("+").partition("=")[0] for a in arguments if a.startswith("+")]
+    for place, node in schema.nodes(plain, verb).items():
+        if any(key.startswith(f"{place}.") for key in added):
+            targets.check(node, place, plain)
+    if plain.get("published"):
+        published.check(plain["published"])
+    for setting, what in plain.get("needs", {}).items():
+        if verb == plain["command"] and OmegaConf.select(cfg, setting) is None:
             raise ConfigError(f"the setting {setting!r} has no value: add {setting}=... to the command ({what})")
-    supports = plain["supports"]
+    if "supports" in plain:
+        _check_supported(plain)
+
+
+def _check_stage(cfg: "DictConfig") -> None:
+    if cfg.stage == "default":
+        return
+    stages = method_class(cfg).stages
+    known = ["default", *stages, *(["all"] if len(stages) > 1 else [])]
+    if cfg.stage not in known:
+        raise ConfigError(f"stage={cfg.stage} is not one of {', '.join(known)}")
+
+
+def _check_supported(plain: dict[str, Any]) -> None:
+    """Choices that the method does not have."""
+    supports, name, verb = plain["supports"], plain["method"]["name"], plain["verb"]
     for setting in ("size", "variant", "scale"):
         allowed = supports.get(setting)
         if allowed is not None and plain[setting] not in allowed:
             options = ", ".join(str(a) for a in allowed)
-            raise ConfigError(
-                f"method={plain['method']['name']} has no {setting}={plain[setting]}: use one of {options}"
-            )
-    if plain["verb"] not in (supports.get("verbs") or [plain["verb"]]):
-        raise ConfigError(f"method={plain['method']['name']} is for {' and '.join(supports['verbs'])} alone")
-    if plain["verb"] == "train" and plain["module"] is None:
-        raise ConfigError(f"method={plain['method']['name']} has nothing to train; use it with eval or upscale")
-    if plain["inference"]["precision"] not in ("fp32", "bf16"):
-        raise ConfigError(f"inference.precision={plain['inference']['precision']}: use fp32 or bf16")
+            raise ConfigError(f"method={name} has no {setting}={plain[setting]}: use one of {options}")
+    if verb not in (supports.get("verbs") or [verb]):
+        raise ConfigError(f"method={name} is for {' and '.join(supports['verbs'])} alone")
+    if verb == "train" and plain["module"] is None:
+        raise ConfigError(f"method={name} has nothing to train; use it with eval or upscale")
+
+
+def check_nodes(cfg: "DictConfig") -> None:
+    """Hold the nodes that the command builds against what they build. Imports it. Raises ConfigError."""
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    foreign = plain.get("predictions") is not None
+    for place, node in schema.nodes(plain, str(cfg.verb)).items():
+        top = place.partition(".")[0]
+        if top in VERBS[str(cfg.verb)].builds and not (foreign and top == "method"):
+            targets.check(node, place, plain)
 
 
 def refuse_shared_process(cfg: "DictConfig") -> None:
@@ -272,9 +210,11 @@ def refuse_shared_process(cfg: "DictConfig") -> None:
 
     Lightning starts the other ranks by repeating the command line, and with ``-m`` each would begin the whole sweep.
     """
+    if cfg.verb != "train":
+        return
     t = cfg.trainer
     forks = any(word in str(t.strategy) for word in ("fork", "spawn", "notebook"))
-    if cfg.verb == "train" and not forks and (str(t.devices) not in ("1", "[0]") or t.num_nodes > 1):
+    if not forks and (str(t.devices) not in ("1", "[0]") or t.num_nodes > 1):
         raise ConfigError(
             f"trainer.devices={t.devices} in a sweep whose jobs share one process: every rank would run the whole "
             "sweep again. Use launcher=local (the default: a process per job), launcher=slurm, or trainer.devices=1"

@@ -6,7 +6,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vsrbench.config import home, launch
+from vsrbench.command_line import home
+from vsrbench.config import launch
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

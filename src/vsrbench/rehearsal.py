@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench import experiments
-from vsrbench.config import compose, home
+from vsrbench.command_line import home
+from vsrbench.config import compose
 from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.published import QuotedOnlyError
 from vsrbench.training.stages import ALL, stages_of, with_stage
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 SMALL = [
-    "size=tiny", "data=sample", "data.splits.test.partition=test", "trainer=cpu", "logger=csv", "inference.device=cpu",
-    "ckpt_path=null",
+    "size=tiny", "data=sample", "data.splits.test.partition=test", "inference.device=cpu", "ckpt_path=null",
 ]  # fmt: skip
 SHORT = {
     "train": [
-        "trainer.max_steps=2", "trainer.log_every_n_steps=1", "train.crop=16", "train.batch=1",
-        "train.effective_batch=2", "validation.every=0", "validation.clips=1", "validation.frames=2",
+        "trainer=cpu", "logger=csv", "trainer.max_steps=2", "trainer.log_every_n_steps=1", "train.crop=16",
+        "train.batch=1", "train.effective_batch=2", "validation.every=0", "validation.clips=1", "validation.frames=2",
         "checkpoint.every=0", "data.workers=0",
     ],
-    "eval": ["data.splits.test.clips=1", "data.splits.test.frames=2", "protocol=vsrbench", "protocol.block=null"],
+    "eval": [
+        "logger=csv", "data.splits.test.clips=1", "data.splits.test.frames=2", "protocol=vsrbench",
+        "protocol.block=null",
+    ],
     "analyse": ["data.splits.test.clips=1", "data.splits.test.frames=2", "analysis.frames=2"],
     "bench": ["bench.height=16", "bench.width=16", "bench.frames=2", "bench.repeats=1", "bench.warmup=0"],
 }  # fmt: skip

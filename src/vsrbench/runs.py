@@ -17,44 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from vsrbench.errors import RunError
+from vsrbench.schema.verbs import Judging, identity
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Settings that only lengthen or relocate a run, or say something about it: they neither change its name nor forbid
-# resuming.
-MAY_CHANGE = (
-    "runs", "name", "force", "tags", "logger", "verb", "debug", "dashboard", "sweep", "launcher", "optimise",
-    "trainer.max_steps", "trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "trainer.accelerator",
-    "trainer.strategy", "trainer.accumulate_grad_batches", "trainer.max_time", "trainer.plugins", "trainer.profiler",
-    "trainer.log_every_n_steps", "trainer.val_check_interval", "trainer.check_val_every_n_epoch", "trainer.barebones",
-    "trainer.limit_val_batches", "trainer.limit_test_batches", "trainer.limit_predict_batches",
-    "trainer.num_sanity_val_steps", "trainer.enable_progress_bar", "trainer.enable_model_summary",
-    "trainer.detect_anomaly", "trainer.enable_autolog_hparams", "trainer.model_registry",
-    "callbacks", "compile", "gradient_checkpointing",
-    "inference.devices", "data.workers", "inference.device", "inference.batch", "train.batch",
-    "video", "bench", "data.packed", "validation.every", "validation.metrics", "validation.strips", "checkpoint",
-    "data.recipe",  # repeats train
-    "plan",  # what is set for the stage in hand stands in train, trainer, optimiser, ...
-    "supports", "needs", "command", "rows", "row", "untrained",  # what is refused, not what is done
-    "counts", "timings", "peaks",  # printed tables that bench shows
-    "reference", "tolerance", "layout", "dtype",  # of verify and weights, which have no run folder
-    "replay",  # in the files of older runs
-)  # fmt: skip
-# train.batch may change because accumulation keeps train.effective_batch (checked when training starts),
-# inference.batch because noise belongs to a frame and not to its batch.
-JUDGING = ("protocol", "protocols", "published")  # how frames are judged, and the row that is quoted beside them
-TRAINING = ("module", "train", "optimiser", "schedule", "ema", "validation", "trainer", "stage")
-UNREAD = ("input", "output", "task", "analysis")  # by verbs that train and evaluate
-ASIDE = {  # settings that a verb does not read
-    "train": (
-        *UNREAD, *JUDGING, "budget", "predictions", "data.splits.test", "inference.chunk", "inference.tile",
-        "inference.whole", "inference.overlap", "inference.max_frames",
-    ),
-    "eval": (*UNREAD, *TRAINING, "budget"),
-    "compare": UNREAD,
-}  # fmt: skip
-OTHER_VERBS = (*JUDGING, "budget", "module")
 LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
 UNFINISHED = ".part"  # end of the name of a file that is being written
 PACKAGES = (
@@ -214,7 +181,12 @@ def run_folder(cfg: "DictConfig", verb: str) -> Path:
 
 def digest(settings: dict[str, Any]) -> str:
     """Hash of everything that changes the outcome, 8 hexadecimal digits."""
-    text = json.dumps(essential(settings), sort_keys=True, default=str)
+    return short_hash(essential(settings))
+
+
+def short_hash(flat: dict[str, Any]) -> str:
+    """Hash of flat settings in any order, 8 hexadecimal digits."""
+    text = json.dumps(flat, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
@@ -230,26 +202,17 @@ def derived_name(settings: dict[str, Any], verb: str) -> str:
 
 
 def essential(settings: dict[str, Any]) -> dict[str, Any]:
-    """Flat ``{"a.b": value}`` of the settings that must agree for a folder to be used again."""
-    flat: dict[str, Any] = {}
-    free = (*MAY_CHANGE, *ASIDE.get(settings.get("verb", ""), OTHER_VERBS))
+    """Flat ``{"a.b": value}`` of the settings that must agree for a folder to be used again.
 
-    def walk(prefix: str, node: Any) -> None:
-        if prefix in free:
-            return
-        if isinstance(node, dict):
-            for key, value in node.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), value)
-        else:
-            flat[prefix] = node
-
-    walk("", settings)
-    return flat
+    ``schema.verbs`` says which these are. trainer and train.batch may differ in part because accumulation keeps
+    train.effective_batch (checked when training starts), inference.batch because noise belongs to a frame.
+    """
+    return identity(settings, settings["verb"])
 
 
 def making(settings: dict[str, Any]) -> dict[str, Any]:
     """``essential`` without how frames are judged."""
-    return {key: value for key, value in essential(settings).items() if key.split(".")[0] not in JUDGING}
+    return {key: value for key, value in essential(settings).items() if key.split(".")[0] not in Judging.model_fields}
 
 
 def differing(before: Any, now: Any) -> list[str]:

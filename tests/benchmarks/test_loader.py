@@ -77,7 +77,7 @@ def test_what_cannot_be_measured(root, monkeypatch) -> None:
         loader.measure(config())
     with pytest.raises(ConfigError, match=r"data=sample has no image files to pack"):
         loader.measure(compose(["task=loader", "data=sample"], verb="bench"))
-    with pytest.raises(ConfigError, match=r"bench\.repeats=0 .*: use 1 or more"):
+    with pytest.raises(ConfigError, match=r"bench\.repeats=0: give a whole number from 1"):
         loader.measure(config(f"data.root={root}", "bench.repeats=0"))
     monkeypatch.setattr(loader, "LARGEST", 1000)
     with pytest.raises(ConfigError, match=r"0.0 GB packed: run `python -m vsrbench.data pack data=reds data.root="):

@@ -24,7 +24,7 @@ def test_printed_and_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
 
 
 def test_the_command_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["/somewhere/bench.py", "task=flops", "name=a b", "verb=bench"])
+    monkeypatch.setattr("sys.argv", ["/somewhere/bench.py", "task=flops", "name=a b"])
     assert report.command() == "vsrbench bench task=flops 'name=a b'"
     monkeypatch.setattr("sys.argv", ["/somewhere/pytest", "-q"])
     assert "called from Python" in report.command()

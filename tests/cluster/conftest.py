@@ -1,5 +1,6 @@
 """Jobs that end in a second: the command line of a job, with a program in place of training."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return [sys.executable, str(script), *job.arguments, *(["force=false"] if restarted else [])]
 
     monkeypatch.setattr(task, "command", command)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
     return script
 
 

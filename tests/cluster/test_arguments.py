@@ -9,7 +9,7 @@ import pytest
 from training_fakes import tiny_arguments
 from vsrbench import config, experiments
 from vsrbench.cluster.manifest import Sweep
-from vsrbench.config import expand_arguments, home, sweep_arguments
+from vsrbench.command_line import expand_arguments, home, sweep_arguments
 from vsrbench.errors import ConfigError
 from vsrbench.runs import run_folder
 from vsrbench.training import names
@@ -25,7 +25,7 @@ def name(*typed: str, verb: str = "train") -> str:
 
 
 def test_a_single_run_is_left_alone() -> None:
-    assert arguments("method=dgaf", "launcher=local") == ["method=dgaf", "launcher=local", "verb=train"]
+    assert arguments("method=dgaf", "launcher=local") == ["method=dgaf", "launcher=local"]
 
 
 def test_the_same_sweep_has_the_same_name_wherever_it_runs() -> None:
@@ -49,7 +49,7 @@ def test_the_sweepers_settings_are_hydras() -> None:
 
 
 def test_an_extra_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "_installed", lambda module: False)
+    monkeypatch.setattr("vsrbench.command_line._installed", lambda module: False)
     with pytest.raises(ConfigError, match="needs the extra `sweep`"):
         arguments("-m", "sweeper=optuna")
 

@@ -83,8 +83,7 @@ def test_an_evaluation_is_one_task(setting: str) -> None:
     cfg = compose(["method=bicubic", "data=sample", "launcher=slurm", setting], verb="eval")
     with pytest.raises(ConfigError, match=rf"{setting}.*: eval is one task on one node; inference\.devices=N"):
         slurm.resources(cfg)
-    cfg.verb = "train"
-    slurm.resources(cfg)
+    slurm.resources(compose(["method=dgaf", "data=sample", "launcher=slurm", setting], verb="train"))
 
 
 def test_jobs_that_ask_for_something_else_are_another_array(

@@ -53,7 +53,9 @@ def test_trainings_that_differ_in_their_seed_alone_are_seeds(
     for seed, frames in enumerate(lengths):
         training = tmp_path / f"training{seed}"
         (training / "checkpoints").mkdir(parents=True)
-        (training / "config.yaml").write_text(yaml.safe_dump({"seed": seed, "train": {"frames": frames}}))
+        (training / "config.yaml").write_text(
+            yaml.safe_dump({"verb": "train", "seed": seed, "train": {"frames": frames}})
+        )
         settings = {"seed": 1, "ckpt_path": str(training / "checkpoints" / "last.ckpt")}
         made.append(make_run(f"s{seed}", VALUES, settings=settings, method="dgaf"))
     labels = [e.label for e in groups(made)[0].entries]

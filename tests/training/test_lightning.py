@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from training_fakes import FakeModule, tiny_arguments, trained
 from vsrbench import config
+from vsrbench.command_line import home
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
@@ -45,7 +46,7 @@ def test_callback_profiler_and_three_loggers_in_one_command(tmp_path: Path) -> N
 
 
 def test_every_argument_of_the_trainer_has_its_own_name() -> None:
-    ours = set(OmegaConf.load(config.home() / "conf" / "trainer" / "auto.yaml")) - {"defaults", "_target_"}
+    ours = set(OmegaConf.load(home() / "conf" / "trainer" / "auto.yaml")) - {"defaults", "_target_"}
     theirs = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
     # groups, and what belongs to the run folder
     assert theirs - ours == {
@@ -103,9 +104,9 @@ def result_of(folder: Path) -> Any:
 
 
 def test_what_cannot_be_made_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"callbacks\.x cannot be made: .*NoSuchThing"):
+    with pytest.raises(ConfigError, match=r"callbacks\.x.*NoSuchThing cannot be imported"):
         trained(tmp_path, "+callbacks.x._target_=pytorch_lightning.callbacks.NoSuchThing")
-    with pytest.raises(ConfigError, match=r"callbacks\.x cannot be made: .*nosuch"):
+    with pytest.raises(ConfigError, match=r"no setting callbacks\.x\.nosuch: callbacks\.x has logging_interval"):
         trained(tmp_path, *LR, "+callbacks.x.nosuch=1")
     with pytest.raises(ConfigError, match=r"did you mean trainer\.profiler\?"):
         trained(tmp_path, "+trainer.profilr=simple")

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from training_fakes import same
 from training_ranks import DOUBLE, run, trained_by_two
 from vsrbench import config
+from vsrbench.command_line import home
 from vsrbench.training.loggers import read_metrics
 from vsrbench.training.stages import stages_of
 
@@ -40,7 +41,7 @@ EXACT = [
 def listed() -> list[tuple[str, str]]:
     """(method, stage) of everything that trains and has the size tiny."""
     found = []
-    for file in sorted((config.home() / "conf" / "method").glob("*.yaml")):
+    for file in sorted((home() / "conf" / "method").glob("*.yaml")):
         node: Any = OmegaConf.load(file)
         if "tiny" in (node.supports.get("size") or ["tiny"]):
             found += [(file.stem, stage) for stage in get_class(node.method._target_).stages]

@@ -22,7 +22,7 @@ def prior(tmp_path: Path) -> Path:
 
 
 def test_words() -> None:
-    with pytest.raises(ConfigError, match="weights knows the words list, check, export, not 'fetch'"):
+    with pytest.raises(ConfigError, match="task=fetch: use list, check, export or null"):
         weights("fetch")
     with pytest.raises(ConfigError, match="check needs a folder, file or hub id"):
         weights("check")

@@ -38,7 +38,7 @@ def run(*overrides: str) -> Path:
 
 
 def upscaled(*overrides: str) -> Tensor:
-    method = build_method(compose([*overrides, "inference.device=cpu"], verb="eval"))
+    method = build_method(compose([*overrides, "inference.device=cpu"], verb="weights"))
     return method.upscale(latent.make_clip(3), Noise(0))
 
 
@@ -99,7 +99,7 @@ def test_a_temporal_module_with_its_pipeline(trained: Any, tmp_path: Path) -> No
     setting = ["method=stablevsr", *TINY]
     source = trained("stablevsr")
     folder = run(*setting, f"ckpt_path={source}", f"output={tmp_path / 'out'}")
-    method = build_method(compose([*setting, f"ckpt_path={source}", "inference.device=cpu"], verb="eval"))
+    method = build_method(compose([*setting, f"ckpt_path={source}", "inference.device=cpu"], verb="weights"))
     tcm = ControlNetModel.from_pretrained(folder, subfolder="controlnet")
     own = method.tcm.net.state_dict()
     assert all(torch.equal(value, own[key]) for key, value in tcm.state_dict().items())
@@ -169,7 +169,7 @@ def test_an_export_in_place_of_an_older_one(tmp_path: Path) -> None:
     ("overrides", "told"),
     [
         ([], "weights export needs output=FILE.safetensors"),
-        (["output=x", "layout=theirs"], "layout=theirs: use project or released"),
+        (["output=x", "layout=theirs"], "layout=theirs: use project, released or null"),
         (["output=x.safetensors", "layout=released"], "layout=released needs output=FOLDER"),
         (["output=x", "layout=project"], "layout=project needs output=FILE.safetensors"),
         (["output=x", "dtype=int8"], "dtype=int8: use float16 or float32"),

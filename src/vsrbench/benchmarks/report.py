@@ -102,7 +102,7 @@ def command() -> str:
     """The command line as typed, or that there was none."""
     if Path(sys.argv[0]).stem != "bench":
         return "none, called from Python"
-    return shlex.join(["vsrbench", "bench", *(a for a in sys.argv[1:] if a != "verb=bench")])
+    return shlex.join(["vsrbench", "bench", *sys.argv[1:]])
 
 
 def device_name(device: torch.device) -> str:

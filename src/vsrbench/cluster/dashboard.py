@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from vsrbench.config import home
+from vsrbench.command_line import home
 from vsrbench.errors import ConfigError
 from vsrbench.training import names
 

@@ -219,7 +219,7 @@ def slurm(work: Work) -> None:
 
 def objective(cfg: "DictConfig", job: Job) -> float | tuple[float, ...] | None:
     """What ``optimise.metrics`` came to; None where the job has no such values."""
-    if job.state != "finished" or job.result is None:
+    if job.state != "finished" or job.result is None or "optimise" not in cfg:
         return None
     values = [job.result.get(name, job.result.get(name.removeprefix("val/"))) for name in cfg.optimise.metrics]
     if None in values:

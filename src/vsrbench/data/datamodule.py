@@ -4,10 +4,11 @@ import logging
 import signal
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from annotated_types import Ge
 from torch.utils.data import DataLoader, Dataset
 
 from vsrbench.data.catalog import Catalog, Settings
@@ -47,18 +48,32 @@ class VideoData(pl.LightningDataModule):
         splits: Mapping[str, Any],
         degradation: Degradation,
         scale: int,
-        recipe: Mapping[str, Any],
         seed: int,
-        workers: int = 2,
-        **reading: Any,
+        recipe: Mapping[str, Any] | None = None,
+        workers: Annotated[int, Ge(0)] = 2,
+        packed: str | None = None,
+        lr: Literal["auto", "disk", "made"] = "auto",
+        role: Literal["hr", "lr"] = "hr",
+        crop_to_multiple: bool = False,
+        frame_size: Sequence[int] = (192, 320),
+        motion: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.settings = Settings.of({"set": set, "root": root, "scale": scale, **reading}, degradation)
+        reading = {"packed": packed, "lr": lr, "role": role, "frame_size": frame_size, "motion": motion}
+        node = {"set": set, "root": root, "scale": scale, "crop_to_multiple": crop_to_multiple, **reading}
+        self.settings = Settings.of(node, degradation)
         self.splits, self.seed, self.workers = splits, seed, workers
-        self.recipe = Recipe.of(recipe)
+        self._recipe = None if recipe is None else Recipe.of(recipe)
         self.first_sample = 0
         self.validation: dict[str, int | None] = {"clips": None, "frames": None}
         self._catalogs: dict[str, Catalog] = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """What a training sample is. Raises ConfigError in commands that do not train."""
+        if self._recipe is None:
+            raise ConfigError("data.recipe is null: samples are drawn by commands that train")
+        return self._recipe
 
     def clips(self, split: str) -> list[Source]:
         """The clips of a split in the protocol's order. Raises DataError where data are absent or broken."""

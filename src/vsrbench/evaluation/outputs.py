@@ -17,7 +17,7 @@ from vsrbench.data.sources import Source
 from vsrbench.evaluation.frames import encode
 from vsrbench.evaluation.matching import ClipFrames
 from vsrbench.evaluation.values import NOT_APPLICABLE
-from vsrbench.runs import Run, differing, digest, making, write_atomic
+from vsrbench.runs import Run, differing, making, short_hash, write_atomic
 from vsrbench.types import Progress
 
 # {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input}}, facts}, complete clips only
@@ -162,7 +162,7 @@ def frame_key(settings: dict[str, Any], split: str, origin: Mapping[str, Any]) -
     """
     frames = {k: v for k, v in making(settings).items() if k.split(".")[0] not in NOTES and k != ROOT}
     code = f"{origin['vsrbench']} {origin['commit']}"
-    return {"weights": origin["weights"], "settings": digest({**frames, "split": split}), "code": code}
+    return {"weights": origin["weights"], "settings": short_hash({**frames, "split": split}), "code": code}
 
 
 def reuse_frames(run: Run, sources: list[Source], key: Mapping[str, Any]) -> str | None:

@@ -238,7 +238,7 @@ def shipped() -> dict[str, dict[str, Any]]:
     """{id: content} of all files in ``conf/protocol``."""
     import yaml
 
-    from vsrbench.config import home
+    from vsrbench.command_line import home
 
     read: Sequence[dict[str, Any]] = [
         yaml.safe_load(path.read_text()) for path in sorted((home() / "conf" / "protocol").glob("*.yaml"))

@@ -4,7 +4,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from vsrbench import config
+from vsrbench.command_line import home
 from vsrbench.compat import raise_compilations
 from vsrbench.errors import ConfigError
 from vsrbench.methods.module import REPEATED, MethodModule
@@ -59,7 +59,7 @@ def name_of(module: MethodModule) -> str:
 
 def paper_batch(method: str) -> int | None:
     """The effective batch that a method's paper trains with, as its size ``paper`` has it; None where it has none."""
-    file = config.home() / "conf" / "method" / method / "paper.yaml"
+    file = home() / "conf" / "method" / method / "paper.yaml"
     settings: Any = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
     found = OmegaConf.select(settings, "train.effective_batch")
     return None if found is None else int(found)

@@ -1,41 +1,21 @@
-"""What is wrong with the settings of a command, in one line: Hydra's errors put into words, values of a wrong kind.
+"""What is wrong with the settings of a command, in one line: Hydra's errors put into words, names that do not exist.
 
-Hydra itself would print its message with the folders that it searched, or take the value as it is.
+Hydra itself would print its message with the folders that it searched.
 """
 
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vsrbench.errors import ConfigError
 
+MOST = 15  # neighbours of a setting that are listed where one is near
 MANY = 40  # names; longer lists show their folders
-# Groups whose settings are the same for every method: another name in them is a mistake, in a file as well.
-FIXED = (
-    "trainer", "train", "inference", "video", "bench", "analysis", "budget", "optimise", "validation", "checkpoint",
-    "ema",
-)  # fmt: skip
-MIXED = ("trainer.devices", "trainer.fast_dev_run", "compile")  # a number or a switch by default, a word or a list too
-LEAST = {
-    "seed": 0, "trainer.max_steps": 1, "trainer.log_every_n_steps": 1, "trainer.num_nodes": 1,
-    "trainer.overfit_batches": 0,
-    "validation.every": 0, "validation.clips": 0, "validation.frames": 1, "validation.strips": 0, "checkpoint.every": 0,
-    "data.workers": 0,
-}  # fmt: skip
-# Settings that have another name now; an old one is answered with the new one.
-RENAMED = {
-    "trainer.gradient_clip": "trainer.gradient_clip_val", "trainer.log_every": "trainer.log_every_n_steps",
-    "trainer.compile": "compile", "trainer.checkpointing": "gradient_checkpointing",
-    "logger.project": "logger.wandb.project", "logger.entity": "logger.wandb.entity",
-    "logger.group": "logger.wandb.group", "logger.checkpoint": "logger.wandb.checkpoint",
-}  # fmt: skip
-NONE = ("validation.every", "validation.clips", "validation.strips", "checkpoint.every")  # of these, null is a choice
 
 
-def refusal(
+def from_hydra(
     error: Exception, arguments: Sequence[str], conf: Path, settings: Callable[[], dict[str, Any]]
 ) -> ConfigError | None:
     """The error of ours for one that Hydra raises; None for what is no fault of the command.
@@ -73,14 +53,6 @@ def refusal(
     return None
 
 
-def check_renamed(arguments: Iterable[str]) -> None:
-    """Raise ConfigError for a setting under the name that it once had."""
-    for argument in arguments:
-        key, equals, value = argument.lstrip("+").partition("=")
-        if equals and key in RENAMED:
-            raise ConfigError(f"{key} is now {RENAMED[key]}: write {RENAMED[key]}={value}")
-
-
 def _absent(missing: str, message: str, known: Sequence[str], arguments: Sequence[str], conf: Path) -> str:
     """A choice that does not exist. missing: ``group/name``, of which a name may have parts."""
     keys = [argument.lstrip("+").partition("=")[0] for argument in arguments]
@@ -92,7 +64,7 @@ def _absent(missing: str, message: str, known: Sequence[str], arguments: Sequenc
     if chosen or by is None:
         return f"{group}={name} does not exist{instead}"
     files = [argument for argument in arguments if argument.startswith(("experiments=", "recipe="))]
-    asking = " or ".join(files) if by[1] == "config" else f"{by[1]}.yaml"
+    asking = " or ".join(files) if "/" not in by[1] else f"{by[1]}.yaml"
     return f"{asking} asks for {group}={name}, which does not exist{instead}"
 
 
@@ -175,64 +147,13 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@cache
-def _defaults(conf: Path, data: str, launcher: str) -> dict[str, Any]:
-    """The settings as conf/ writes them, before any method: what kind of value each has."""
-    from omegaconf import OmegaConf
-
-    files = {"config": "", "training/default": "", "trainer/auto": "trainer.", f"data/{data}": "data."}
-    files[f"launcher/{launcher}"] = "launcher."
-    found: dict[str, Any] = {}
-    for name, prefix in files.items():
-        if (conf / f"{name}.yaml").is_file():
-            settings: Any = OmegaConf.to_container(OmegaConf.load(conf / f"{name}.yaml"))
-            own = {key: value for key, value in settings.items() if key not in ("defaults", "hydra")}
-            found |= flat({prefix.removesuffix("."): own} if prefix else own)
-    return found
-
-
-def check_groups(settings: Any, conf: Path) -> None:
-    """Raise ConfigError for a value where a group of settings belongs; others may be interpolations still."""
-    now = flat(settings)
-    for key, default in _defaults(conf, "", "").items():
-        if isinstance(default, dict) and default and isinstance(now.get(key), str | int | float | list):
-            names = ", ".join(f"{key}.{k}" for k in default)
-            raise ConfigError(f"{key}={now[key]}: {key} is a group, set one of {names}")
-
-
-def check_kinds(settings: dict[str, Any], conf: Path) -> None:
-    """Raise ConfigError for a value of the wrong kind, a count that is none, a name in a file that no setting has."""
-    check_groups(settings, conf)
-    defaults = _defaults(conf, settings["data"]["set"], settings["launcher"]["kind"])
-    now = flat(settings)
-    for key, default in defaults.items():
-        if key not in now or key in MIXED or now[key] is None:
-            continue
-        value = now[key]
-        if isinstance(default, list) and not isinstance(value, list):
-            raise ConfigError(f"{key}={value}: give a list, {key}=[{value}]")
-        if isinstance(default, bool) and not isinstance(value, bool):
-            raise ConfigError(f"{key}={value}: give true or false")
-        if isinstance(default, int | float) and isinstance(value, str | list | dict):
-            raise ConfigError(f"{key}={value}: give a number, for instance {default}")
-    for key, least in LEAST.items():
-        if key not in now or (now[key] is None and key in NONE):
-            continue
-        if type(now[key]) is not int or now[key] < least:
-            raise ConfigError(f"{key}={now[key]}: give a whole number from {least}")
-    for key in now:
-        if key.count(".") == 1 and (moved := of_training(key, settings)):
-            raise ConfigError(f"there is no setting {key}: {moved}")
-        group, _, last = key.rpartition(".")
-        if (
-            group.partition(".")[0] in FIXED
-            and key not in defaults
-            and defaults.get(group)
-            and isinstance(defaults[group], dict)
-        ):
-            if key in RENAMED:
-                raise ConfigError(f"{key} is now {RENAMED[key]}")
-            beside = [one.rpartition(".")[2] for one in defaults if one.rpartition(".")[0] == group]
-            near = difflib.get_close_matches(last, beside, 1)
-            guess = f"did you mean {group}.{near[0]}? " if near else ""
-            raise ConfigError(f"there is no setting {key}: {guess}{group} has {', '.join(beside)}")
+def no_setting(key: str, beside: Sequence[str], group: str) -> str:
+    """A setting that a known group does not have."""
+    near = difflib.get_close_matches(key.rpartition(".")[2], beside, 1)
+    where = f"{group}.{near[0]}" if near and group else "".join(near)
+    guess = f"did you mean {where}? " if near else ""
+    if near and len(beside) > MOST:
+        return f"there is no setting {key}: {guess.strip()}"
+    if not group:
+        return f"there is no setting {key}: {guess.strip() or '--help lists all of them'}"
+    return f"there is no setting {key}: {guess}{group} has {', '.join(beside)}"
