@@ -84,6 +84,7 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
 
     _register_resolvers()
     with one_line():
+        answer_questions(verb, sys.argv[1:])
         sys.argv[1:] = sweep_arguments(expand_arguments(sys.argv[1:], verb), verb)
         schema.check_arguments(sys.argv[1:], verb, home() / "conf")
     arguments = sys.argv[1:]
@@ -100,6 +101,19 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
     os.environ[FULL_ERROR] = "1"
     with one_line(), refused(arguments, verb):
         main()
+
+
+def answer_questions(verb: str, arguments: Sequence[str]) -> None:
+    """``--help`` prints the page of the command and ends it; a command that is typed bare says what it needs."""
+    from vsrbench import help as texts
+
+    if {"-h", "--help"} & set(arguments):
+        words = [a for a in arguments if a not in ("-h", "--help", "all")]
+        print(texts.page(verb, words, everything="all" in arguments))
+        raise SystemExit(0)
+    if not arguments and (text := texts.bare(verb)):
+        print(f"error: {text}", file=sys.stderr)
+        raise SystemExit(2)
 
 
 def composed() -> None:

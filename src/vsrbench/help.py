@@ -1,0 +1,273 @@
+"""What the commands say of themselves, made from the schema and from the comments of conf/: help, lists, first lines.
+
+Needs neither torch nor Lightning.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+from vsrbench.command_line import WORDS, expand_arguments, home
+from vsrbench.errors import ConfigError
+from vsrbench.schema.sections import Section
+from vsrbench.schema.verbs import VERBS as MODELS
+from vsrbench.schema.verbs import extra, section
+
+VERBS = {
+    "train": "train a method on a data set",
+    "eval": "write frames and evaluate them under a protocol",
+    "compare": "all methods on the same data, protocol and training budget",
+    "upscale": "upscale a video file or a folder of frames",
+    "bench": "parameters, FLOPs, speed and memory by part; speed of the training loader",
+    "data": "check, pack or verify a data set on disk",
+    "weights": "list known weights, check a folder, export trained parts",
+    "analyse": "the papers' own analyses of a sampling run",
+    "report": "a page, tables and statistics of finished evaluations; how far a sweep is",
+    "conformance": "compare every protocol's bicubic row with the reported one on the data at hand",
+    "rehearse": "run every experiment at size=tiny",
+    "verify": "replay a recording of a method's released code and compare every tensor",
+    "dashboard": "write W&B dashboards and save them where somebody is logged in",
+    "demo": "train, evaluate and upscale a miniature in a few minutes and write a page about it",
+}
+OTHERS = {
+    "help": "this page; help VERB [all]: the settings of a command",
+    "list": "list methods | data | experiments | protocols | metrics",
+    "completion": "completion bash | zsh: the script that a shell needs, and how to install it",
+}
+EXAMPLES = {
+    "train": ["vsrbench train method=dgaf data=reds data.root=DIR", "vsrbench train -m seed=1,2,3 launcher=slurm"],
+    "eval": ["vsrbench eval method=bicubic data=vid4 data.root=DIR", "vsrbench eval predictions=FRAMES data=sample"],
+    "compare": ["vsrbench compare experiments=compare/* data=sample"],
+    "upscale": ["vsrbench upscale in.mp4 out.mp4 method=dgaf", "vsrbench upscale frames/ out/ method=bicubic"],
+    "bench": ["vsrbench bench params method=dgaf", "vsrbench bench flops method=stablevsr size=paper"],
+    "data": ["vsrbench data check data=reds data.root=DIR", "vsrbench data pack data=reds data.root=DIR output=PACK"],
+    "weights": [
+        "vsrbench weights list",
+        "vsrbench weights check PATH",
+        "vsrbench weights export method=dgaf ckpt_path=RUN output=FILE.safetensors",
+    ],
+    "analyse": ["vsrbench analyse warping method=dgaf size=mini data=vid4 data.root=DIR"],
+    "verify": ["vsrbench verify method=dgaf variant=released size=tiny reference=DIR"],
+    "dashboard": ["vsrbench dashboard all logger=wandb"],
+    "demo": ["vsrbench demo"],
+    "rehearse": ["vsrbench rehearse experiments=dgaf/*"],
+}
+NEEDS = {  # what a command cannot do without, for those that are typed bare
+    "upscale": "upscale needs an input and an output",
+    "bench": "bench needs a task: params, flops, speed, memory, loader or metrics",
+    "data": "data needs a task: check, pack or verify",
+    "weights": "weights needs a task: list, check or export",
+    "analyse": "analyse needs a task: correlation, warping, steps, factors, components or textures",
+    "verify": "verify needs a method, variant=released and the folder of a recording",
+}
+GROUPS = (  # groups of conf/ that a command line chooses from
+    "method", "size", "variant", "data", "degradation", "protocol", "sampler", "flow", "trainer", "callbacks", "logger",
+    "launcher", "debug",
+)  # fmt: skip
+WIDTH = 100
+FLAGS = """\
+  -m, --multirun        a job for each value of a comma list (seed=1,2,3)
+  --cfg job             print the settings that the command would use, and stop
+  --help all            every setting"""
+
+
+def overview() -> str:
+    """``vsrbench help``."""
+    lines = [f"  {verb:12}{text}" for verb, text in (VERBS | OTHERS).items()]
+    last = "vsrbench VERB --help shows the settings of a command."
+    return "\n".join(["usage: vsrbench VERB [key=value ...]", "", *lines, "", last])
+
+
+def bare(verb: str) -> str | None:
+    """What a command says that was typed without a word and cannot do without; None where it can."""
+    if verb not in NEEDS:
+        return None
+    return f"{NEEDS[verb]}, for instance\n  {EXAMPLES[verb][0]}\nvsrbench {verb} --help shows its settings"
+
+
+def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> str:
+    """``vsrbench VERB --help``: what the command does, examples, choices of groups, settings with their defaults.
+
+    arguments: further words of the command; defaults are those that it would use. everything: not the usual settings
+    alone. Raises ConfigError for a verb that does not exist.
+    """
+    if verb not in MODELS:
+        raise ConfigError(f"there is no help on {verb!r}: use one of {', '.join(MODELS)}")
+    model, defaults = MODELS[verb], composed(verb, arguments)
+    words = " ".join(word.upper() for word in WORDS.get(verb, ()))
+    lines = [f"usage: vsrbench {verb} {words + ' ' if words else ''}[key=value ...]", "", (model.__doc__ or "").strip()]
+    lines += ["", *(f"  {example}" for example in EXAMPLES.get(verb, ()))]
+    chosen = choices(verb)
+    choosable = [group for group in GROUPS if group in chosen and (group in model.model_fields or group == "debug")]
+    lines += ["", "Choices", *chain(row(f"{g}={chosen[g]}", ", ".join(options(g))) for g in choosable)]
+    for title, entries in settings(model, defaults, everything):
+        lines += ["", title, *chain(row(f"{key}={shown(value)}", meaning) for key, value, meaning in entries)]
+    lines += ["", FLAGS] if not everything else []
+    return "\n".join(lines)
+
+
+def composed(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """The command's settings, not resolved, so that a default that follows another one shows it."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
+        cfg = compose(verb, overrides=expand_arguments([a for a in arguments if not a.startswith("-")], verb))
+    plain: Any = OmegaConf.to_container(cfg)
+    return dict(plain)
+
+
+Entry = tuple[str, Any, str]
+
+
+def settings(model: type[Section], defaults: Mapping[str, Any], everything: bool) -> Iterator[tuple[str, list[Entry]]]:
+    """Groups of settings in the order in which they concern a user: (title, [(key, default, meaning)])."""
+    groups: dict[str, list[Entry]] = {}
+    for owner in (model, *(base for base in model.__mro__[1:] if issubclass(base, Section) and base is not Section)):
+        names = [name for name in owner.__annotations__ if name in model.model_fields]
+        entries = [entry for name in names for entry in of_field(name, model, defaults, everything)]
+        title = "Settings" if owner is model else (owner.__doc__ or "").strip().rstrip(".")
+        groups.setdefault(title, []).extend(entries)
+    yield from ((title, entries) for title, entries in groups.items() if entries)
+
+
+def of_field(name: str, model: type[Section], defaults: Mapping[str, Any], everything: bool) -> Iterator[Entry]:
+    """The lines of one top-level setting: itself, or what its group or its node holds."""
+    field = model.model_fields[name]
+    value, about, usual = defaults.get(name), extra(field), extra(field).get("usual")
+    inner = section(field.annotation, value)
+    if inner is not None and isinstance(value, dict):
+        yield from of_section(name, inner, value, everything)
+    elif about.get("node") == "one" and isinstance(value, dict):
+        meanings = comments(name, value)
+        for key, default in value.items():
+            if not key.startswith("_") and (everything or key in (usual or ())):
+                yield f"{name}.{key}", default, meanings.get(key, "")
+    elif everything or usual is True:
+        yield name, value, field.description or ""
+
+
+def of_section(path: str, model: type[Section], values: Mapping[str, Any], everything: bool) -> Iterator[Entry]:
+    for name, field in model.model_fields.items():
+        value, inner = values.get(name), section(field.annotation, values.get(name))
+        if inner is not None and isinstance(value, dict):
+            yield from of_section(f"{path}.{name}", inner, value, everything)
+        elif (everything or extra(field).get("usual")) and not field.alias:
+            yield f"{path}.{name}", value, field.description or ""
+
+
+def comments(name: str, value: Mapping[str, Any]) -> dict[str, str]:
+    """Meanings of a node's settings: the comments behind them in the files of conf/ that hold it."""
+    folder = home() / "conf" / name
+    own = value.get("name") or value.get("set")
+    files = [folder / f"{own}.yaml"] if own else sorted(folder.glob("*.yaml"))
+    shared = [folder.parent / "shared" / f"{name}.yaml", folder.parent / "training" / "default.yaml"]
+    meanings: dict[str, str] = {}
+    for file in (*files, *shared):
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            lines = re.findall(r"^ *(\w+):.*?[^\S\n]# (.+)$", text, re.MULTILINE)
+            lines += re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)  # a setting that the file leaves as it is
+            for key, meaning in lines:
+                meanings.setdefault(key, meaning)
+    return meanings
+
+
+def choices(verb: str) -> dict[str, str]:
+    """What a command chooses in each group where the user does not."""
+    text = (home() / "conf" / f"{verb}.yaml").read_text(encoding="utf-8")
+    return {group: "" if "$" in name else name for group, name in re.findall(r"^  - (\w+): (\S+)", text, re.MULTILINE)}
+
+
+def options(group: str) -> list[str]:
+    """Names that can be chosen in a group of conf/."""
+    names = (file.stem for file in (home() / "conf" / group).glob("*.yaml"))
+    return sorted(name for name in names if not name.startswith(("_", "default_")))
+
+
+def shown(value: Any) -> str:
+    """A default as it is typed; long ones are cut."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(shown(one) for one in value)}]"
+    if isinstance(value, dict):
+        return "{...}" if value else "{}"
+    text = str(value)
+    return text if len(text) <= 28 else f"{text[:25]}..."
+
+
+def row(left: str, text: str, indent: int = 34) -> list[str]:
+    """Two columns; what is too long goes on below its own column."""
+    head = f"  {left}"
+    width = min(WIDTH, max(60, shutil.get_terminal_size((WIDTH, 24)).columns))
+    body = wrap(text, width - indent) or [""]
+    if len(head) >= indent:
+        return [head, *(" " * indent + line for line in body if line)]
+    return [f"{head:{indent}}{body[0]}".rstrip(), *(" " * indent + line for line in body[1:])]
+
+
+def chain(rows: Iterator[list[str]]) -> Iterator[str]:
+    for lines in rows:
+        yield from lines
+
+
+# --- lists ---------------------------------------------------------------------------------------
+
+
+def listing(what: str) -> str:
+    """``vsrbench list WHAT``: names with one line each. Raises ConfigError for something else."""
+    makers = {
+        "methods": lambda: headed("method"),
+        "data": lambda: headed("data"),
+        "protocols": lambda: headed("protocol"),
+        "experiments": experiment_names,
+        "metrics": metric_lines,
+    }
+    if what not in makers:
+        raise ConfigError(f"list needs one of {', '.join(makers)}, for instance `vsrbench list methods`")
+    return "\n".join(chain(row(name, text, 24) for name, text in makers[what]()))
+
+
+def headed(group: str) -> list[tuple[str, str]]:
+    """Choices of a group with the first comment of their files."""
+    return [(name, first_comment(home() / "conf" / group / f"{name}.yaml")) for name in options(group)]
+
+
+def first_comment(file: Path) -> str:
+    """The first sentence of a file's leading comment."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    text = " ".join(lines)
+    abbreviated = re.sub(r"\b(al|Sec|Supp|Fig|Eq|cf)\. ", r"\1.\0", text)  # these end no sentence
+    return re.split(r"\.(?: |$)|; ", abbreviated, maxsplit=1)[0].replace("\0", " ")
+
+
+def experiment_names() -> list[tuple[str, str]]:
+    root = home() / "conf" / "experiments"
+    files = sorted(file for file in root.rglob("*.yaml") if not file.name.startswith("_"))
+    return [(str(file.relative_to(root).with_suffix("")), first_comment(file)) for file in files]
+
+
+def metric_lines() -> list[tuple[str, str]]:
+    from vsrbench.metrics.catalog import METRICS
+
+    return [
+        (
+            name,
+            f"per {metric.kind}, {metric.better} is better, in {metric.unit}"
+            + ("" if metric.reference else ", needs no ground truth"),
+        )
+        for name, metric in METRICS.items()
+    ]
