@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from vsrbench import help as texts
 from vsrbench.command_line import home
@@ -57,17 +56,15 @@ def words(line: str) -> list[str]:
 
 
 def of_setting(verb: str, last: str, before: Sequence[str]) -> list[str]:
+    """Choices of a group behind ``group=``, also within a list; names of groups and settings before it."""
     key, equals, value = last.partition("=")
     conf = home() / "conf"
-    if equals and (conf / key).is_dir():
-        chosen = value.rpartition(",")[0].lstrip("[")
-        head = f"{key}={value[: len(value) - len(value.rpartition(',')[2].lstrip('['))]}"
-        names = experiments(conf) if key == "experiments" else texts.options(key)
-        return [
-            f"{head}{name}" for name in starting(names, value.removeprefix(head.partition("=")[2])) if name != chosen
-        ]
     if equals:
-        return []
+        if not (conf / key).is_dir():
+            return []
+        start = re.split(r"[\[,]", value)[-1]
+        names = [name for name, _ in texts.experiment_names()] if key == "experiments" else texts.options(key)
+        return [f"{last.removesuffix(start)}{name}" for name in starting(names, start)]
     groups = [f"{group}=" for group in (*texts.GROUPS, "experiments", "recipe") if (conf / group).is_dir()]
     keys = [f"{name}=" for name in keys_of(VERBS[verb], "")]
     return starting(sorted({*groups, *keys, *node_keys(before)}), last)
@@ -96,10 +93,6 @@ def node_keys(before: Sequence[str]) -> list[str]:
             names = re.findall(rf"^{indent}([a-z]\w*):", file.read_text(encoding="utf-8"), re.MULTILINE)
             keys += [f"{node}.{one}=" for one in names if one not in ("name", "set")]
     return keys
-
-
-def experiments(conf: Path) -> list[str]:
-    return [name for name, _ in texts.experiment_names()]
 
 
 def starting(names: Sequence[str], start: str) -> list[str]:
