@@ -32,7 +32,9 @@ ALLOWED = {
     "rehearsal": EVERYONE | {"command_line", "config", "experiments", "published", "training"},
     "command_line": EVERYONE | {"experiments"},
     "schema": EVERYONE,
-    "config": EVERYONE | {"command_line", "experiments", "methods", "published", "schema", "weights"},
+    "help": EVERYONE | {"command_line", "metrics", "schema"},  # of metrics: the catalogue
+    "completion": EVERYONE | {"command_line", "help", "schema"},
+    "config": EVERYONE | {"command_line", "experiments", "help", "methods", "published", "schema", "weights"},
     "runs": EVERYONE | {"__init__", "schema"},
     "nn": BASE | {"weights"},
     "flow": BASE | {"nn", "weights"},

@@ -255,12 +255,14 @@ def first_comment(file: Path) -> str:
 
 
 def experiment_names() -> list[tuple[str, str]]:
+    """Every file below experiments/ that can be chosen, with its first comment."""
     root = home() / "conf" / "experiments"
     files = sorted(file for file in root.rglob("*.yaml") if not file.name.startswith("_"))
     return [(str(file.relative_to(root).with_suffix("")), first_comment(file)) for file in files]
 
 
 def metric_lines() -> list[tuple[str, str]]:
+    """Every metric with what it is a value of and which way is better."""
     from vsrbench.metrics.catalog import METRICS
 
     return [
