@@ -13,7 +13,7 @@ from vsrbench.config import build, compose, home
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import WeightsError
 from vsrbench.inference.chunks import upscale_source
-from vsrbench.inference.padding import upscale_padded
+from vsrbench.inference.tiles import upscale_padded
 from vsrbench.types import Clip
 
 ALL = sorted(file.stem for file in (home() / "conf" / "method").glob("*.yaml"))
