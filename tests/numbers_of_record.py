@@ -34,7 +34,12 @@ STAGES = {
 COUNTED = ("dgaf", "stablevsr", "videogigagan", "basicvsrpp")
 CHAINED = ("sateco", "videogigagan")  # a stage starts from the run of the one before
 STEPS = 20
-RECORDINGS = {"dgaf_infer": "dgaf", "dgaf_train": "dgaf", "stablevsr_infer": "stablevsr", "stablevsr_train": "stablevsr"}
+RECORDINGS = {
+    "dgaf_infer": "dgaf",
+    "dgaf_train": "dgaf",
+    "stablevsr_infer": "stablevsr",
+    "stablevsr_train": "stablevsr",
+}
 Numbers = dict[str, Any]
 
 
