@@ -34,7 +34,7 @@ STAGES = {
 COUNTED = ("dgaf", "stablevsr", "videogigagan", "basicvsrpp")
 CHAINED = ("sateco", "videogigagan")  # a stage starts from the run of the one before
 STEPS = 20
-RECORDINGS = {
+RECORDINGS = {f"{name}_{part}": name for name in ("dgaf", "stablevsr") for part in ("infer", "train")}
     "dgaf_infer": "dgaf",
     "dgaf_train": "dgaf",
     "stablevsr_infer": "stablevsr",
