@@ -35,11 +35,6 @@ COUNTED = ("dgaf", "stablevsr", "videogigagan", "basicvsrpp")
 CHAINED = ("sateco", "videogigagan")  # a stage starts from the run of the one before
 STEPS = 20
 RECORDINGS = {f"{name}_{part}": name for name in ("dgaf", "stablevsr") for part in ("infer", "train")}
-    "dgaf_infer": "dgaf",
-    "dgaf_train": "dgaf",
-    "stablevsr_infer": "stablevsr",
-    "stablevsr_train": "stablevsr",
-}
 Numbers = dict[str, Any]
 
 
