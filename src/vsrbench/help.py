@@ -67,6 +67,9 @@ GROUPS = (  # groups of conf/ that a command line chooses from
     "method", "size", "variant", "data", "degradation", "protocol", "sampler", "flow", "trainer", "callbacks", "logger",
     "launcher", "debug",
 )  # fmt: skip
+ASIDE = {  # what is left to the page of another command, or to --help all
+    "compare": ("Training", "Computing"), "rehearse": ("Training", "Computing", "Data", "Protocol"),
+}  # fmt: skip
 WIDTH = 100
 FLAGS = """\
   -m, --multirun        a job for each value of a comma list (seed=1,2,3)
@@ -104,6 +107,8 @@ def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> 
     choosable = [group for group in GROUPS if group in chosen and (group in model.model_fields or group == "debug")]
     lines += ["", "Choices", *chain(row(f"{g}={chosen[g]}", ", ".join(options(g))) for g in choosable)]
     for title, entries in settings(model, defaults, everything):
+        if title in ASIDE.get(verb, ()) and not everything:
+            continue
         lines += ["", title, *chain(row(f"{key}={shown(value)}", meaning) for key, value, meaning in entries)]
     lines += ["", FLAGS] if not everything else []
     return "\n".join(lines)

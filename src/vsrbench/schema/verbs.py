@@ -205,6 +205,8 @@ class Bench(Chosen, Data, Judging, Sampled, Run, Experiment):
     bench: Measure = setting("what is measured, and how often")
     module: dict[str, Any] | None = node("training of the method: task=params counts its networks too")
     train: Samples = setting("task=loader: training samples")
+    stage: str = setting("task=loader: training stage whose samples are read")
+    plan: dict[str, Any] | None = setting("methods with stages: {stage: settings}", identity=False)
     counts: dict[str, Any] | None = setting("the paper's table of parameters", identity=False)
     timings: dict[str, Any] | None = setting("the paper's table of seconds", identity=False)
     peaks: dict[str, Any] | None = setting("the paper's table of peak memory", identity=False)
