@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vsrbench.errors import DataError
 
-WHOLE = 1 << 30  # a method's ``context`` where all frames depend on each other: a chunk is then the whole clip
+FULL_CLIP = 1 << 30  # a method's ``context`` where all frames depend on each other: a chunk is then the whole clip
 
 
 @dataclass(frozen=True)

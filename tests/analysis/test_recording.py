@@ -57,7 +57,7 @@ def test_a_recording_is_what_sampling_showed(size: tuple[int, int]) -> None:
     assert torch.equal(found.x0[-1], trace.x0[0, ..., :height, :width].float())
     assert found.timesteps == method.sampler.timesteps(method.prior.schedule) and len(found.x0) == 2
     assert found.to_previous is not None and found.frames == 3
-    assert torch.equal(found.to_previous[1], method.flows(padded).toward(2, 1)[0, :, : 4 * height, : 4 * width])
+    assert torch.equal(found.to_previous[1], method.flows(padded).flow_to(2, 1)[0, :, : 4 * height, : 4 * width])
     pairs = list(found.pairs(0))
     assert len(pairs) == 2 and torch.equal(pairs[1][0], found.x0[0][1:2])
 

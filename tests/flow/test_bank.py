@@ -42,7 +42,7 @@ def test_each_pair_is_estimated_once_per_direction() -> None:
     bank = clip_flows(clip(), estimator, numbered(4))
     assert sorted(estimator.asked) == [(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)]
     for frame, neighbour in estimator.asked:
-        flow = bank.toward(int(frame), int(neighbour))
+        flow = bank.flow_to(int(frame), int(neighbour))
         assert flow[0, :, 0, 0].tolist() == [frame, neighbour], "flow[frame→neighbour]"
 
 
@@ -50,7 +50,7 @@ def test_each_pair_is_estimated_once_per_direction() -> None:
 def test_only_neighbours_within_the_clip(frame: int, neighbour: int) -> None:
     bank = clip_flows(clip(), Counting(), numbered(4))
     with pytest.raises(ValueError, match=f"no flow from frame {frame} to {neighbour}"):
-        bank.toward(frame, neighbour)
+        bank.flow_to(frame, neighbour)
 
 
 def test_a_single_frame_has_no_flow() -> None:
@@ -62,8 +62,8 @@ def test_a_single_frame_has_no_flow() -> None:
 def test_exact_takes_the_clips_own_flow_and_resizes_it() -> None:
     given = clip(3, batch=2)
     bank = clip_flows(given, Exact(), torch.zeros(2, 3, 3, 24, 32))
-    assert torch.equal(bank.toward(0, 1), resize_flow(given.flow_forward[:, 0], (24, 32)))
-    assert torch.equal(bank.toward(2, 1), resize_flow(given.flow_backward[:, 1], (24, 32)))
+    assert torch.equal(bank.flow_to(0, 1), resize_flow(given.flow_forward[:, 0], (24, 32)))
+    assert torch.equal(bank.flow_to(2, 1), resize_flow(given.flow_backward[:, 1], (24, 32)))
     same = clip_flows(given, Exact(), given.lr)
     assert torch.allclose(same.to_next, given.flow_forward)
 
@@ -77,5 +77,5 @@ def test_a_flow_does_not_depend_on_the_rest_of_the_clip() -> None:
     given = clip(4)
     whole = clip_flows(given, DIS(), given.lr)
     part = clip_flows(given.window(1, 3), DIS(), given.lr[:, 1:3])
-    assert torch.equal(part.toward(0, 1), whole.toward(1, 2))
-    assert torch.equal(part.toward(1, 0), whole.toward(2, 1))
+    assert torch.equal(part.flow_to(0, 1), whole.flow_to(1, 2))
+    assert torch.equal(part.flow_to(1, 0), whole.flow_to(2, 1))

@@ -25,7 +25,7 @@ from vsrbench.methods.adapter.stopping import EarlyStopping, centre
 from vsrbench.methods.base import Stage
 from vsrbench.nn.imresize import imresize
 from vsrbench.training.loggers import read_metrics
-from vsrbench.types import WHOLE, Clip
+from vsrbench.types import FULL_CLIP, Clip
 
 PLAIN = ["method.post.color=none", "method.post.denoise=none", "method.adapter.gain=1.0"]
 
@@ -147,7 +147,7 @@ def test_the_text_to_video_unet_with_every_vae(vae: str) -> None:
 
 
 def test_clips_are_whole_unless_a_context_is_set() -> None:
-    assert method().context == WHOLE and method("method.max_context=4").context == 4
+    assert method().context == FULL_CLIP and method("method.max_context=4").context == 4
 
 
 # --- training -----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from vsrbench.methods.basicvsrpp.module import BasicVSRPPModule
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.perceptual import LPIPS, RandomFeatures
-from vsrbench.types import WHOLE, Clip
+from vsrbench.types import FULL_CLIP, Clip
 from vsrbench.weights.commands.check import check_path
 from vsrbench.weights.trained import load_trained
 
@@ -72,7 +72,7 @@ def test_wider_networks_count_what_is_printed(width: int, millions: float) -> No
 
 def test_table_lines_add_up_to_the_whole() -> None:
     method = tiny()
-    assert sum(count(*modules) for modules in method.counted().values()) == count(method)
+    assert sum(count(*modules) for modules in method.parameter_groups().values()) == count(method)
     assert sum(count(part) for part in method.parts().values()) == count(method)
 
 
@@ -120,7 +120,7 @@ def test_chunks_are_the_whole_clip_unless_their_overlap_is_limited() -> None:
     clip = latent.make_clip(7, (12, 12))
     method = tiny()
     whole = method.upscale(clip, Noise(0))[0]
-    assert method.context == WHOLE and torch.allclose(chunked(method, clip, 2), whole, atol=1e-6)
+    assert method.context == FULL_CLIP and torch.allclose(chunked(method, clip, 2), whole, atol=1e-6)
     short = tiny("method.max_context=2")
     assert short.context == 2
     found = chunked(short, clip, 2)

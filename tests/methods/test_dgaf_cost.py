@@ -57,7 +57,7 @@ def test_ogwm_in_three_parts_is_ogwm() -> None:
     built = method("printed")
     work = cost.work(built, latent.make_clip(frames=2))
     x0 = cost.latent(built, latent.make_clip(frames=2).lr[0, :1])
-    brought = built.guidance.bring(x0, x0.new_zeros(1, 2, 64, 64))
+    brought = built.guidance.align_neighbour(x0, x0.new_zeros(1, 2, 64, 64))
     assert torch.equal(work["OGWM downscaling"].run(), brought)
     assert work["OGWM warping"].run().shape == work["OGWM upscaling"].run().shape == (1, 4, 64, 64)
     assert set(cost.work(method("no rescaling"), latent.make_clip(frames=2))) & {

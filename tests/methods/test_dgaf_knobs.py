@@ -11,7 +11,7 @@ from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.flow.rescaled import upscale_warp_downscale
 from vsrbench.inference.chunks import upscale_source
 from vsrbench.methods.dgaf import DGAF
-from vsrbench.types import WHOLE, Clip
+from vsrbench.types import FULL_CLIP, Clip
 
 FOUR_STEPS = ["sampler.kind=ddpm", "sampler.steps=4"]
 
@@ -157,7 +157,7 @@ def test_in_the_released_order_a_frame_sees_all_before_it() -> None:
 
 def test_a_released_clip_is_one_chunk() -> None:
     method = awake("variant=released")
-    assert method.context == WHOLE
+    assert method.context == FULL_CLIP
     clip = latent.make_clip(5)
 
     class Source:

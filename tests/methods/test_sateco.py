@@ -391,7 +391,10 @@ def test_parameters_at_paper_size() -> None:
 
     with torch.device("meta"):
         made = build(on_meta("sateco", "paper", "paper").method)
-    found = {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in made.counted().items()}
+    found = {
+        name: sum(p.numel() for m in modules for p in m.parameters())
+        for name, modules in made.parameter_groups().items()
+    }
     assert found["denoising U-Net"] == 865_910_724 and found["VAE"] == 83_653_863
     assert found["SFA (UNet)"] == sum(2 * (9 * c * c + c) for c in (320, 640, 1280, 1280))
     assert found["TFA (UNet)"] == sum(8 * (c * c + c) for c in (320, 640, 1280, 1280))

@@ -299,10 +299,10 @@ def test_counts_at_the_papers_size() -> None:
         prior = build(DictConfig(OmegaConf.load(CONF / "prior/sd21.yaml")), random=True, path=None)
         networks = Networks(prior)
         plain = Networks(prior, {"kind": "bicubic"}, guidance={"unet": "zero_conv", "vae": "zero_conv"})
-    assert {line: parameters(*parts) for line, parts in networks.counted().items()} == COUNTS
+    assert {line: parameters(*parts) for line, parts in networks.parameter_groups().items()} == COUNTS
     assert parameters(networks) == 194_650_610
     assert (parameters(prior.unet), parameters(prior.vae)) == (865_910_724, 83_653_863)
-    counts = {line: parameters(*parts) for line, parts in plain.counted().items()}
+    counts = {line: parameters(*parts) for line, parts in plain.parameter_groups().items()}
     assert (counts["zero convolutions (UNet)"], counts["zero convolutions (VAE)"]) == (3_792_320, 607_616)
     assert "video upscaler" not in counts and "SFA (UNet)" not in counts
     assert prior.schedule.config["beta_schedule"] == "scaled_linear"

@@ -99,7 +99,7 @@ def test_every_switch_guides_its_own_part(guidance: str, part: str) -> None:
     own, clip = prior(), latent.make_clip(2, (16, 16))
     made = networks(own, awake=True, guidance={part: guidance, "window": 4})
     sfa, tfa, zero = f"SFA ({part.upper()})", f"TFA ({part.upper()})", f"zero convolutions ({part.upper()})"
-    lines = {line.upper() for line in made.counted()}
+    lines = {line.upper() for line in made.parameter_groups()}
     assert (sfa in lines, tfa in lines, zero.upper() in lines) == {
         "zero_conv": (False, False, True), "sfa": (True, False, False), "sfa_tfa": (True, True, False),
     }[guidance]  # fmt: skip

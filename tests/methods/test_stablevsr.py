@@ -13,7 +13,7 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.stablevsr import StableVSR
 from vsrbench.methods.stablevsr.module import StableVSRModule
-from vsrbench.types import WHOLE, Clip
+from vsrbench.types import FULL_CLIP, Clip
 from vsrbench.weights.trained import load_trained
 
 FOUR_STEPS = ["sampler.kind=ddpm", "sampler.steps=4"]
@@ -175,7 +175,7 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
 
 
 def test_a_clip_is_one_chunk_unless_bounded() -> None:
-    assert awake().context == WHOLE
+    assert awake().context == FULL_CLIP
     assert awake("method.max_context=3").context == 3
     assert awake("method.strategy=single_frame").context == 0
 
@@ -293,7 +293,9 @@ def test_the_papers_parameter_counts() -> None:
     cfg = compose(["method=stablevsr", "size=paper", "prior.random=true", "flow.random=true"], "bench")
     with torch.device("meta"):
         method = build(cfg.method)
-    counted = {name: sum(p.numel() for m in ms for p in m.parameters()) for name, ms in method.counted().items()}
+    counted = {
+        name: sum(p.numel() for m in ms for p in m.parameters()) for name, ms in method.parameter_groups().items()
+    }
     assert counted["temporal conditioning module"] == 207_699_264
     assert counted["denoising U-Net"] == 472_374_020
     assert counted["VAE decoder"] == 32_965_399

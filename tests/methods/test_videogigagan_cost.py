@@ -26,7 +26,7 @@ def test_parameters_of_the_sizes(size: str, generator: float, discriminator: flo
         module = build(cfg.module, method=method)
     assert millions(method.generator) == pytest.approx(generator, abs=0.001)
     assert millions(module.discriminator) == pytest.approx(discriminator, abs=0.001)
-    lines = method.counted()
+    lines = method.parameter_groups()
     assert sum(millions(*part) for part in lines.values()) == pytest.approx(generator, abs=0.002)
     assert size != "paper" or millions(method.generator) == pytest.approx(369, rel=0.01)
 

@@ -77,7 +77,7 @@ def millions(*modules: nn.Module) -> float:
 def test_paper_size_by_part() -> None:
     with torch.device("meta"):
         generator = Generator(Front(SpyNetwork()))
-    counts = {line: round(millions(*modules), 3) for line, modules in generator.counted().items()}
+    counts = {line: round(millions(*modules), 3) for line, modules in generator.parameter_groups().items()}
     assert counts == PAPER_TABLE
     assert millions(generator) == pytest.approx(369, rel=0.01)
     assert round(millions(generator), 2) == 368.39
@@ -95,7 +95,9 @@ def test_other_sizes() -> None:
 
 def test_the_table_counts_every_parameter_once() -> None:
     generator = tiny(tiny_front())
-    listed = [id(p) for modules in generator.counted().values() for module in modules for p in module.parameters()]
+    listed = [
+        id(p) for modules in generator.parameter_groups().values() for module in modules for p in module.parameters()
+    ]
     assert len(listed) == len(set(listed))
     assert set(listed) == {id(p) for p in generator.parameters()}
 

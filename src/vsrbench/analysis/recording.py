@@ -102,7 +102,7 @@ def record(method: Any, clip: Clip, noise: NoiseSource, flows: bool, progress: P
     to_previous = None
     if flows:
         bank = method.flows(padded)
-        stacked = torch.cat([bank.toward(i, i - 1) for i in range(1, clip.frames)])
+        stacked = torch.cat([bank.flow_to(i, i - 1) for i in range(1, clip.frames)])
         to_previous = _cropped(stacked, wanted, full).float().cpu()
     x0 = [_cropped(trace.steps[step][0], wanted, full) for step in sorted(trace.steps)]
     return Recording(clip.name[0], timesteps, x0, to_previous)

@@ -86,7 +86,7 @@ def sampled(session: Session, source: Source, frame: int) -> Run:
         timesteps,
         [first.float(), *trace.following[:-1]],
         trace.x0,
-        method.flows(padded).toward(frame, frame - 1),
+        method.flows(padded).flow_to(frame, frame - 1),
         (height, width),
         None if clip.hr is None else clip.hr[0, frame] * PEAK,
     )

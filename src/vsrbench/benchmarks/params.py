@@ -51,7 +51,7 @@ def counts(method: "Method", training: dict[str, torch.nn.Module]) -> Counts:
     training: networks that serve training alone.
     """
     parts = {**method.parts(), **training}
-    groups = {**method.counted(), **{f"{name} (training)": [part] for name, part in training.items()}}
+    groups = {**method.parameter_groups(), **{f"{name} (training)": [part] for name, part in training.items()}}
     aside = {id(p) for part in training.values() for p in part.parameters()}
     trained = {s: {id(p) for n in stage.trainable for p in parts[n].parameters()} for s, stage in method.stages.items()}
     lines = {}

@@ -85,14 +85,14 @@ def features(
     decoder: bool = True,
 ) -> Residuals:
     """What a UNet computes at every place, in the layout of ``Residuals``; decoder=False ends after the middle."""
-    found: dict[str, list[Tensor]] = {"encoder": [], "middle": [], "decoder": []}
+    maps: dict[str, list[Tensor]] = {"encoder": [], "middle": [], "decoder": []}
 
     def record(place: str, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        found[place].append(hidden)
+        maps[place].append(hidden)
         return hidden, hidden
 
     walk(unet, x, t, context, labels, record, checkpointing, decoder)
-    return Residuals(found["encoder"], found["middle"][0], found["decoder"])
+    return Residuals(maps["encoder"], maps["middle"][0], maps["decoder"])
 
 
 def places(unet: Any) -> tuple[list[int], int, list[int]]:

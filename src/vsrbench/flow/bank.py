@@ -23,7 +23,7 @@ class FlowBank:
         none = clip.lr.new_zeros(clip.lr.shape[0], 0, 2, *clip.lr.shape[-2:])
         return cls(none, none)
 
-    def toward(self, frame: int, neighbour: int) -> Tensor:
+    def flow_to(self, frame: int, neighbour: int) -> Tensor:
         """flow[frame→neighbour] (B,2,H,W) for neighbouring frame numbers within the clip; ValueError for others."""
         pairs = self.to_next.shape[1]
         if neighbour == frame - 1 and 0 <= neighbour < pairs:
@@ -33,10 +33,10 @@ class FlowBank:
         raise ValueError(f"no flow from frame {frame} to {neighbour}: neighbours within {pairs + 1} frames are kept")
 
 
-def pair_flow(estimator: nn.Module, a: Tensor, b: Tensor, known: Tensor | None) -> Tensor:
-    """flow[a→b] on the grid of ``a`` (B,3,H,W). known: the data's own flow (B,2,h,w), which ``Exact`` takes."""
-    if isinstance(estimator, Exact) and known is not None:
-        return resize_flow(known, (a.shape[-2], a.shape[-1]))
+def pair_flow(estimator: nn.Module, a: Tensor, b: Tensor, exact: Tensor | None) -> Tensor:
+    """flow[a→b] on the grid of ``a`` (B,3,H,W). exact: the data's own flow (B,2,h,w), which ``Exact`` takes."""
+    if isinstance(estimator, Exact) and exact is not None:
+        return resize_flow(exact, (a.shape[-2], a.shape[-1]))
     return estimator(a, b)  # Exact raises its own error here
 
 
@@ -51,11 +51,11 @@ def clip_flows(clip: Clip, estimator: nn.Module, frames: Tensor) -> FlowBank:
         empty = frames.new_zeros(len(frames), 0, 2, *frames.shape[-2:])
         return FlowBank(empty, empty)
 
-    def known(flow: Tensor | None, t: int) -> Tensor | None:
+    def exact(flow: Tensor | None, t: int) -> Tensor | None:
         return None if flow is None else flow[:, t]
 
     previous, following = [], []
     for t in range(count - 1):
-        previous.append(pair_flow(estimator, frames[:, t + 1], frames[:, t], known(clip.flow_backward, t)))
-        following.append(pair_flow(estimator, frames[:, t], frames[:, t + 1], known(clip.flow_forward, t)))
+        previous.append(pair_flow(estimator, frames[:, t + 1], frames[:, t], exact(clip.flow_backward, t)))
+        following.append(pair_flow(estimator, frames[:, t], frames[:, t + 1], exact(clip.flow_forward, t)))
     return FlowBank(torch.stack(previous, 1), torch.stack(following, 1))

@@ -83,23 +83,23 @@ class GridPropagation(nn.Module):
     ) -> list[Tensor]:
         frames = spatial.shape[1]
         back = 1 if backward else -1  # where the frame before lies, in the order of the branch
-        found: dict[int, Tensor] = {}
+        features: dict[int, Tensor] = {}
         for t in range(frames - 1, -1, -1) if backward else range(frames):
             current = spatial[:, t]
             aligned = torch.zeros_like(current)
-            if t + back in found:
+            if t + back in features:
                 # flow[t→t+back] is stored at the smaller of the two numbers
                 first, second = flows[:, min(t, t + back)], None
-                earlier = found.get(t + 2 * back)
+                earlier = features.get(t + 2 * back)
                 if earlier is not None:
                     step = flows[:, min(t + back, t + 2 * back)]
                     second = first + warp(step, first)
-                aligned = self.deform_align[name](current, found[t + back], first, earlier, second)
+                aligned = self.deform_align[name](current, features[t + back], first, earlier, second)
             inputs = [current, *(branch[t].to(current.device) for branch in finished), aligned]
-            found[t] = aligned + self._backbone(name, torch.cat(inputs, dim=1))
+            features[t] = aligned + self._backbone(name, torch.cat(inputs, dim=1))
             if advance is not None:
                 advance()
-        return [found[t] for t in range(frames)]
+        return [features[t] for t in range(frames)]
 
     def _backbone(self, name: str, inputs: Tensor) -> Tensor:
         return recomputed(self.backbone[name], inputs, enabled=self.checkpointing)
@@ -176,10 +176,10 @@ class DeformableAlignment(nn.Module):
         """
         neighbours, flows, conditions = [n1], [f1], [warp(n1, f1), current]
         if self.order == 2:
-            known = n2 is not None and f2 is not None
+            has_second = n2 is not None and f2 is not None
             neighbours.append(n2 if n2 is not None else torch.zeros_like(n1))
             flows.append(f2 if f2 is not None else torch.zeros_like(f1))
-            conditions.append(warp(neighbours[1], flows[1]) if known else torch.zeros_like(current))
+            conditions.append(warp(neighbours[1], flows[1]) if has_second else torch.zeros_like(current))
         raw = self.conv_offset(torch.cat([*conditions, *(flow.to(current.dtype) for flow in flows)], dim=1))
         with full_precision(raw.device):
             offset, mask = self._displacements(precise(raw), flows)

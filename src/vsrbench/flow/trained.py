@@ -63,10 +63,10 @@ class PyramidFlow(nn.Module):
         """Frames at the sizes of the levels, coarse to fine."""
         level = F.interpolate(frames, size=grid, mode="bilinear", align_corners=False)
         level = F.avg_pool2d(level, self.finest)
-        found = [level]
-        while len(found) < len(self.levels):
-            found.insert(0, F.avg_pool2d(found[0], 2))
-        return found
+        pyramid = [level]
+        while len(pyramid) < len(self.levels):
+            pyramid.insert(0, F.avg_pool2d(pyramid[0], 2))
+        return pyramid
 
 
 def _corrections(widths: tuple[int, ...]) -> nn.Sequential:

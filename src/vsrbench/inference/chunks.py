@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vsrbench.errors import ConfigError
 from vsrbench.inference.tiles import check_tiles, upscale_tiled
-from vsrbench.types import WHOLE, Clip, Progress
+from vsrbench.types import FULL_CLIP, Clip, Progress
 
 if TYPE_CHECKING:
     from vsrbench.diffusion.noise import NoiseSource
@@ -57,7 +57,7 @@ def upscale_source(
 
 def chunk_size(method: "Method", settings: Any) -> int | None:
     """Frames of a chunk: every multiple of it begins one. None where the whole clip is one."""
-    if method.context >= WHOLE:
+    if method.context >= FULL_CLIP:
         return None
     # Frames of a method without context do not see each other: more than a batch at a time only costs memory.
     size = settings["chunk"] if method.context else min(settings["chunk"], settings["batch"])

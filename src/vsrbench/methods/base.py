@@ -111,7 +111,7 @@ class Method(nn.Module):
         """The method's networks by name, for parameter tables, freezing and cost."""
         raise NotImplementedError
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table: what each counts. By default one line per part."""
         return {name: [part] for name, part in self.parts().items()}
 

@@ -47,7 +47,7 @@ def inner(frames: Tensor) -> Tensor:
     Frames too small for that (below 48 pixels a side) are judged whole (ours: the script would keep nothing).
     """
     height, width = (32 * ((n - 16) // 32) or n for n in frames.shape[-2:])
-    top, left = ((n - kept) // 2 for n, kept in zip(frames.shape[-2:], (height, width), strict=True))
+    top, left = ((n - size) // 2 for n, size in zip(frames.shape[-2:], (height, width), strict=True))
     return frames[..., top : top + height, left : left + width]
 
 

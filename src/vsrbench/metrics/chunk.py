@@ -67,9 +67,9 @@ class Chunk:
 
     def neighbours(self, who: str, net: Lpips, cut: bool) -> Tensor:
         """LPIPS (N-1,) between neighbours."""
-        found = self.features(who, net, cut=cut)
+        features = self.features(who, net, cut=cut)
         return self.once(
-            ("neighbours", who, net, cut), lambda: net.distance([x[:-1] for x in found], [x[1:] for x in found])
+            ("neighbours", who, net, cut), lambda: net.distance([x[:-1] for x in features], [x[1:] for x in features])
         )
 
     def flow(self, who: str, forward: bool, kind: str = "plain") -> Tensor:

@@ -79,8 +79,8 @@ class Dover:
             if "t_frag" in options
             else UnifiedFrameSampler(length, options["num_clips"], options["frame_interval"])
         )
-        chosen = torch.as_tensor(sampler(len(frames), False))
-        view = get_single_view(rearrange(frames[chosen].float(), "t c h w -> c t h w"), name, **options)
+        indices = torch.as_tensor(sampler(len(frames), False))
+        view = get_single_view(rearrange(frames[indices].float(), "t c h w -> c t h w"), name, **options)
         mean, std = (torch.tensor(x).view(3, 1, 1, 1) for x in (MEAN, STD))
         parts = rearrange((view - mean) / std, "c (n t) h w -> n c t h w", n=options["num_clips"])
         return parts.to(self.device)

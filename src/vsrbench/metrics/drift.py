@@ -7,15 +7,15 @@ from vsrbench.errors import DataError
 from vsrbench.metrics.frame import PEAK
 
 
-def cast(out: Tensor, given: Tensor) -> Tensor:
+def cast(out: Tensor, lr: Tensor) -> Tensor:
     """Colour cast of each frame: mean colour of the output minus that of the input, in 8-bit levels.
 
-    out: (N,3,H,W), given: (N,3,h,w), the LR frames that it was made from; both in [0,1]. Returns float64 (N,3).
+    out: (N,3,H,W), lr: (N,3,h,w), the LR frames that it was made from; both in [0,1]. Returns float64 (N,3).
 
     ours: the input is the reference, so that the score exists without ground truth. Downscaling keeps the mean colour
     but for the border's weight: ground truth has a cast of some hundredths of a level.
     """
-    return PEAK * (out.double().mean((-2, -1)) - given.double().mean((-2, -1)))
+    return PEAK * (out.double().mean((-2, -1)) - lr.double().mean((-2, -1)))
 
 
 def colour_shift(casts: Tensor) -> Tensor:

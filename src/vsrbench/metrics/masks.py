@@ -49,5 +49,5 @@ def _difference(flow: Tensor, dim: int, centred: bool) -> Tensor:
     pad = (1, 1, 0, 0) if dim == -1 else (0, 0, 1, 1)
     wide = F.pad(flow, pad, mode="replicate").transpose(dim, -1)
     forward = wide[..., 2:] - wide[..., 1:-1]  # 0 behind the last pixel
-    found = (wide[..., 2:] - wide[..., :-2]) / 2 if centred else forward
-    return found.transpose(dim, -1)
+    difference = (wide[..., 2:] - wide[..., :-2]) / 2 if centred else forward
+    return difference.transpose(dim, -1)

@@ -157,8 +157,8 @@ def why_unavailable(name: str, folder: Path | None = None, verify: bool = True) 
     for file in recipe.files:
         path, publisher = find(file, folder), PUBLISHERS[file.partition("/")[0]]
         if path is None:
-            moved = f"{VARIABLE} or TORCH_HOME moves the folder"
-            return f"{folder / file} is missing: put {publisher}'s file there ({moved})"
+            remedy = f"{VARIABLE} or TORCH_HOME moves the folder"
+            return f"{folder / file} is missing: put {publisher}'s file there ({remedy})"
         if verify and not is_published(path, file):
             return f"{path} is not the published file, its SHA-256 is another: put {publisher}'s file there"
     return None
@@ -168,11 +168,11 @@ def create(
     names: Iterable[str], device: str = "cpu", folder: Path | None = None, verify: bool = True
 ) -> dict[str, Perceptual | str]:
     """Every metric by name, or the reason why it is unavailable. Called before the first frame is read."""
-    made: dict[str, Perceptual | str] = {}
+    metrics: dict[str, Perceptual | str] = {}
     for name in names:
         kind = Lpips if name.startswith("lpips") else Perceptual
-        made[name] = why_unavailable(name, folder, verify) or kind(RECIPES[name], device, folder)
-    return made
+        metrics[name] = why_unavailable(name, folder, verify) or kind(RECIPES[name], device, folder)
+    return metrics
 
 
 def find(file: str, folder: Path) -> Path | None:
@@ -184,8 +184,8 @@ def find(file: str, folder: Path) -> Path | None:
 def is_published(path: Path, file: str) -> bool:
     """Whether the content has the SHA-256 that publishers put into names (``-df73285e.pth``), where one is known."""
     named = re.search(r"-([0-9a-f]{8})\.pth$", file)
-    wanted = SHA256.get(path.name, SHA256.get(file, named[1] if named else ""))
-    return _sha256(path, path.stat().st_mtime_ns).startswith(wanted)
+    digest = SHA256.get(path.name, SHA256.get(file, named[1] if named else ""))
+    return _sha256(path, path.stat().st_mtime_ns).startswith(digest)
 
 
 @cache

@@ -85,19 +85,19 @@ class Scorer:
         unknown = [name for name in self.names if name not in METRICS]
         if unknown:
             raise ConfigError(f"protocol.metrics: unknown {unknown[0]!r}; known are {', '.join(METRICS)}")
-        wanted = {LPIPS_OF.get(name, name) for name in self.names}
-        self.nets = create((n for n in RECIPES if n in wanted and METRICS[n].kind == "frame"), device, folder, verify)
+        networks = {LPIPS_OF.get(name, name) for name in self.names}
+        self.nets = create((n for n in RECIPES if n in networks and METRICS[n].kind == "frame"), device, folder, verify)
         self.flow = estimator(self.settings.flow, self.settings.flow_weights, device)
         self.released = self.flow
-        if self.settings.flow == "raft" and {"we", "tof_stablevsr"} & wanted:
+        if self.settings.flow == "raft" and {"we", "tof_stablevsr"} & networks:
             self.released = estimator("raft", self.settings.flow_weights, device, released=True)
         self.farneback = Farneback()
         self.unavailable = {name: reason for name in self.names if (reason := self._why_not(name, folder, verify))}
-        made = set(self.names) - self.unavailable.keys()
-        self.vgg = VGGFeatures(folder).to(device) if "ewarp_thesis" in made else None
-        self.inception = InceptionFeatures(device, folder) if "fid" in made else None
-        self.dover = Dover(device, folder) if "dover" in made else None
-        self.random = RandomFeatures().to(device) if "random_features" in made else None
+        available = set(self.names) - self.unavailable.keys()
+        self.vgg = VGGFeatures(folder).to(device) if "ewarp_thesis" in available else None
+        self.inception = InceptionFeatures(device, folder) if "fid" in available else None
+        self.dover = Dover(device, folder) if "dover" in available else None
+        self.random = RandomFeatures().to(device) if "random_features" in available else None
         self.features: dict[str, list[Tensor]] = {"out": [], "truth": []}
 
     def _why_not(self, name: str, folder: Path | None, verify: bool) -> str | None:
@@ -226,10 +226,10 @@ class ClipScorer:
             return self._outcomes(name, partial(self._change, name, chunk), count)
         if name in self.reasons or (METRICS[name].reference and not self.has_truth):
             return self._outcomes(name, lambda: torch.zeros(0), count)
-        frames, flow, seen, function = self._warped(name, chunk)
-        empty = ~seen.flatten(1).any(1)
-        found = function(frames, flow, seen | empty.view(-1, 1, 1)).tolist()
-        return [NOTHING_VISIBLE if none else value for none, value in zip(empty.tolist(), found, strict=True)]
+        frames, flow, mask, function = self._warped(name, chunk)
+        empty = ~mask.flatten(1).any(1)
+        errors = function(frames, flow, mask | empty.view(-1, 1, 1)).tolist()
+        return [NOTHING_VISIBLE if none else value for none, value in zip(empty.tolist(), errors, strict=True)]
 
     def _warped(self, name: str, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor, Callable[..., Tensor]]:
         """Frames, flow, mask and formula of a warping error."""
@@ -275,8 +275,8 @@ class ClipScorer:
         if self.scorer.dover is not None:
             self.frames.append(chunk.bytes["out"][new].cpu())
         if self.scorer.inception is not None and self.has_truth:
-            for who, found in self.scorer.features.items():
-                found.append(self.scorer.inception(chunk.bytes[who][new]))
+            for who, features in self.scorer.features.items():
+                features.append(self.scorer.inception(chunk.bytes[who][new]))
 
     def _clip(self, name: str) -> Outcome:
         if name == "dover":
@@ -285,5 +285,5 @@ class ClipScorer:
         if name == "colour_drift":
             casts = torch.cat(self.casts) if self.casts else torch.zeros(0, 3)
             return drift.colour_drift(casts) if len(casts) > 1 else None
-        found = torch.cat(self.changes) if self.changes else torch.zeros(0)
-        return drift.chunk_seam(found, self.scorer.settings.chunk) if len(found) else None
+        changes = torch.cat(self.changes) if self.changes else torch.zeros(0)
+        return drift.chunk_seam(changes, self.scorer.settings.chunk) if len(changes) else None

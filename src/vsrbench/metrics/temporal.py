@@ -72,9 +72,9 @@ def features(maps: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor:
     prints values x 1000. No formula, layer, flow or mask is given, so its printed values cannot be met.
     """
     small = resize_flow(flow_forward, (maps.shape[-2], maps.shape[-1]))
-    seen = F.interpolate(visible.unsqueeze(1).float(), size=small.shape[-2:], mode="area").squeeze(1) == 1
-    _check(maps, small, seen)
-    return maps.shape[1] * _masked(maps[:-1], warp(maps[1:], small, padding="border"), seen)
+    mask = F.interpolate(visible.unsqueeze(1).float(), size=small.shape[-2:], mode="area").squeeze(1) == 1
+    _check(maps, small, mask)
+    return maps.shape[1] * _masked(maps[:-1], warp(maps[1:], small, padding="border"), mask)
 
 
 def _check(frames: Tensor, flow: Tensor, visible: Tensor) -> None:
@@ -88,9 +88,9 @@ def _check(frames: Tensor, flow: Tensor, visible: Tensor) -> None:
         raise DataError("no pixel is visible in both frames: consistency is not defined for this pair")
 
 
-def _masked(here: Tensor, brought: Tensor, visible: Tensor) -> Tensor:
+def _masked(here: Tensor, warped: Tensor, visible: Tensor) -> Tensor:
     """Mean squared difference over visible pixels and channels, x 1000, of each pair."""
-    error = (brought.double() - here.double()).square().mean(dim=1)
+    error = (warped.double() - here.double()).square().mean(dim=1)
     return FACTOR * (error * visible).sum(dim=(1, 2)) / visible.sum(dim=(1, 2))
 
 

@@ -30,8 +30,8 @@ def adain_color(frames: Tensor, reference: Tensor, scope: str = "frame") -> Tens
     def moments(x: Tensor) -> tuple[Tensor, Tensor]:
         return x.mean(axes, keepdim=True), (x.var(axes, keepdim=True) + 1e-5).sqrt()
 
-    (mean, deviation), (wanted, spread) = moments(frames), moments(reference)
-    return (frames - mean) / deviation * spread + wanted
+    (mean, deviation), (target, spread) = moments(frames), moments(reference)
+    return (frames - mean) / deviation * spread + target
 
 
 def wavelet_split(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -45,12 +45,12 @@ class EMA:
     @contextmanager
     def applied(self, values: Mapping[str, Tensor]) -> Iterator[None]:
         """Within the block the tensors in ``values`` hold the average; afterwards what they held before."""
-        kept = {key: values[key].detach().clone() for key in self.shadow}
+        previous = {key: values[key].detach().clone() for key in self.shadow}
         self._write(self.shadow, values)
         try:
             yield
         finally:
-            self._write(kept, values)
+            self._write(previous, values)
 
     @staticmethod
     @torch.no_grad()

@@ -41,13 +41,13 @@ class LPIPS(nn.Module):
         for layer in self.layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # features are kept
-        found = read(linear, "module.features").tensors
+        heads = read(linear, "module.features").tensors
         names = [f"lin{n}.model.1.weight" for n in range(len(TAPS))]
-        missing = [name for name in names if name not in found]
+        missing = [name for name in names if name not in heads]
         if missing:
             raise WeightsError(f"{linear} lacks {', '.join(missing)}: give the linear weights of LPIPS v0.1 for VGG")
         for number, name in enumerate(names):
-            self.register_buffer(f"linear{number}", found[name].float())
+            self.register_buffer(f"linear{number}", heads[name].float())
         # LPIPS's own normalisation of [-1,1]
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
         self.register_buffer("spread", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))

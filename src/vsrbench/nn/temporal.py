@@ -39,8 +39,8 @@ class TemporalModule(nn.Module):
         x = rearrange(x, "b t c h w -> b t h w c")
         x = x + self.convolved(x)
         rows = max(1, SEQUENCES // (len(x) * x.shape[3] * self.heads))
-        found = [piece + self.attended(piece) for piece in x.split(rows, dim=2)]
-        return rearrange(found[0] if len(found) == 1 else torch.cat(found, dim=2), "b t h w c -> b t c h w")
+        parts = [piece + self.attended(piece) for piece in x.split(rows, dim=2)]
+        return rearrange(parts[0] if len(parts) == 1 else torch.cat(parts, dim=2), "b t h w c -> b t c h w")
 
     def convolved(self, x: Tensor) -> Tensor:
         """The convolution over time at every position of x (B,T,H,W,C)."""

@@ -72,9 +72,11 @@ def may_attend(
 def _regions(size: Sequence[int], window: Sequence[int], shift: Sequence[int], device: torch.device) -> Tensor:
     """Numbers (1,D,H,W,1) of what belonged together before a padded map was rolled."""
     number = torch.zeros(1, 1, 1, 1, device=device, dtype=torch.long)
-    for axis, (length, step, moved) in enumerate(zip(size, window, shift, strict=True)):
+    for axis, (length, step, offset) in enumerate(zip(size, window, shift, strict=True)):
         place = torch.arange(length, device=device)
-        part = (place >= length - step).long() + (place >= length - moved).long() if moved else torch.zeros_like(place)
+        part = (
+            (place >= length - step).long() + (place >= length - offset).long() if offset else torch.zeros_like(place)
+        )
         shape = [1] * 4
         shape[1 + axis] = length
         number = 3 * number + part.reshape(shape)
@@ -101,8 +103,8 @@ def in_pieces(
     """
     pieces = zip(*(tensor.split(size, dim) for tensor in tensors), strict=True)
     if torch.is_grad_enabled():
-        found = [change(*piece) for piece in pieces]
-        return found[0] if len(found) == 1 else torch.cat(found, dim)
+        parts = [change(*piece) for piece in pieces]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
     total, done = tensors[0].shape[dim], 0
     result = tensors[0] if overwrite else None
     for piece in pieces:

@@ -23,15 +23,15 @@ def statistics(frames: Tensor, grid: int) -> Tensor:
     half = F.avg_pool2d(luma, 2)
 
     def edges(x: Tensor, across: int, down: int) -> Tensor:
-        moved = torch.roll(x, (down, across), (-2, -1))
-        return F.adaptive_avg_pool2d((x - moved).abs(), grid)
+        neighbour = torch.roll(x, (down, across), (-2, -1))
+        return F.adaptive_avg_pool2d((x - neighbour).abs(), grid)
 
     mean = F.adaptive_avg_pool2d(frames, grid)
     spread = (F.adaptive_avg_pool2d(luma.square(), grid) - F.adaptive_avg_pool2d(luma, grid).square()).clamp(min=0)
     fine = [edges(luma, *step) for step in ((1, 0), (0, 1), (1, 1), (1, -1))]
     coarse = [edges(half, *step) for step in ((1, 0), (0, 1))]
-    found = torch.cat([4 * (mean - 0.5), 10 * spread.sqrt() - 1, *(20 * x - 1 for x in (*fine, *coarse))], dim=1)
-    return rearrange(found, "n c h w -> n (h w) c")
+    features = torch.cat([4 * (mean - 0.5), 10 * spread.sqrt() - 1, *(20 * x - 1 for x in (*fine, *coarse))], dim=1)
+    return rearrange(features, "n c h w -> n (h w) c")
 
 
 class Descriptions(nn.Module):
@@ -47,5 +47,5 @@ class Descriptions(nn.Module):
         self.register_buffer("places", torch.randn(grid * grid, text, generator=generator), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
-        found = torch.stack([statistics(clip, self.grid).mean(0) for clip in frames])
-        return (found @ self.get_buffer("words") + self.get_buffer("places")) / 2**0.5
+        tokens = torch.stack([statistics(clip, self.grid).mean(0) for clip in frames])
+        return (tokens @ self.get_buffer("words") + self.get_buffer("places")) / 2**0.5

@@ -18,7 +18,7 @@ from vsrbench.methods.adapter.networks import Adapter
 from vsrbench.methods.adapter.sampling import Sampling, finish, sample, sampler_for, windows
 from vsrbench.methods.adapter.vit import load_vit
 from vsrbench.methods.base import Method, Stage, Work
-from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
 
 # What of the frozen parts the miniature trains, by pieces of parameter names: see ``AdapterVSR.tuned``.
 TUNED = {"denoising_unet": ("video.", ".attn2.", ".norm2."), "vae": ("video.",)}
@@ -80,12 +80,12 @@ class AdapterVSR(Method):
 
     @property
     def context(self) -> int:
-        return WHOLE if self.max_context is None else self.max_context
+        return FULL_CLIP if self.max_context is None else self.max_context
 
     def parts(self) -> dict[str, nn.Module]:
         return {"vit": self.vit, "adapter": self.adapter, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """The components that Table 4.6 names."""
         return {
             "denoising U-Net": [self.prior.unet],

@@ -94,8 +94,8 @@ class Adapter(nn.Module):
         if fusion not in FUSIONS:
             raise ConfigError(f"method.adapter.fusion={fusion}: use one of {', '.join(FUSIONS)}")
         self.frames = frames
-        crossed = fusion.startswith("crossattention")
-        self.cross = CrossFrames(width, heads) if crossed else nn.Identity()
+        has_attention = fusion.startswith("crossattention")
+        self.cross = CrossFrames(width, heads) if has_attention else nn.Identity()
         if fusion == "crossattention_transformer_linear":
             self.fusion: nn.Module = TransformerFusion(width, heads)
             self.project: nn.Module = nn.Linear(width, text)

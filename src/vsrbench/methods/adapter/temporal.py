@@ -118,8 +118,8 @@ class Rotary(nn.Module):
         width = 2 * len(frequencies)
         cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
         even, odd = x[..., 0:width:2], x[..., 1:width:2]
-        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
-        return torch.cat([turned, x[..., width:]], dim=-1)
+        rotation = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+        return torch.cat([rotation, x[..., width:]], dim=-1)
 
 
 class RelativePositions(nn.Module):
@@ -163,8 +163,8 @@ class TemporalAttention(nn.Module):
             for layer in (self.to_q, self.to_k, self.to_v)
         )
         bias = self.time_rel_pos_bias(x.shape[1]).to(query.dtype)
-        found = F.scaled_dot_product_attention(self.rotary_emb(query), self.rotary_emb(key), value, bias[None])
-        return self.to_out[0](rearrange(found, "n heads t d -> n t (heads d)"))
+        y = F.scaled_dot_product_attention(self.rotary_emb(query), self.rotary_emb(key), value, bias[None])
+        return self.to_out[0](rearrange(y, "n heads t d -> n t (heads d)"))
 
 
 class Inflated(nn.Module):

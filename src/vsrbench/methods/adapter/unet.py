@@ -40,13 +40,15 @@ class VideoUNet(Inflated):
         self.image, self.whole_clip = image, whole_clip
         self.video = nn.Module()
         width, groups = image.time_embedding.linear_2.out_features, image.config.norm_num_groups
-        found = list(_transformers(image))
+        transformers = list(_transformers(image))
         head = min(
-            block.attn1.to_q.out_features // block.attn1.heads for _, t in found for block in t.transformer_blocks
+            block.attn1.to_q.out_features // block.attn1.heads
+            for _, t in transformers
+            for block in t.transformer_blocks
         )
         rotary = Rotary(min(32, head) // 2 * 2)
         place(self.video, "temporal_rotary_emb", rotary)
-        for path, transformer in found:
+        for path, transformer in transformers:
             block = TemporalResBlock(transformer.in_channels, groups=groups)
             if inflate:
                 zero_init(block.conv2)
@@ -195,11 +197,11 @@ class AliUNet(nn.Module):
         y = self.net(x, steps, encoder_hidden_states=tokens, return_dict=False)[0]
         return rearrange(y, "b c t h w -> b t c h w")
 
-    def _recompute(self, wanted: bool) -> None:
+    def _recompute(self, enabled: bool) -> None:
         """Layers compute their features again in the backward pass; diffusers has no switch for this network."""
         for block in (*self.net.down_blocks, self.net.mid_block, *self.net.up_blocks):
             for name in ("resnets", "temp_convs", "attentions", "temp_attentions"):
                 for layer in getattr(block, name, None) or []:
                     layer.__dict__.pop("forward", None)
-                    if wanted:
+                    if enabled:
                         layer.forward = partial(recomputed, layer.forward)

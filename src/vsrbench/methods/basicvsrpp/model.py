@@ -12,7 +12,7 @@ from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
 from vsrbench.nn.limits import check_least
-from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
 from vsrbench.weights.key_maps import is_published, own_state
 
 LEAST: dict[str, float] = {  # of the settings that are numbers
@@ -88,7 +88,7 @@ class BasicVSRPP(Method):
 
     @property
     def context(self) -> int:
-        return WHOLE if self.max_context is None else self.max_context
+        return FULL_CLIP if self.max_context is None else self.max_context
 
     def parts(self) -> dict[str, nn.Module]:
         net = self.net
@@ -99,7 +99,7 @@ class BasicVSRPP(Method):
             "reconstruction": net.reconstruction,
         }
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """One line per kind of layer, as they can be told apart in the paper's Fig. 2 and 3."""
         net = self.net
         return {

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import check_rescaling, upscale_warp_downscale
-from vsrbench.types import WHOLE
+from vsrbench.types import FULL_CLIP
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Guidance:
         """-1: guided by the previous frame, +1: by the next; they alternate in pairs of steps (Sec. 4)."""
         return -1 if step % 2 == 0 or not self.in_pair else 1
 
-    def bring(self, x0: Tensor, flow: Tensor) -> Tensor:
+    def align_neighbour(self, x0: Tensor, flow: Tensor) -> Tensor:
         """OGWM: a neighbour's x0 (B,4,h,w) on the current frame's grid."""
         return upscale_warp_downscale(x0, flow, self.rescale, self.mode, self.align, self.pick)
 
     def context(self, steps: int) -> int:
         """Neighbour frames on either side that can influence a frame: each guided step reaches one frame on."""
         if self.same_step:
-            return WHOLE
+            return FULL_CLIP
         guided = [self.direction(step) for step in range(1, steps)]  # the first step has no x0 to be guided by
         return max(guided.count(-1), guided.count(1))

@@ -90,7 +90,7 @@ class DGAF(Method):
             "vae": self.prior.vae,
         }
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """The lines of Supp. Table 6, with what the paper's figures leave out on lines of their own."""
         guide, vae = self.guide, self.prior.vae
         return {

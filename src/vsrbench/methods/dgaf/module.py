@@ -74,7 +74,7 @@ class DGAFModule(MethodModule):
             x_t = schedule.add_noise(latent, eps, t)
             noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), earlier)
             output = prior.predict(noised, neighbour.lr[:, 0], earlier)
-            aligned = method.guidance.bring(schedule.x0(noised, output.float(), earlier), flow)
+            aligned = method.guidance.align_neighbour(schedule.x0(noised, output.float(), earlier), flow)
         if trace is not None:
             target = schedule.target(latent, eps, t)
             trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=aligned, x=x_t, target=target)

@@ -64,11 +64,11 @@ class GuidingUNet(nn.Module):
         x, aligned: (B,4,h,w); lr: (B,3,h,w) in [0,1]; t: (B,) or one number.
         """
         joined = torch.cat([x, to_network(lr), aligned], dim=1)
-        found = features(self.net, joined, t, prompt, labels, checkpointing, self.dense)
+        maps = features(self.net, joined, t, prompt, labels, checkpointing, self.dense)
         return Residuals(
-            [conv(f) for conv, f in zip(self.zero_encoder, found.encoder, strict=True)],
-            self.zero_middle(found.middle),
-            [conv(f) for conv, f in zip(self.zero_decoder, found.decoder, strict=True)],
+            [conv(f) for conv, f in zip(self.zero_encoder, maps.encoder, strict=True)],
+            self.zero_middle(maps.middle),
+            [conv(f) for conv, f in zip(self.zero_decoder, maps.decoder, strict=True)],
         )
 
 

@@ -69,7 +69,7 @@ def in_turn(run: Sampling) -> Callable[[int, int, Tensor, Tensor | None], Tensor
 
     def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
         def guide(frame: int, before: int, x0: Tensor) -> tuple[Residuals, dict[str, Tensor]]:
-            aligned = run.guidance.bring(x0, run.flows.toward(frame, before))
+            aligned = run.guidance.align_neighbour(x0, run.flows.flow_to(frame, before))
             residuals = guide_residuals(run, x[:, frame], run.clip.lr[:, frame], aligned, t)
             return residuals, {"aligned": aligned, **named(residuals)}
 
@@ -84,7 +84,9 @@ def align_neighbours(x0: Tensor, flows: FlowBank, guidance: Guidance, step: int)
     count, shift = x0.shape[1], guidance.direction(step)
     has = [0 <= i + shift < count for i in range(count)]
     frames = [
-        guidance.bring(x0[:, i + shift], flows.toward(i, i + shift)) if has[i] else torch.zeros_like(x0[:, i])
+        guidance.align_neighbour(x0[:, i + shift], flows.flow_to(i, i + shift))
+        if has[i]
+        else torch.zeros_like(x0[:, i])
         for i in range(count)
     ]
     return torch.stack(frames, dim=1), has

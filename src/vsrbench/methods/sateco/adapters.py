@@ -80,8 +80,8 @@ class TubeletAttention(nn.Module):
             split_heads(rearrange(convolved(layer, tubes), "n l h w c -> n (l h w) c"), self.heads)
             for layer, tubes in ((self.to_query, x), (self.to_key, context), (self.to_value, context))
         )
-        found = join_heads(F.scaled_dot_product_attention(q, k, v, keys)).view(*x.shape[:-1], -1)
-        return found if self.to_out is None else x + convolved(self.to_out, found)
+        y = join_heads(F.scaled_dot_product_attention(q, k, v, keys)).view(*x.shape[:-1], -1)
+        return y if self.to_out is None else x + convolved(self.to_out, y)
 
 
 class TFA(nn.Module):
@@ -114,8 +114,8 @@ class TFA(nn.Module):
         maps = [rearrange(t, "(b l) c h w -> b l h w c", l=frames) for t in (x, guide)]
         across = len(maps[0]) * -(-x.shape[-1] // self.window)
         rows = max(1, self.chunk // across) * self.window
-        found = in_pieces(self._aligned, maps, rows, dim=2, overwrite=overwrite)
-        return rearrange(found, "b l h w c -> (b l) c h w")
+        y = in_pieces(self._aligned, maps, rows, dim=2, overwrite=overwrite)
+        return rearrange(y, "b l h w c -> (b l) c h w")
 
     def _aligned(self, x: Tensor, guide: Tensor) -> Tensor:
         """Whole rows of windows of x (B,L,h,w,C)."""
@@ -133,8 +133,8 @@ class TFA(nn.Module):
         if real is not None:  # padding is zero for the next convolution as well
             tubes = tubes * real.view(*tubes.shape[:-1], 1)
         tubes = self.cross_attention(tubes, context, keys)
-        found = join(tubes.flatten(1, 3), window, padded.shape[1:4])
-        return found[:, :, : size[1], : size[2]].to(x.dtype)
+        y = join(tubes.flatten(1, 3), window, padded.shape[1:4])
+        return y[:, :, : size[1], : size[2]].to(x.dtype)
 
 
 class GuidancePoint(nn.Module):
@@ -174,13 +174,13 @@ class Guidance(nn.Module):
         init: str = "identity",
     ) -> None:
         super().__init__()
-        for name, value, known in (
+        for name, value, choices in (
             (f"guidance.{part}", kind, KINDS),
             ("init", init, INITS),
             ("guidance.norm", norm, NORMS),
         ):
-            if value not in known:
-                raise ConfigError(f"method.{name}={value}: use one of {', '.join(known)}")
+            if value not in choices:
+                raise ConfigError(f"method.{name}={value}: use one of {', '.join(choices)}")
         if isinstance(tfa_kernel, int) or len(tfa_kernel) != 3:
             raise ConfigError(f"method.guidance.tfa_kernel={tfa_kernel}: use three odd numbers, [frames,h,w]")
         for name, size in (("kernel", kernel), *(("tfa_kernel", size) for size in tfa_kernel)):

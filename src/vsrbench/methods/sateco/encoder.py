@@ -30,11 +30,11 @@ class LatentEncoder(nn.Module):
             before = width
 
     def forward(self, z: Tensor) -> list[Tensor]:
-        x, found = self.first(z), []
+        x, maps = self.first(z), []
         for halve, level in zip(self.halve, self.levels, strict=True):
             x = level(halve(x))
-            found.append(x)
-        return found
+            maps.append(x)
+        return maps
 
 
 class ResBlock(nn.Module):

@@ -83,9 +83,9 @@ class SATeCo(Method):
             "vae": self.prior.vae,
         }
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table: what is new by part, and what is frozen."""
-        return {**self.networks.counted(), "denoising U-Net": [self.prior.unet], "VAE": [self.prior.vae]}
+        return {**self.networks.parameter_groups(), "denoising U-Net": [self.prior.unet], "VAE": [self.prior.vae]}
 
     def work(self, clip: Clip) -> dict[str, Work]:
         """Units of work; see ``cost.work``."""

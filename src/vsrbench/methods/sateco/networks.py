@@ -47,7 +47,7 @@ class Networks(nn.Module):
         self.vae_guidance = Guidance(vae_widths(prior), kinds["vae"], "vae", init=init, **settings)
         self.refiner = Refiner(**(refiner or {}))
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table: what each counts; lines without parameters are left out."""
         lines: dict[str, list[nn.Module]] = {
             "video upscaler": [self.upscaler],

@@ -34,8 +34,8 @@ class Refiner(nn.Module):
         share = self.w if w is None else w
 
         def refined(upscaled: Tensor, decoded: Tensor) -> Tensor:
-            learned = self.net(torch.cat([upscaled, decoded], dim=1))
-            return share * upscaled + (1 - share) * decoded + learned
+            residual = self.net(torch.cat([upscaled, decoded], dim=1))
+            return share * upscaled + (1 - share) * decoded + residual
 
         frames = upscaled.flatten(0, -4), decoded.flatten(0, -4)
         return in_pieces(refined, frames, 1).view(upscaled.shape)

@@ -180,7 +180,7 @@ class TMSA(nn.Module):
         size = x.shape[1:4]
         shift = tuple(0 if n <= w else s for n, w, s in zip(size, self.window, self.shift, strict=True))
         x = pad_to_windows(x, self.window)
-        whole = x.shape[1:4]
+        padded_size = x.shape[1:4]
         windows = partition(torch.roll(x, [-s for s in shift], (1, 2, 3)), self.window)
         allowed = may_attend(size, self.window, shift, x.device, self.mask_padding)
         # in time the mutual attention is not masked (VRT): a pair's other frame is all it may look at
@@ -193,8 +193,8 @@ class TMSA(nn.Module):
             others = None if mutual is None else mutual[which % len(mutual)]
             return self.project(torch.cat([self._mutual(part, others), self._self(part, mine)], dim=-1))
 
-        found = join(in_pieces(change, (windows, number), self.chunk), self.window, whole)
-        return torch.roll(found, shift, (1, 2, 3))[:, : size[0], : size[1], : size[2]]
+        y = join(in_pieces(change, (windows, number), self.chunk), self.window, padded_size)
+        return torch.roll(y, shift, (1, 2, 3))[:, : size[0], : size[1], : size[2]]
 
     def _self(self, x: Tensor, allowed: Tensor | None) -> Tensor:
         q, k, v = (split_heads(part, self.heads) for part in self.qkv_self(x).chunk(3, dim=-1))

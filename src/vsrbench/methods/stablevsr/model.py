@@ -19,7 +19,7 @@ from vsrbench.methods.stablevsr import cost
 from vsrbench.methods.stablevsr.networks import TemporalConditioning
 from vsrbench.methods.stablevsr.sampling import STRATEGIES, Sampling, sample
 from vsrbench.methods.stablevsr.texture import Texture
-from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
 from vsrbench.weights.folders import save_network
 from vsrbench.weights.report import load_strictly
 from vsrbench.weights.trained import check_class, read_released
@@ -77,13 +77,13 @@ class StableVSR(Method):
 
     @property
     def context(self) -> int:
-        exact = 0 if self.strategy == "single_frame" else WHOLE
+        exact = 0 if self.strategy == "single_frame" else FULL_CLIP
         return exact if self.max_context is None else min(exact, self.max_context)
 
     def parts(self) -> dict[str, nn.Module]:
         return {"flow": self.flow, "tcm": self.tcm, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """The lines of Table 3, with what the paper's figures leave out on lines of their own."""
         vae = self.prior.vae
         return {

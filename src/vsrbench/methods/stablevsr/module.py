@@ -107,7 +107,7 @@ class StableVSRModule(MethodModule):
                 # the neighbour is visited first, so it is unguided
                 output = method.prior.predict(x[:, beside], frames.lr[:, beside], t)
                 x0 = method.prior.schedule.x0(x[:, beside], output.float(), t)
-                flow = flows.toward(place, beside)
+                flow = flows.flow_to(place, beside)
                 texture = method.texture.make(method.prior, x0, x[:, beside], flow)
                 current = frames.window(place, place + 1)
                 latent = encode(method.prior, current, noise)

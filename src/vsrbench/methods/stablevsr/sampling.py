@@ -76,7 +76,7 @@ def refreshed(run: Sampling, step: int, frame: int, before: int, x0: Tensor, x_t
     made, texture = run.kept.get((frame, before), (-1, None))
     stride = 2 if run.strategy == "bidirectional" else 1
     if texture is None or step - made >= run.refresh * stride:
-        texture = run.texture.make(run.prior, x0, x_t, run.flows.toward(frame, before))
+        texture = run.texture.make(run.prior, x0, x_t, run.flows.flow_to(frame, before))
         if run.refresh > 1:
             run.kept[frame, before] = (step, texture)
     return texture
@@ -97,7 +97,7 @@ def frame_after_frame(run: Sampling, noise: NoiseSource, progress: Progress | No
     for frame in range(run.clip.frames):
         texture = None
         if finished:  # the result itself is the guidance: it holds no noise, so x_t and x0 are the same
-            texture = run.texture.make(run.prior, finished[-1], finished[-1], run.flows.toward(frame, frame - 1))
+            texture = run.texture.make(run.prior, finished[-1], finished[-1], run.flows.flow_to(frame, frame - 1))
 
         def predict(step: int, t: int, x: Tensor, x0: Tensor | None, frame: int = frame, texture: Any = texture) -> Any:
             lr, residuals = run.clip.lr[:, frame], None

@@ -165,7 +165,7 @@ class DecoderLevel(Level):
             x = self.run(layer, x)
         return x
 
-    def paint(self, x: Tensor, rgb: Tensor | None, style: Style) -> Tensor:
+    def add_rgb(self, x: Tensor, rgb: Tensor | None, style: Style) -> Tensor:
         """The pyramid: the picture so far (half the size, or None), enlarged, plus this level's; summed in fp32."""
         own = precise(self.to_rgb(x, style))
         with full_precision(own.device):

@@ -194,14 +194,14 @@ class Discriminator(nn.Module):
                 raise ConfigError(f"module.discriminator.{name} at {strange} pixels: use 8, 16, 32, ...")
         if not widths:
             raise ConfigError("module.discriminator.widths=[]: give channels at 4, 8, 16, ... pixels")
-        known = list(widths[: steps + 1])
-        known += [max(known[-1] >> n, 1) for n in range(1, steps + 2 - len(known))]
-        known.reverse()
+        channels = list(widths[: steps + 1])
+        channels += [max(channels[-1] >> n, 1) for n in range(1, steps + 2 - len(channels))]
+        channels.reverse()
         sizes = [size >> n for n in range(steps)]
         counts = [(deep or {}).get(s, blocks) for s in sizes]
         self.size, self.condition = size, condition
-        self.image = ImageDiscriminator(known, counts, attention, heads, 6 if condition else 3)
-        modules = {str(s): TemporalModule(width) for s, width in zip(sizes, known, strict=False)} if temporal else {}
+        self.image = ImageDiscriminator(channels, counts, attention, heads, 6 if condition else 3)
+        modules = {str(s): TemporalModule(width) for s, width in zip(sizes, channels, strict=False)} if temporal else {}
         self.temporal = nn.ModuleDict(modules)
 
     def forward(

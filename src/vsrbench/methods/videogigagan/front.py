@@ -88,13 +88,13 @@ class Front(nn.Module):
         ours: at the clip's ends, where one neighbour is missing, h_t stands in.
         """
         device, last = clip.to_next.device, clip.features.shape[1] - 1
-        found = []
+        features = []
         for t in range(start, stop):
             own = clip.features[:, t].to(device)
             before = warp(clip.features[:, t - 1].to(device), clip.to_previous[:, t - 1]) if t else own
             after = warp(clip.features[:, t + 1].to(device), clip.to_next[:, t]) if t < last else own
-            found.append(torch.cat([own, before, after], dim=1))
-        return torch.stack(found, dim=1)
+            features.append(torch.cat([own, before, after], dim=1))
+        return torch.stack(features, dim=1)
 
     def start_from(self, file: str) -> None:
         """Take flow network, features and branches of a BasicVSR++ (published, or of this project); ``fusion`` stays.
@@ -117,7 +117,7 @@ class Front(nn.Module):
         where = f"{source} does not hold BasicVSR++'s propagation at these settings of method.front"
         load_strictly(self, used | own, where)
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table."""
         return {
             "flow": [self.flow],

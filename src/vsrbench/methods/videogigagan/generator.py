@@ -42,17 +42,17 @@ class Generator(nn.Module):
         if progress is not None:
             progress.start(frames, "frames")
         clip = None if self.front is None else self.front.propagate(lr)
-        found = []
+        parts = []
         for start in range(0, frames, chunk or frames):
             stop = min(start + (chunk or frames), frames)
             features = None if self.front is None or clip is None else self.front.around(clip, start, stop)
-            found.append(self.unet(lr[:, start:stop], features, style))
+            parts.append(self.unet(lr[:, start:stop], features, style))
             if progress is not None:
-                progress.advance(found[-1].shape[1])
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+                progress.advance(parts[-1].shape[1])
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table: what each counts. Together they hold every parameter once."""
         lines: dict[str, list[nn.Module]] = {"mapping": [self.mapping]}
-        lines |= self.unet.counted()
-        return lines if self.front is None else lines | self.front.counted()
+        lines |= self.unet.parameter_groups()
+        return lines if self.front is None else lines | self.front.parameter_groups()

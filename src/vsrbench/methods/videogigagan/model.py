@@ -15,7 +15,7 @@ from vsrbench.methods.videogigagan.front import Front
 from vsrbench.methods.videogigagan.generator import Generator
 from vsrbench.nn.limits import check_least
 from vsrbench.nn.modulated import NoiseMaps
-from vsrbench.types import WHOLE, Clip, Progress, Trace
+from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
 
 # Rows of Table 1, each with what the rows above have: (temporal, propagation, down, shuttle).
 LADDER: dict[str, dict[str, Any]] = {
@@ -100,14 +100,14 @@ class VideoGigaGAN(Method):
     @property
     def context(self) -> int:
         alone = not self.row["temporal"] and not self.row["propagation"]
-        return 0 if alone else WHOLE if self.max_context is None else self.max_context
+        return 0 if alone else FULL_CLIP if self.max_context is None else self.max_context
 
     def parts(self) -> dict[str, nn.Module]:
         return {"generator": self.generator}
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table."""
-        return self.generator.counted()
+        return self.generator.parameter_groups()
 
     def work(self, clip: Clip) -> dict[str, Work]:
         """Units of work; see ``cost.work``."""

@@ -121,7 +121,7 @@ class UNet(nn.Module):
         for decoder in self.decoder:
             assert isinstance(decoder, DecoderLevel)
             x = decoder(x, skips.pop() if skips else None, style, clips)
-            picture = decoder.paint(x, picture, style)
+            picture = decoder.add_rgb(x, picture, style)
         assert picture is not None
         if self.residual == "bilinear":
             picture = picture + F.interpolate(rgb, scale_factor=self.scale, mode="bilinear", align_corners=False)
@@ -139,7 +139,7 @@ class UNet(nn.Module):
         x = self.stem_features(maps.to(memory_format=torch.channels_last))
         return x if self.stem is None else x + self.stem(rgb)
 
-    def counted(self) -> dict[str, list[nn.Module]]:
+    def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table; together they hold every parameter once."""
         lines: dict[str, list[nn.Module]] = {"stem": [m for m in (self.stem, self.stem_features) if m is not None]}
         temporal: dict[str, list[nn.Module]] = {}
