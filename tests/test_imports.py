@@ -1,4 +1,4 @@
-"""What upscaling costs before its first frame: no trainer and no tracker, and no diffusion library without diffusion."""
+"""What upscaling loads before its first frame: no trainer, no tracker, no diffusion library without diffusion."""
 
 import subprocess
 import sys

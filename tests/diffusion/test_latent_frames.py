@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import latent
-from vsrbench.diffusion.frames import bicubic_latent, denoise, finish, frame_noise, initial_latents
+from vsrbench.diffusion.frames import Steps, bicubic_latent, finish, frame_noise, initial_latents
 from vsrbench.diffusion.noise import Noise
 from vsrbench.diffusion.objective import TERMS, draw_choice, draw_timesteps, objective
 from vsrbench.diffusion.samplers import Sampler
@@ -34,11 +34,13 @@ def test_the_first_latents() -> None:
 def visited(kind: str, stop: int | None = None, eta: float = 0.0) -> tuple[list, Tensor, Tensor | None]:
     prior, clip, calls = latent.prior(), latent.make_clip(2), []
 
-    def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
+    sampler = Sampler(kind, 4, eta=eta)
+    x, x0 = initial_latents(prior, sampler, clip, Noise(0), 4), None
+    steps = Steps(prior.schedule, sampler, clip, Noise(0), stop)
+    for step, t in steps:
         calls.append((step, t, x, x0))
-        return x.tanh()
-
-    x, x0 = denoise(prior, Sampler(kind, 4, eta=eta), clip, Noise(0), predict, stop=stop)
+        last, x0 = x0, x.tanh()
+        x = steps.update(step, x, x0, last)
     return calls, x, x0
 
 

@@ -1,22 +1,21 @@
 """From LR frames to the first latent, through the steps, and back to RGB frames: shared by all latent methods."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
+from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError
 from vsrbench.flow.warp import resize_flow
 from vsrbench.nn.colour import replace_low_band
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
-
-# predict(step, t, x, x0 of the step before) -> x0; x and x0 are (B,T,4,h,w)
-Predict = Callable[[int, int, Tensor, Tensor | None], Tensor]
 
 
 def frame_noise(noise: NoiseSource, clip: Clip, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
@@ -39,54 +38,71 @@ def initial_latents(prior: Prior, sampler: Sampler, clip: Clip, noise: NoiseSour
     eps = frame_noise(noise, clip, (prior.latent_channels, height, width), "initial")
     if sampler.start == "noise":
         return eps
-    latents = [bicubic_latent(prior, lr) for lr in clip.lr.flatten(0, 1).split(batch)]
+    latents = [bicubic_latent(prior, lr) for lr in folded(clip.lr).split(batch)]
     first = sampler.timesteps(prior.schedule)[0]
-    return prior.schedule.add_noise(torch.cat(latents), eps.flatten(0, 1), first).view_as(eps)
+    return prior.schedule.add_noise(torch.cat(latents), folded(eps), first).view_as(eps)
 
 
-def denoise(
-    prior: Prior,
-    sampler: Sampler,
-    clip: Clip,
-    noise: NoiseSource,
-    predict: Predict,
-    batch: int = 4,
-    stop: int | None = None,
-    trace: Trace | None = None,
-    progress: Progress | None = None,
-    start: Tensor | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """The loop over diffusion steps, all frames of a step together.
+@dataclass(frozen=True)
+class Steps:
+    """The diffusion steps of a clip: iterating gives (step, timestep), ``update`` takes x over a step.
 
-    Returns x (B,T,4,h,w) after the last step and the last x0. stop: end before this
-    step. start: x at the first step, where it is not that of ``initial_latents``. The trace sees every step's x0 and x.
+    stop: end before this step (training looks inside). The trace sees every step's x0 and x.
     """
-    timesteps = sampler.timesteps(prior.schedule)[:stop]
-    if progress is not None:
-        progress.start(len(timesteps) * clip.lr.shape[0] * clip.frames, "frame steps")
-    x = initial_latents(prior, sampler, clip, noise, batch) if start is None else start
-    x0: Tensor | None = None
-    for step, t in enumerate(timesteps):
-        last, x0 = x0, predict(step, t, x, x0)
-        stochastic = sampler.kind == "ddpm" or sampler.eta > 0
-        fresh = frame_noise(noise, clip, tuple(x.shape[2:]), "step", step) if stochastic else None
-        x = sampler.update(prior.schedule, x, x0, step, fresh, last)
-        if trace is not None:
-            trace.on_step(step, None, x0=x0, x=x)
-        if progress is not None:
-            progress.advance(clip.lr.shape[0] * clip.frames)
-    return x, x0
+
+    schedule: Schedule
+    sampler: Sampler
+    clip: Clip
+    noise: NoiseSource
+    stop: int | None = None
+    trace: Trace | None = None
+    progress: Progress | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        timesteps = self.sampler.timesteps(self.schedule)[: self.stop]
+        if self.progress is not None:
+            self.progress.start(len(timesteps) * self.clip.lr.shape[0] * self.clip.frames, "frame steps")
+        yield from enumerate(timesteps)
+
+    def update(self, step: int, x: Tensor, x0: Tensor, last: Tensor | None) -> Tensor:
+        """x (B,T,4,h,w) after the step from x before it and its noise-free x0. last: x0 of the step before."""
+        sampler, fresh = self.sampler, None
+        if sampler.kind == "ddpm" or sampler.eta > 0:
+            fresh = frame_noise(self.noise, self.clip, tuple(x.shape[2:]), "step", step)
+        x = sampler.update(self.schedule, x, x0, step, fresh, last)
+        if self.trace is not None:
+            self.trace.on_step(step, None, x0=x0, x=x)
+        if self.progress is not None:
+            self.progress.advance(self.clip.lr.shape[0] * self.clip.frames)
+        return x
+
+
+def unguided(prior: Prior, clip: Clip, x: Tensor, t: int, batch: int) -> Tensor:
+    """x0 (B,T,4,h,w) of all frames at timestep t by the prior alone, ``batch`` frames at a time."""
+    frames = zip(folded(x).split(batch), folded(clip.lr).split(batch), strict=True)
+    parts = [prior.schedule.x0(part, prior.predict(part, lr, t).float(), t) for part, lr in frames]
+    return torch.cat(parts).view_as(x)
+
+
+def visits(frames: int, direction: int) -> Iterable[int]:
+    """Frame numbers in visiting order; direction -1: guided by the previous frame, so from front to back."""
+    return range(frames) if direction == -1 else reversed(range(frames))
+
+
+def folded(frames: Tensor) -> Tensor:
+    """(B,T,...) to (B·T,...)."""
+    return rearrange(frames, "b t ... -> (b t) ...")
 
 
 def finish(prior: Prior, sampler: Sampler, clip: Clip, latents: Tensor, batch: int) -> Tensor:
     """Decode (B,T,4,h,w) to RGB (B,T,3,4h,4w) in [0,1], a few frames at a time, with the low-band colour fix."""
     frames = []
-    for latent, lr in zip(latents.flatten(0, 1).split(batch), clip.lr.flatten(0, 1).split(batch), strict=True):
+    for latent, lr in zip(folded(latents).split(batch), folded(clip.lr).split(batch), strict=True):
         rgb = prior.decode(latent).float()
         if sampler.low_band > 0:
             rgb = replace_low_band(rgb, imresize(lr, 4).to(rgb.dtype), sampler.low_band)
         frames.append(rgb.clamp(0, 1))
-    return torch.cat(frames).unflatten(0, latents.shape[:2])
+    return rearrange(torch.cat(frames), "(b t) ... -> b t ...", b=len(latents))
 
 
 def on_prior_grid(clip: Clip, mode: str = "bicubic") -> Clip:
@@ -104,7 +120,7 @@ def on_prior_grid(clip: Clip, mode: str = "bicubic") -> Clip:
     height, width = factor * clip.lr.shape[-2], factor * clip.lr.shape[-1]
 
     def enlarge(values: Tensor | None, change: Callable[[Tensor], Tensor]) -> Tensor | None:
-        return None if values is None else change(values.flatten(0, 1)).unflatten(0, values.shape[:2])
+        return None if values is None else rearrange(change(folded(values)), "(b t) ... -> b t ...", b=len(values))
 
     def frames(lr: Tensor) -> Tensor:
         if mode == "nearest":

@@ -44,6 +44,12 @@ class Residuals:
         encoder, decoder = [change(r) for r in self.encoder], [change(r) for r in self.decoder]
         return Residuals(encoder, change(self.middle), decoder, self.in_stream)
 
+    def named(self) -> dict[str, Tensor]:
+        """As the trace sees them: ``down0..``, ``mid``, ``up0..``."""
+        down = {f"down{i}": r for i, r in enumerate(self.encoder)}
+        up = {f"up{i}": r for i, r in enumerate(self.decoder)}
+        return {**down, "mid": self.middle, **up}
+
     def visit(self, place: str, number: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Add what belongs to a place."""
         if place == "middle":

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.frames import Steps, folded, frame_noise
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError
@@ -76,29 +76,23 @@ def sample(
 ) -> tuple[Tensor, Tensor | None]:
     """x (B,T,4,h,w) after the last step, or before step ``stop``, and the last x0."""
     prior, clip, schedule = run.prior, run.clip, run.prior.schedule
-    timesteps = run.sampler.timesteps(schedule)[:stop]
-    if progress is not None:
-        progress.start(len(timesteps) * clip.lr.shape[0] * clip.frames, "frame steps")
     starts = windows(clip.frames, run.window, run.stride)
     parts = [slice(first, first + min(run.window, clip.frames)) for first in starts]
     texts = [tokens(run, clip.lr[:, part]) for part in parts]
     eps = frame_noise(noise, clip, tuple(clip.lr.shape[2:]), "lr_noise") if run.lr_noise else None
     lr = prior.noised_lr(clip.lr, eps, run.lr_noise)
     x, x0 = first_latents(run, noise), None
-    for step, t in enumerate(timesteps):
+    steps = Steps(schedule, run.sampler, clip, noise, stop, run.trace, progress)
+    for step, t in steps:
         output, count = torch.zeros_like(x), x.new_zeros(1, clip.frames, 1, 1, 1)
-        for part, text in zip(parts, texts, strict=True):
+        for part, text in zip(parts, texts, strict=True):  # windows of frames; where they overlap, a mean
             output[:, part] += prior.predict(x[:, part], lr[:, part], t, text, run.lr_noise).float()
             count[:, part] += 1
         output = output / count
-        last, x0 = x0, schedule.x0(x, output, t)
-        stochastic = run.sampler.kind == "ddpm" or run.sampler.eta > 0
-        fresh = frame_noise(noise, clip, tuple(x.shape[2:]), "step", step) if stochastic else None
-        x = run.sampler.update(schedule, x, x0, step, fresh, last)
         if run.trace is not None:
-            run.trace.on_step(step, None, output=output, x0=x0, x=x)
-        if progress is not None:
-            progress.advance(clip.lr.shape[0] * clip.frames)
+            run.trace.on_step(step, None, output=output)
+        last, x0 = x0, schedule.x0(x, output, t)
+        x = steps.update(step, x, x0, last)
     return x, x0
 
 
@@ -108,15 +102,15 @@ def first_latents(run: Sampling, noise: NoiseSource) -> Tensor:
     shape = prior.grid(clip.lr)
     if run.start == "encoded_noise":
         height, width = 4 * clip.lr.shape[-2], 4 * clip.lr.shape[-1]
-        image = frame_noise(noise, clip, (3, height, width), "initial").flatten(0, 1)
+        image = frame_noise(noise, clip, (3, height, width), "initial")
         # N(0,1) is what the encoder gets, so [0,1] is undone
-        found = torch.cat([prior.vae.encode(frames / 2 + 0.5) for frames in image.split(run.batch)])
+        found = torch.cat([prior.vae.encode(frames / 2 + 0.5) for frames in folded(image).split(run.batch)])
         found = found.unflatten(0, clip.lr.shape[:2]).float()
         return found / found.std(dim=(2, 3, 4), keepdim=True) if run.renorm else found
     eps = frame_noise(noise, clip, shape, "initial")
     if run.start == "gaussian":
         return eps
-    frames = enlarged(clip.lr).flatten(0, 1)
+    frames = folded(enlarged(clip.lr))
     latent = torch.cat([prior.vae.encode(part) for part in frames.split(run.batch)]).float().view_as(eps)
     return prior.schedule.add_noise(latent, eps, run.sampler.timesteps(prior.schedule)[0])
 

@@ -3,16 +3,14 @@
 Legend: x = z_t, x0 = noise-free approximation (Eq. 3), aligned = the neighbour's x0 after OGWM.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import denoise
+from vsrbench.diffusion.frames import Steps, folded, initial_latents, visits
 from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.passes import guided_pass, named, visits
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import FlowBank
@@ -40,43 +38,53 @@ def sample(
 ) -> tuple[Tensor, Tensor | None]:
     """Latents (B,T,4,h,w) after the last step, and the last x0. stop: end before this step (training looks inside).
 
-    Printed (Sec. 4.1): the neighbour's x0 is that of the previous diffusion step, so frames do not wait for each
+    As printed (Sec. 4.1): the neighbour's x0 is that of the previous diffusion step, so frames do not wait for each
     other; the first step and the border frames run unguided.
     """
-    predict = in_turn(run) if run.guidance.same_step else together(run)
-    return denoise(run.prior, run.sampler, run.clip, noise, predict, run.batch, stop, run.trace, progress)
+    if run.guidance.same_step:
+        return sample_in_turn(run, noise, stop, progress)
+    x = initial_latents(run.prior, run.sampler, run.clip, noise, run.batch)
+    x0: Tensor | None = None
+    steps = Steps(run.prior.schedule, run.sampler, run.clip, noise, stop, run.trace, progress)
+    for step, t in steps:
+        last, guided = x0, None
+        if last is not None:
+            guided = align_neighbours(last, run.flows, run.guidance, step)  # OGWM, in pairs of steps
+            if run.trace is not None:
+                run.trace.on_step(step, None, aligned=guided[0])
+        x0 = predict_x0(run, x, t, guided)  # FTCM, Eq. 3
+        x = steps.update(step, x, x0, last)
+    return x, x0
 
 
-def together(run: Sampling) -> Callable[[int, int, Tensor, Tensor | None], Tensor]:
-    """x0 of all frames of a step, guided by the step before."""
+def sample_in_turn(
+    run: Sampling, noise: NoiseSource, stop: int | None = None, progress: Progress | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The same as released: one frame after the other, each guided by the x0 of the frame before it in this very step.
 
-    def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-        if x0 is None:
-            return predict_x0(run, x, t, None)
-        aligned, has = align_neighbours(x0, run.flows, run.guidance, step)
-        if run.trace is not None:
-            run.trace.on_step(step, None, aligned=aligned)
-        return predict_x0(run, x, t, (aligned, has))
-
-    return predict
-
-
-def in_turn(run: Sampling) -> Callable[[int, int, Tensor, Tensor | None], Tensor]:
-    """As released: one frame after the other, each guided by the x0 of the frame before it in this very step.
-
-    Forward in even steps, backward in odd ones; the first frame of every pass runs without the guide.
+    Forward in even steps, backward in odd ones; the first frame of every pass runs without the guide. The trace sees
+    per frame x, output, x0, the aligned x0 and what the guide adds.
     """
-
-    def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-        def guide(frame: int, before: int, x0: Tensor) -> tuple[Residuals, dict[str, Tensor]]:
-            aligned = run.guidance.align_neighbour(x0, run.flows.flow_to(frame, before))
-            residuals = guide_residuals(run, x[:, frame], run.clip.lr[:, frame], aligned, t)
-            return residuals, {"aligned": aligned, **named(residuals)}
-
-        order = visits(run.clip.frames, run.guidance.direction(step))
-        return guided_pass(run.prior, run.clip, x, t, order, guide, step, run.trace)
-
-    return predict
+    prior, clip, schedule = run.prior, run.clip, run.prior.schedule
+    x, x0 = initial_latents(prior, run.sampler, clip, noise, run.batch), None
+    steps = Steps(schedule, run.sampler, clip, noise, stop, run.trace, progress)
+    for step, t in steps:
+        frames: dict[int, Tensor] = {}
+        before: int | None = None
+        for i in visits(clip.frames, run.guidance.direction(step)):
+            residuals, seen = None, {}
+            if before is not None:
+                aligned = run.guidance.align_neighbour(frames[before], run.flows.flow_to(i, before))
+                residuals = guide_residuals(run, x[:, i], clip.lr[:, i], aligned, t)
+                seen = {"aligned": aligned, **residuals.named()}
+            output = prior.predict(x[:, i], clip.lr[:, i], t, residuals)
+            frames[i] = schedule.x0(x[:, i], output.float(), t)
+            if run.trace is not None:
+                run.trace.on_step(step, i, x=x[:, i], output=output, x0=frames[i], **seen)
+            before = i
+        last, x0 = x0, torch.stack([frames[i] for i in range(clip.frames)], dim=1)
+        x = steps.update(step, x, x0, last)
+    return x, x0
 
 
 def align_neighbours(x0: Tensor, flows: FlowBank, guidance: Guidance, step: int) -> tuple[Tensor, list[bool]]:
@@ -95,7 +103,7 @@ def align_neighbours(x0: Tensor, flows: FlowBank, guidance: Guidance, step: int)
 def predict_x0(run: Sampling, x: Tensor, t: int, aligned: tuple[Tensor, list[bool]] | None) -> Tensor:
     """x0 (B,T,4,h,w) of all frames at timestep t; frames without a guide get zero residuals, so none."""
     clips, count = x.shape[:2]
-    flat_x, flat_lr = x.flatten(0, 1), run.clip.lr.flatten(0, 1)
+    flat_x, flat_lr = folded(x), folded(run.clip.lr)
     has = (aligned[1] if aligned is not None else [False] * count) * clips
     outputs = []
     for rows in torch.arange(clips * count).split(run.batch):
@@ -103,11 +111,11 @@ def predict_x0(run: Sampling, x: Tensor, t: int, aligned: tuple[Tensor, list[boo
         guided = [i for i, row in enumerate(rows.tolist()) if has[row]]
         if aligned is not None and guided:
             flat = rows[guided]
-            found = guide_residuals(run, flat_x[flat], flat_lr[flat], aligned[0].flatten(0, 1)[flat], t)
+            found = guide_residuals(run, flat_x[flat], flat_lr[flat], folded(aligned[0])[flat], t)
             residuals = found.map(lambda r, n=len(rows), g=guided: _scatter(r, g, n))  # type: ignore[misc]
         output = run.prior.predict(flat_x[rows], flat_lr[rows], t, residuals)
         outputs.append(run.prior.schedule.x0(flat_x[rows], output.float(), t))
-    return torch.cat(outputs).unflatten(0, (clips, count))
+    return torch.cat(outputs).view_as(x)
 
 
 def guide_residuals(run: Sampling, x: Tensor, lr: Tensor, aligned: Tensor, t: int) -> Residuals:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vsrbench.diffusion.frames import denoise, finish, on_prior_grid
+from vsrbench.diffusion.frames import Steps, finish, initial_latents, on_prior_grid, unguided
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior, save_prior
 from vsrbench.diffusion.samplers import Sampler
@@ -63,10 +63,9 @@ class LDM(Method):
         progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """x (B,T,4,h,w) after the last step, or before step ``stop``, and the last x0."""
-
-        def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
-            frames = zip(x.flatten(0, 1).split(self.batch), clip.lr.flatten(0, 1).split(self.batch), strict=True)
-            found = [self.prior.schedule.x0(x, self.prior.predict(x, lr, t).float(), t) for x, lr in frames]
-            return torch.cat(found).view_as(x)
-
-        return denoise(self.prior, self.sampler, clip, noise, predict, self.batch, stop, trace, progress)
+        x, x0 = initial_latents(self.prior, self.sampler, clip, noise, self.batch), None
+        steps = Steps(self.prior.schedule, self.sampler, clip, noise, stop, trace, progress)
+        for step, t in steps:
+            last, x0 = x0, unguided(self.prior, clip, x, t, self.batch)
+            x = steps.update(step, x, x0, last)
+        return x, x0

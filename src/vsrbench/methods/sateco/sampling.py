@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import denoise, frame_noise
+from vsrbench.diffusion.frames import Steps, frame_noise
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
@@ -149,14 +149,13 @@ def sample(
         first = run.sampler.timesteps(run.prior.schedule)[0]
         x = run.prior.schedule.add_noise(latent.float(), x.flatten(0, 1), first).view_as(x)
 
-    def restored(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
+    x0: Tensor | None = None
+    steps = Steps(run.prior.schedule, run.sampler, clip, noise, trace=trace, progress=progress)
+    for step, t in steps:
         output = predict(run.prior, run.networks.unet_guidance, x, t, guides, clip.lr)
-        return run.prior.schedule.x0(x, output.float(), t)
-
-    latents, _ = denoise(
-        run.prior, run.sampler, clip, noise, restored, run.batch, trace=trace, progress=progress, start=x
-    )
-    return latents
+        last, x0 = x0, run.prior.schedule.x0(x, output.float(), t)
+        x = steps.update(step, x, x0, last)
+    return x
 
 
 def refine(run: Sampling, upscaled: Tensor, decoded: Tensor) -> Tensor:

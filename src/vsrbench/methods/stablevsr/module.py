@@ -66,21 +66,21 @@ class StableVSRModule(MethodModule):
         """
         choices = [0] * len(clip.name) if self.neighbour == "previous" else draw_choice(noise, clip, "neighbour", 2)
         method, prior, schedule = self.method, self.method.prior, self.method.prior.schedule
-        current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)
-        t = draw_timesteps(noise, clip, schedule.length)
+        current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)  # l. 2
+        t = draw_timesteps(noise, clip, schedule.length)  # l. 5
         with torch.no_grad():
-            latent, beside = (encode(prior, frame, noise, self.posterior) for frame in (current, neighbour))
-            eps = draw_eps(prior, current, noise)
+            latent, beside = (encode(prior, frame, noise, self.posterior) for frame in (current, neighbour))  # l. 3
+            eps = draw_eps(prior, current, noise)  # l. 4
             x_t = schedule.add_noise(latent, eps, t)
             noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), t)
-            output = prior.predict(noised, neighbour.lr[:, 0], t)
-            x0 = schedule.x0(noised, output.float(), t)
-            texture = method.texture.make(prior, x0, noised, flow)
+            output = prior.predict(noised, neighbour.lr[:, 0], t)  # l. 6
+            x0 = schedule.x0(noised, output.float(), t)  # l. 7, Eq. 6
+            texture = method.texture.make(prior, x0, noised, flow)  # l. 8, Eq. 8
         if trace is not None:
             target = schedule.target(latent, eps, t)
             trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=texture, x=x_t, target=target)
         aligned = self._aligned(x0, flow)
-        return self._terms(x_t, current, texture, aligned, t, latent, eps, trace)  # Eq. 9
+        return self._terms(x_t, current, texture, aligned, t, latent, eps, trace)  # l. 10, Eq. 9
 
     def losses_on_trajectory(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """ours: sample a pair of frames without gradients up to a random step, then learn that step's target.

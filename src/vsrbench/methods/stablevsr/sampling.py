@@ -4,15 +4,13 @@ Legend: x = x_t, x0 = noise-free approximation (Eq. 6), texture = the warped nei
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import denoise
+from vsrbench.diffusion.frames import Steps, initial_latents, unguided, visits
 from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.passes import guided_pass, named, visits
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import FlowBank
@@ -52,23 +50,37 @@ def direction(strategy: str, step: int) -> int:
 def sample(
     run: Sampling, noise: NoiseSource, stop: int | None = None, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Latents (B,T,4,h,w) after the last step, and the last x0. stop: end before this step (training looks inside)."""
+    """Algorithm 1 (and the strategies of Table 2 beside it): latents (B,T,4,h,w) after the last step, and the last x0.
+
+    stop: end before this step (training looks inside). The trace sees per frame x, output, x0, the texture and what the
+    TCM adds, per step x0 and x.
+    """
     if run.strategy == "auto_regressive":
         return frame_after_frame(run, noise, progress), None
-
-    def predict(step: int, t: int, x: Tensor, x0: Tensor | None) -> Tensor:
+    prior, clip, schedule = run.prior, run.clip, run.prior.schedule
+    x, x0 = initial_latents(prior, run.sampler, clip, noise, run.batch), None  # l. 1-3
+    steps = Steps(schedule, run.sampler, clip, noise, stop, run.trace, progress)
+    for step, t in steps:  # l. 4
+        last = x0
         if run.strategy == "single_frame":
-            return alone(run, x, t)
-
-        def guide(frame: int, before: int, x0: Tensor) -> tuple[Residuals, dict[str, Tensor]]:
-            texture = refreshed(run, step, frame, before, x0, x[:, before])
-            residuals = tcm_residuals(run, x[:, frame], run.clip.lr[:, frame], texture, t)
-            return residuals, {"texture": texture, **named(residuals)}
-
-        order = visits(run.clip.frames, direction(run.strategy, step))
-        return guided_pass(run.prior, run.clip, x, t, order, guide, step, run.trace)
-
-    return denoise(run.prior, run.sampler, run.clip, noise, predict, run.batch, stop, run.trace, progress)
+            x0 = unguided(prior, clip, x, t, run.batch)
+        else:
+            frames: dict[int, Tensor] = {}
+            before: int | None = None
+            for i in visits(clip.frames, direction(run.strategy, step)):  # l. 5; its direction: l. 12
+                residuals, seen = None, {}
+                if before is not None:
+                    texture = refreshed(run, step, i, before, frames[before], x[:, before])  # l. 6, Eq. 8
+                    residuals = tcm_residuals(run, x[:, i], clip.lr[:, i], texture, t)
+                    seen = {"texture": texture, **residuals.named()}
+                output = prior.predict(x[:, i], clip.lr[:, i], t, residuals)  # l. 7
+                frames[i] = schedule.x0(x[:, i], output.float(), t)  # l. 8, Eq. 6
+                if run.trace is not None:
+                    run.trace.on_step(step, i, x=x[:, i], output=output, x0=frames[i], **seen)
+                before = i
+            x0 = torch.stack([frames[i] for i in range(clip.frames)], dim=1)
+        x = steps.update(step, x, x0, last)  # l. 9-10, Eq. 5
+    return x, x0  # l. 14: see ``StableVSR.upscale``
 
 
 def refreshed(run: Sampling, step: int, frame: int, before: int, x0: Tensor, x_t: Tensor) -> Tensor:
@@ -82,38 +94,29 @@ def refreshed(run: Sampling, step: int, frame: int, before: int, x0: Tensor, x_t
     return texture
 
 
-def alone(run: Sampling, x: Tensor, t: int) -> Tensor:
-    """x0 (B,T,4,h,w) without any guidance, ``batch`` frames at a time."""
-    frames = zip(x.flatten(0, 1).split(run.batch), run.clip.lr.flatten(0, 1).split(run.batch), strict=True)
-    found = [run.prior.schedule.x0(part, run.prior.predict(part, lr, t).float(), t) for part, lr in frames]
-    return torch.cat(found).view_as(x)
-
-
 def frame_after_frame(run: Sampling, noise: NoiseSource, progress: Progress | None) -> Tensor:
     """All steps of one frame before the next, which is guided by the finished one (Table 2, auto-regressive)."""
+    prior = run.prior
     if progress is not None:
         progress.start(run.sampler.steps * run.clip.lr.shape[0] * run.clip.frames, "frame steps")
     finished: list[Tensor] = []
-    for frame in range(run.clip.frames):
-        texture = None
+    for i in range(run.clip.frames):
+        clip, lr, texture = run.clip.window(i, i + 1), run.clip.lr[:, i], None
         if finished:  # the result itself is the guidance: it holds no noise, so x_t and x0 are the same
-            texture = run.texture.make(run.prior, finished[-1], finished[-1], run.flows.flow_to(frame, frame - 1))
-
-        def predict(step: int, t: int, x: Tensor, x0: Tensor | None, frame: int = frame, texture: Any = texture) -> Any:
-            lr, residuals = run.clip.lr[:, frame], None
-            if texture is not None:
-                residuals = tcm_residuals(run, x[:, 0], lr, texture, t)
-            output = run.prior.predict(x[:, 0], lr, t, residuals)
-            found = run.prior.schedule.x0(x[:, 0], output.float(), t)
+            texture = run.texture.make(prior, finished[-1], finished[-1], run.flows.flow_to(i, i - 1))
+        x = initial_latents(prior, run.sampler, clip, noise, run.batch)
+        x0: Tensor | None = None
+        steps = Steps(prior.schedule, run.sampler, clip, noise)
+        for step, t in steps:
+            residuals = None if texture is None else tcm_residuals(run, x[:, 0], lr, texture, t)
+            output = prior.predict(x[:, 0], lr, t, residuals)
+            last, x0 = x0, prior.schedule.x0(x[:, 0], output.float(), t).unsqueeze(1)
             if run.trace is not None:
-                run.trace.on_step(step, frame, x=x[:, 0], output=output, x0=found)
+                run.trace.on_step(step, i, x=x[:, 0], output=output, x0=x0[:, 0])
             if progress is not None:
                 progress.advance(len(x))
-            return found.unsqueeze(1)
-
-        one = run.clip.window(frame, frame + 1)
-        latents, _ = denoise(run.prior, run.sampler, one, noise, predict, run.batch)
-        finished.append(latents[:, 0])
+            x = steps.update(step, x, x0, last)
+        finished.append(x[:, 0])
     return torch.stack(finished, dim=1)
 
 
