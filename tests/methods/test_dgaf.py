@@ -96,7 +96,8 @@ def test_directions_alternate() -> None:
 def test_an_untrained_guide_is_the_prior_alone(size: str) -> None:
     clip = latent.make_clip(3, (16, 16), batch=2)
     guided, alone = latent.method("dgaf", size=size), latent.method("ldm", size=size)
-    assert torch.equal(guided.upscale(clip, Noise(0)), alone.upscale(clip, Noise(0)))
+    # to rounding: the guided forward adds zeros, and processors differ in how they fuse that with what comes next
+    torch.testing.assert_close(guided.upscale(clip, Noise(0)), alone.upscale(clip, Noise(0)), atol=5e-6, rtol=0)
 
 
 @torch.no_grad()
