@@ -58,7 +58,7 @@ def test_composing_from_an_installed_wheel(installed: Path, tmp_path: Path) -> N
     package = installed / "vsrbench"
     assert told["package"] == str(package / "__init__.py")
     assert told["home"] == str(package)
-    assert told["method"] == "vsrbench.methods.ldm.module.LDM"
+    assert told["method"] == "vsrbench.methods.ldm.model.LDM"
     assert told["prior"] == str(package / "assets" / "mini_prior") and told["weights"]
     assert "mini/dgaf" in told["experiments"] and told["tried"] == "dgaf"
     assert told["commit"] is None

@@ -94,6 +94,7 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
         with one_line(), refused(arguments, verb):
             check(cfg, arguments)
             check_nodes(cfg)
+            _refuse_absent_task(cfg)
             _refuse_hydras_own_multirun(cfg)
             return run(cfg)
 
@@ -111,9 +112,26 @@ def answer_questions(verb: str, arguments: Sequence[str]) -> None:
         words = [a for a in arguments if a not in ("-h", "--help", "all")]
         print(texts.page(verb, words, everything="all" in arguments))
         raise SystemExit(0)
+    if list(arguments[-2:]) in (["--cfg", "job"], ["-c", "job"]) and not any(a[0] == "-" for a in arguments[:-2]):
+        print_settings(verb, arguments[:-2])
+        raise SystemExit(0)
     if not arguments and (text := texts.bare(verb)):
         print(f"error: {text}", file=sys.stderr)
         raise SystemExit(2)
+
+
+def print_settings(verb: str, words: Sequence[str]) -> None:
+    """``--cfg job``: what the command reads, as YAML; Hydra would add what files hold for other commands."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from omegaconf import OmegaConf
+
+    arguments = expand_arguments(list(words), verb)
+    schema.check_arguments(arguments, verb, home() / "conf")
+    with refused(arguments, verb), initialize_config_dir(str(home() / "conf"), version_base="1.3"):
+        cfg = hydra_compose(verb, overrides=arguments)
+    schema.prune(cfg, verb)
+    print(OmegaConf.to_yaml(cfg), end="")
 
 
 def composed() -> None:
@@ -168,7 +186,8 @@ def check(cfg: "DictConfig", arguments: Sequence[str] = ()) -> None:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
-        schema.check_groups(OmegaConf.to_container(cfg), verb)
+        unresolved: Any = OmegaConf.to_container(cfg)
+        schema.check_groups(unresolved, verb)
         raise ConfigError(f"the setting {key!r} has no value: add {key}=... to the command") from error
     schema.check(plain, verb)
     added = [a.lstrip("+").partition("=")[0] for a in arguments if a.startswith("+")]
@@ -233,6 +252,14 @@ def refuse_shared_process(cfg: "DictConfig") -> None:
             f"trainer.devices={t.devices} in a sweep whose jobs share one process: every rank would run the whole "
             "sweep again. Use launcher=local (the default: a process per job), launcher=slurm, or trainer.devices=1"
         )
+
+
+def _refuse_absent_task(cfg: "DictConfig") -> None:
+    """A command that has settings and does not know what to do with them."""
+    from vsrbench import help as texts
+
+    if "task" in cfg and cfg.task is None and cfg.verb in texts.NEEDS:
+        raise ConfigError(f"{texts.NEEDS[cfg.verb]}, for instance: {texts.EXAMPLES[cfg.verb][0]}")
 
 
 def _refuse_hydras_own_multirun(cfg: "DictConfig") -> None:

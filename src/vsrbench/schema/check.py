@@ -42,7 +42,9 @@ def _has(model: type[Section], key: str) -> bool:
     """True unless the key names a setting that a group of plain settings does not have."""
     top, _, rest = key.partition(".")
     field = model.model_fields.get(top)
-    inner = None if field is None else section(field.annotation)
+    if field is None:
+        return True
+    inner = section(field.annotation)
     return (
         not rest
         or inner is None

@@ -28,7 +28,7 @@ def check(node: dict[str, Any], path: str, top: dict[str, Any] | None = None) ->
         return
     function = load(str(target), path)
     parameters = inspect.signature(function).parameters
-    hints = annotations_of(function.__init__ if isinstance(function, type) else function)
+    hints = annotations_of(inspect.getattr_static(function, "__init__") if isinstance(function, type) else function)
     names = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name, value in node.items():

@@ -299,7 +299,7 @@ def section(annotation: Any, value: Any = None) -> type[Section] | None:
         for m in models
         if kind is not None and kind in get_args(getattr(m.model_fields.get("kind"), "annotation", None))
     ]
-    return (named or models or [None])[0]
+    return next(iter(named or models), None)
 
 
 def readers(name: str) -> list[str]:
