@@ -69,7 +69,8 @@ def _within(value: float, bound: Any) -> bool:
 def _without_bounds(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     if get_origin(annotation) is Annotated:
         kind, *metadata = get_args(annotation)
-        return kind, tuple(one for one in metadata if isinstance(one, BOUNDS))
+        stated = [one for entry in metadata for one in (entry, *getattr(entry, "metadata", ()))]  # pydantic's Field
+        return kind, tuple(one for one in stated if isinstance(one, BOUNDS))
     return annotation, ()
 
 

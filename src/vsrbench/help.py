@@ -171,6 +171,8 @@ def comments(name: str, value: Mapping[str, Any]) -> dict[str, str]:
     folder = home() / "conf" / name
     own = value.get("name") or value.get("set")
     files = [folder / f"{own}.yaml"] if own else sorted(folder.glob("*.yaml"))
+    if name == "module":
+        files = [folder.parent / "training" / f"{str(value['_target_']).split('.')[2]}.yaml"]
     shared = [folder.parent / "shared" / f"{name}.yaml", folder.parent / "training" / "default.yaml"]
     meanings: dict[str, str] = {}
     for file in (*files, *shared):

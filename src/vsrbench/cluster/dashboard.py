@@ -54,10 +54,10 @@ class Dashboard:
 
 
 def methods() -> list[str]:
-    """Those that can be trained, as conf/method has them."""
+    """Those that can be trained, as conf/training has them."""
     from omegaconf import OmegaConf
 
-    files = sorted((home() / "conf" / "method").glob("*.yaml"))
+    files = sorted((home() / "conf" / "training").glob("*.yaml"))
     return [file.stem for file in files if OmegaConf.select(OmegaConf.load(file), "module")]
 
 

@@ -15,7 +15,8 @@ from vsrbench.schema.verbs import VERBS, extra, readers, section
 
 # Groups of conf/ that are called otherwise than the settings that they hold.
 HELD = {
-    "size": "method", "variant": "method", "recipe": "train", "debug": "trainer", "protocol": "protocols",
+    "size": "method", "training": "module", "costs": "counts",
+    "variant": "method", "recipe": "train", "debug": "trainer", "protocol": "protocols",
     "experiments": "command",
 }  # fmt: skip
 HYDRA = ("hydra", "sweeper")

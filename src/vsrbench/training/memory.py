@@ -59,7 +59,7 @@ def name_of(module: MethodModule) -> str:
 
 def paper_batch(method: str) -> int | None:
     """The effective batch that a method's paper trains with, as its size ``paper`` has it; None where it has none."""
-    file = home() / "conf" / "method" / method / "paper.yaml"
+    file = home() / "conf" / "training" / method / "paper.yaml"
     settings: Any = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
     found = OmegaConf.select(settings, "train.effective_batch")
     return None if found is None else int(found)
