@@ -195,7 +195,7 @@ def test_without_ground_truth_the_frames_own_x0_is_the_reference(
         (["method.strategy=auto_regressive"], ConfigError, "takes each step on all frames before the next"),
         (["analysis.textures.frame=3"], DataError, r"analysis\.textures\.frame=3: coffee_zoom gives frames 1 to 2"),
         (["analysis.textures.frame=0"], DataError, "frame 0 has no previous frame"),
-        (["analysis.textures.steps=0"], ConfigError, r"analysis\.textures\.steps=0: use 1 or more"),
+        (["analysis.textures.steps=0"], ConfigError, r"analysis\.textures\.steps=0: give a whole number from 1"),
     ],
 )
 def test_what_is_refused(configured: Any, overrides: list[str], error: type[Exception], message: str) -> None:

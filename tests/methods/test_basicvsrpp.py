@@ -112,7 +112,7 @@ class Stored:
 
 
 def chunked(method: BasicVSRPP, clip: Clip, chunk: int) -> Tensor:
-    settings = compose([f"inference.chunk={chunk}"]).inference
+    settings = compose([f"inference.chunk={chunk}"], verb="upscale").inference
     return torch.stack([frame for _, frame in upscale_source(method, Stored(clip), Noise(0), settings)])
 
 

@@ -528,9 +528,9 @@ def test_a_clip_is_upscaled_alike_in_any_batch_and_chunk() -> None:
     both = made.upscale(sample, noise)
     assert both.shape == (2, 5, 3, 64, 64) and both.min() >= 0 and both.max() <= 1
     assert torch.allclose(both[1:], made.upscale(sample.rows([1]), noise), atol=1e-5)
-    made.chunk = None
+    made.method.chunk = None
     whole = made.upscale(sample, noise)
-    made.chunk = 5
+    made.method.chunk = 5
     assert torch.equal(whole, made.upscale(sample, noise))
     assert not torch.allclose(whole, both, atol=1e-4), "chunks cut what the modules over time see"
 
@@ -542,8 +542,8 @@ def test_one_style_and_noise_serve_all_frames_of_a_clip() -> None:
     frames = made.upscale(still, Noise(1))
     assert torch.allclose(frames[:, 0], frames[:, 2], atol=1e-6)
     assert not torch.allclose(frames, made.upscale(still, Noise(2)), atol=1e-3)
-    made.z = "mean"
-    assert not made.styles(still, Noise(1)).any()
+    made.method.z = "mean"
+    assert not made.method.styles(still, Noise(1)).any()
 
 
 def test_scale_eight() -> None:

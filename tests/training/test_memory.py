@@ -62,7 +62,7 @@ def test_compiled_blocks_give_the_same_curve(tmp_path: Path) -> None:
     [
         (["gradient_checkpointing=true"], r"has no gradient checkpointing; use null"),
         (["compile=true"], r"calls none of the blocks that are compiled .* use compile=false"),
-        (["compile=magic"], r"use false, true or one of inductor"),
+        (["compile=magic"], r"compile=magic: use true, false, inductor, aot_eager or eager"),
         (["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"], r"no frozen block to shard; use .*ddp"),
     ],
 )

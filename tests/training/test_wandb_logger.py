@@ -72,7 +72,7 @@ def test_pictures_videos_and_a_table_come_with_every_validation(folder: Path, lo
 
 def test_the_run_carries_configuration_origin_group_and_tags(logged: Logged) -> None:
     assert logged.config["method"]["name"] == "fake"
-    assert "vsrbench" in logged.config["protocols"]
+    assert logged.config["validation"]["metric"] == names.PSNR_Y
     assert logged.config["provenance"]["vsrbench"]
     assert logged.run["run_group"] == "nightly"
     assert logged.run["job_type"] == "train"
