@@ -123,7 +123,7 @@ def test_a_setting_without_a_value_is_named() -> None:
 
 def test_bad_values_reach_the_user_as_one_error() -> None:
     """What an object refuses while it is built comes out as itself, not wrapped."""
-    with pytest.raises(ConfigError, match=r"sampler\.steps=0: use 1 to 1000"):
+    with pytest.raises(ConfigError, match=r"sampler\.steps=0: give a whole number from 1 to 1000"):
         build(compose(["sampler.steps=0"]).sampler)
     with pytest.raises(ConfigError, match=r"method\.flow_input=lanczos"):
         build(compose(["size=tiny", "method.flow_input=lanczos"]).method)

@@ -155,6 +155,17 @@ def test_essential_settings_are_flat_and_leave_out_what_may_change() -> None:
     assert essential({**settings, "verb": "eval"}) == {**flat, "data.splits.test": 1}
 
 
+def test_a_folder_of_an_older_version_is_refused_in_one_line(opened: Callable[..., Run]) -> None:
+    run = opened("name=mine")
+    old = {**settings_of(), "analysis": {}, "video": {}, "budget": {}, "seed": 7}
+    (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
+    with pytest.raises(
+        RunError, match="made by a version with other settings, .* ckpt_path=.*mine starts from its"
+    ) as told:
+        opened("name=mine")
+    assert "\n" not in str(told.value)
+
+
 # --- the folder ----------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from vsrbench.errors import ConfigError
 
 BOUNDS = (Ge, Gt, Le, Lt)
+P = typing.ParamSpec("P")
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -169,17 +170,24 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
         return {name: kind for name, kind in hints.items() if kind is not inspect.Parameter.empty}
 
 
-def check_arguments(group: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def check_fields(record: Any, group: str) -> None:
+    """``check_arguments`` for a dataclass, called in its ``__post_init__``."""
+    for name, annotation in typing.get_type_hints(type(record), include_extras=True).items():
+        if judges(annotation):
+            check_value(f"{group}.{name}", getattr(record, name), annotation)
+
+
+def check_arguments(group: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Decorator of an ``__init__``: arguments that are annotated with choices or bounds are checked against them.
 
     group: name of the node in conf/, for the message: ``method.pick=left: use centre or corner``.
     """
 
-    def decorate(init: Callable[..., None]) -> Callable[..., None]:
+    def decorate(init: Callable[P, None]) -> Callable[P, None]:
         signature = inspect.signature(init)
 
         @functools.wraps(init)
-        def checked(*args: Any, **kwargs: Any) -> None:
+        def checked(*args: P.args, **kwargs: P.kwargs) -> None:
             hints = annotations_of(init)
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if name in hints and judges(hints[name]):

@@ -22,6 +22,7 @@ from vsrbench.schema.verbs import Judging, identity
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+OLD_LAYOUT = {"analysis", "video", "budget", "trainer"}  # side by side in versions with one root for all commands
 LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
 UNFINISHED = ".part"  # end of the name of a file that is being written
 PACKAGES = (
@@ -224,6 +225,11 @@ def differing(before: Any, now: Any) -> list[str]:
 def refuse_other(run: Run, before: Any, now: Any, free: Sequence[str] = ()) -> None:
     """Raise RunError naming each setting that differs from the one stored in the folder, but for those in ``free``."""
     if others := [key for key in differing(before, now) if key not in free]:
+        if set(before) >= OLD_LAYOUT:
+            raise RunError(
+                f"{run.folder} was made by a version with other settings, and cannot go on: choose another name=...; "
+                f"ckpt_path={run.folder} starts from its weights"
+            )
         old, new = making(before), making(now)
         shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in others[:6])
         more = f" (+{len(others) - 6} more)" if len(others) > 6 else ""

@@ -135,14 +135,14 @@ def test_the_first_step_of_dpmpp_is_ddim() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"kind": "euler"}, r"sampler\.kind=euler: use one of ddpm, ddim, dpmpp"),
-        ({"start": "lr"}, r"sampler\.start=lr: use one of noise, lr_noised"),
-        ({"steps": 0}, r"sampler\.steps=0: use 1 to 1000"),
+        ({"kind": "euler"}, r"sampler\.kind=euler: use ddpm, ddim or dpmpp"),
+        ({"start": "lr"}, r"sampler\.start=lr: use noise or lr_noised"),
+        ({"steps": 0}, r"sampler\.steps=0: give a whole number from 1 to 1000"),
         ({"steps": 1001}, r"sampler\.steps=1001"),
-        ({"start": "lr_noised", "strength": 0}, r"sampler\.strength=0: use a value above 0"),
+        ({"start": "lr_noised", "strength": 0}, r"sampler\.strength=0: give a number above 0 to 1"),
         ({"start": "lr_noised", "strength": 1.1}, r"sampler\.strength=1\.1"),
         ({"strength": 0.5}, r"strength below 1 needs sampler\.start=lr_noised"),
-        ({"eta": -0.1}, r"sampler\.eta=-0\.1: use 0 to 1"),
+        ({"eta": -0.1}, r"sampler\.eta=-0\.1: give a number from 0 to 1"),
         ({"low_band": -1.0}, r"sampler\.low_band=-1\.0"),
     ],
 )

@@ -49,7 +49,7 @@ def test_the_kernels_differ(clip: Clip) -> None:
 
 
 def test_another_kernel_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"method.kernel=nearest: use matlab or cv2 or pil"):
+    with pytest.raises(ConfigError, match=r"method.kernel=nearest: use matlab, cv2 or pil"):
         Bicubic(kernel="nearest")
 
 

@@ -48,8 +48,8 @@ def test_flow_from_networks_needs_no_other_change() -> None:
     ("setting", "message"),
     [
         ("rescale=0.5", r"method\.rescale=0\.5: use 1 or more"),
-        ("rescale_mode=area", r"method\.rescale_mode=area: use one of nearest, bicubic, none"),
-        ("pick=edge", r"method\.pick=edge: use one of centre, corner"),
+        ("rescale_mode=area", r"method\.rescale_mode=area: use nearest, bicubic or none"),
+        ("pick=edge", r"method\.pick=edge: use centre or corner"),
         ("align=half", r"method\.align=half: use exact or released"),
         ("neighbours=both", r"method\.neighbours=both"),
         ("guidance=decoder", r"method\.guidance=decoder: use dense or encoder"),

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vsrbench.annotations import check_fields
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.nn.imresize import resize_axis, weigh
 
@@ -49,15 +51,14 @@ class Bicubic(Degradation):
     Raises ConfigError for another path.
     """
 
-    path: str = "double"
+    path: Literal["double", "uint8"] = "double"
     name: str = "bicubic"
 
     scales = SCALES
     margin = 3  # the antialiased kernel reaches 2 LR pixels
 
     def __post_init__(self) -> None:
-        if self.path not in ("double", "uint8"):
-            raise ConfigError(f"degradation.path={self.path}: use double or uint8")
+        check_fields(self, "degradation")
 
     def __call__(self, hr: Tensor, scale: int) -> Tensor:
         self.check(scale)
@@ -110,15 +111,14 @@ class BlurDown(Degradation):
     Raises ConfigError for another flavour, DataError for HR whose sides are no multiples of 4.
     """
 
-    flavour: str = "basicvsr"
+    flavour: Literal["basicvsr", "duf"] = "basicvsr"
     name: str = "blur_down"
 
     scales = (4,)
     margin = 2  # DUF's kernel reaches 6 HR pixels
 
     def __post_init__(self) -> None:
-        if self.flavour not in FLAVOURS:
-            raise ConfigError(f"degradation.flavour={self.flavour}: use {' or '.join(FLAVOURS)}")
+        check_fields(self, "degradation")
 
     @property
     def kind(self) -> str:

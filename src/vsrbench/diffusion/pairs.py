@@ -14,8 +14,6 @@ from vsrbench.diffusion.prior import Prior
 from vsrbench.flow.bank import pair_flow
 from vsrbench.types import Clip, Trace
 
-POSTERIORS = ("mode", "sample")  # what of the VAE's posterior is the latent in training
-
 
 def pair(
     clip: Clip, choices: list[int], estimator: nn.Module, flow_frames: Callable[[Tensor], Tensor]

@@ -4,15 +4,15 @@ Each update equals the diffusers scheduler of the same name (tests/diffusion/tes
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
+from vsrbench.annotations import check_fields
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError
-
-KINDS = ("ddpm", "ddim", "dpmpp")
-STARTS = ("noise", "lr_noised")
 
 
 @dataclass(frozen=True)
@@ -25,28 +25,17 @@ class Sampler:
     frame after decoding; 0 switches it off.
     """
 
-    kind: str = "ddpm"
-    steps: int = 50
-    start: str = "noise"
-    strength: float = 1.0
-    eta: float = 0.0
-    low_band: float = 0.0
+    kind: Literal["ddpm", "ddim", "dpmpp"] = "ddpm"
+    steps: Annotated[int, Ge(1), Le(1000)] = 50
+    start: Literal["noise", "lr_noised"] = "noise"
+    strength: Annotated[float, Gt(0), Le(1)] = 1.0
+    eta: Annotated[float, Ge(0), Le(1)] = 0.0
+    low_band: Annotated[float, Ge(0)] = 0.0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"sampler.kind={self.kind}: use one of {', '.join(KINDS)}")
-        if self.start not in STARTS:
-            raise ConfigError(f"sampler.start={self.start}: use one of {', '.join(STARTS)}")
-        if not 1 <= self.steps <= 1000:
-            raise ConfigError(f"sampler.steps={self.steps}: use 1 to 1000")
-        if not 0 < self.strength <= 1:
-            raise ConfigError(f"sampler.strength={self.strength}: use a value above 0 and up to 1")
+        check_fields(self, "sampler")
         if self.start == "noise" and self.strength != 1:
             raise ConfigError("sampler.strength below 1 needs sampler.start=lr_noised")
-        if not 0 <= self.eta <= 1:
-            raise ConfigError(f"sampler.eta={self.eta}: use 0 to 1")
-        if self.low_band < 0:
-            raise ConfigError(f"sampler.low_band={self.low_band}: use 0 (off) or more")
 
     def timesteps(self, schedule: Schedule) -> list[int]:
         """Visited timesteps, noisiest first.

@@ -5,13 +5,14 @@ DIS, Farneback, RAFT and the data's own flow; SPyNet has its network in ``spynet
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.nn.functional import full_precision
 from vsrbench.weights.files import read
@@ -24,10 +25,9 @@ class DIS(nn.Module):
     preset: ultrafast, fast or medium. Frames below 24 pixels a side are extended to that size.
     """
 
-    def __init__(self, preset: str = "medium") -> None:
+    @check_arguments("flow")
+    def __init__(self, preset: Literal["ultrafast", "fast", "medium"] = "medium") -> None:
         super().__init__()
-        if preset not in ("ultrafast", "fast", "medium"):
-            raise ConfigError(f"flow.preset={preset}: use ultrafast, fast or medium")
         self.preset = preset
 
     @torch.no_grad()

@@ -1,18 +1,18 @@
 """Bicubic interpolation: the floor of every comparison and the check of every protocol."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.errors import ConfigError
 from vsrbench.methods.base import Method
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
-
-KERNELS = ("matlab", "cv2", "pil")
 
 
 class Bicubic(Method):
@@ -22,10 +22,11 @@ class Bicubic(Method):
     apart, NIQE 7.25 and 7.54 (docs/protocols.md). Raises ConfigError for another kernel.
     """
 
-    def __init__(self, scale: int = 4, name: str = "bicubic", kernel: str = "matlab") -> None:
+    @check_arguments("method")
+    def __init__(
+        self, scale: int = 4, name: str = "bicubic", kernel: Literal["matlab", "cv2", "pil"] = "matlab"
+    ) -> None:
         super().__init__()
-        if kernel not in KERNELS:
-            raise ConfigError(f"method.kernel={kernel}: use {' or '.join(KERNELS)}")
         self.scale, self.kernel = scale, kernel
         self.register_buffer("place", torch.empty(0), persistent=False)  # what knows the device
 

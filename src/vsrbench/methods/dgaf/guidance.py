@@ -1,10 +1,11 @@
 """Which neighbour guides a frame, when, and how it is brought onto the frame's grid: the knobs of DGAF-VSR."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from vsrbench.errors import ConfigError
+from vsrbench.annotations import check_fields
 from vsrbench.flow.rescaled import check_rescaling, upscale_warp_downscale
 from vsrbench.types import FULL_CLIP
 
@@ -22,19 +23,14 @@ class Guidance:
 
     rescale: float = 4.0
     mode: str = "nearest"
-    align: str = "exact"
+    align: Literal["exact", "released"] = "exact"
     pick: str = "centre"
     in_pair: bool = True
-    neighbours: str = "last_step"
+    neighbours: Literal["last_step", "same_step"] = "last_step"
 
     def __post_init__(self) -> None:
+        check_fields(self, "method")
         check_rescaling(self.rescale, self.mode, self.pick)
-        for name, value, allowed in (
-            ("align", self.align, ("exact", "released")),
-            ("neighbours", self.neighbours, ("last_step", "same_step")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"method.{name}={value}: use {' or '.join(allowed)}")
 
     @property
     def same_step(self) -> bool:

@@ -1,17 +1,18 @@
 """DGAF-VSR: networks, settings and upscaling."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.frames import finish, on_prior_grid
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import TERMS
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
-from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank, clip_flows
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.dgaf import cost, released
@@ -20,8 +21,6 @@ from vsrbench.methods.dgaf.networks import GuidingUNet
 from vsrbench.methods.dgaf.sampling import Sampling, sample
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
-
-FLOW_INPUTS = ("nearest", "bicubic", "released")
 
 
 class DGAF(Method):
@@ -38,6 +37,7 @@ class DGAF(Method):
 
     stages = {"guide": Stage(trainable=("guiding_unet",), losses=TERMS)}
 
+    @check_arguments("method")
     def __init__(
         self,
         prior: Prior,
@@ -45,29 +45,21 @@ class DGAF(Method):
         flow: nn.Module,
         scale: int = 4,
         rescale: float = 4.0,
-        rescale_mode: str = "nearest",
-        align: str = "exact",
-        pick: str = "centre",
+        rescale_mode: Literal["nearest", "bicubic", "none"] = "nearest",
+        align: Literal["exact", "released"] = "exact",
+        pick: Literal["centre", "corner"] = "centre",
         in_pair: bool = True,
-        neighbours: str = "last_step",
-        guidance: str = "dense",
+        neighbours: Literal["last_step", "same_step"] = "last_step",
+        guidance: Literal["dense", "encoder"] = "dense",
         guide_attention: bool = True,
-        new_channels: str = "zero",
-        flow_upscaling: str = "pre",
-        flow_input: str = "nearest",
-        lr_enlargement: str = "bicubic",
+        new_channels: Literal["zero", "copy"] = "zero",
+        flow_upscaling: Literal["pre", "post"] = "pre",
+        flow_input: Literal["nearest", "bicubic", "released"] = "nearest",
+        lr_enlargement: Literal["bicubic", "nearest"] = "bicubic",
         max_context: int | None = None,
         name: str = "dgaf",
     ) -> None:
         super().__init__()
-        for setting, value, allowed in (
-            ("guidance", guidance, ("dense", "encoder")),
-            ("flow_upscaling", flow_upscaling, ("pre", "post")),
-            ("flow_input", flow_input, FLOW_INPUTS),
-            ("lr_enlargement", lr_enlargement, ("bicubic", "nearest")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"method.{setting}={value}: use {' or '.join(allowed)}")
         self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
         self.guide = GuidingUNet(prior.unet, guide_attention, guidance == "dense", new_channels)
         self.guidance = Guidance(rescale, rescale_mode, align, pick, in_pair, neighbours)

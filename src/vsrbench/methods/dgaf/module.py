@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.frames import on_prior_grid
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps
-from vsrbench.diffusion.pairs import POSTERIORS, draw_eps, encode, guided_terms, pair
+from vsrbench.diffusion.pairs import draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
 from vsrbench.methods.dgaf.model import DGAF
 from vsrbench.methods.dgaf.sampling import align_neighbours, sample
@@ -30,18 +31,17 @@ class DGAFModule(MethodModule):
 
     method: DGAF
 
+    @check_arguments("module")
     def __init__(
         self,
         method: DGAF,
         objective: Mapping[str, float] | None = None,
-        posterior: str = "mode",
+        posterior: Literal["mode", "sample"] = "mode",
         train_input_bias: bool = True,
         trajectory: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__(method)
-        if posterior not in POSTERIORS:
-            raise ConfigError(f"module.posterior={posterior}: use {' or '.join(POSTERIORS)}")
         self.objective = dict(objective or {"prediction": 1.0})
         self.posterior, self.train_input_bias = posterior, train_input_bias
         self.trajectory, self.checkpointing = trajectory, checkpointing

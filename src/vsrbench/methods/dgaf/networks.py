@@ -1,13 +1,13 @@
 """The guiding U-Net of DGAF-VSR's FTCM (Sec. 4.2), as printed and as released."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.guided import Residuals, features, places
 from vsrbench.diffusion.prior import to_network
-from vsrbench.errors import ConfigError
 from vsrbench.nn.functional import zero_init
 
 
@@ -23,10 +23,11 @@ class GuidingUNet(nn.Module):
     computes. "copy" (released): as the prior's own latent channels. Raises ConfigError for another word.
     """
 
-    def __init__(self, unet: Any, attention: bool = True, dense: bool = True, new_channels: str = "zero") -> None:
+    @check_arguments("method")
+    def __init__(
+        self, unet: Any, attention: bool = True, dense: bool = True, new_channels: Literal["zero", "copy"] = "zero"
+    ) -> None:
         super().__init__()
-        if new_channels not in ("zero", "copy"):
-            raise ConfigError(f"method.new_channels={new_channels}: use zero or copy")
         self.dense = dense
         self.net: Any = _network(unet, attention)
         self.net.conv_norm_out = self.net.conv_act = self.net.conv_out = None  # the guide has no output head

@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.frames import finish
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import TERMS
 from vsrbench.diffusion.prior import Prior, save_prior
 from vsrbench.diffusion.samplers import Sampler
-from vsrbench.errors import ConfigError
 from vsrbench.flow.bank import FlowBank, clip_flows
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.stablevsr import cost
 from vsrbench.methods.stablevsr.networks import TemporalConditioning
-from vsrbench.methods.stablevsr.sampling import STRATEGIES, Sampling, sample
+from vsrbench.methods.stablevsr.sampling import Sampling, sample
 from vsrbench.methods.stablevsr.texture import Texture
 from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
 from vsrbench.weights.folders import save_network
@@ -42,32 +44,25 @@ class StableVSR(Method):
     multiple = 8
     minimum = 16
 
+    @check_arguments("method")
     def __init__(
         self,
         prior: Prior,
         sampler: Sampler,
         flow: nn.Module,
-        strategy: str = "bidirectional",
-        guidance: str = "x0",
-        compensation: str = "pixel",
-        tcm_input: str = "rgb",
-        align: str = "exact",
-        guidance_precision: str = "auto",
-        refresh: int = 1,
+        strategy: Literal["bidirectional", "unidirectional", "auto_regressive", "single_frame"] = "bidirectional",
+        guidance: Literal["x0", "x_t"] = "x0",
+        compensation: Literal["pixel", "latent", "none"] = "pixel",
+        tcm_input: Literal["rgb", "latent"] = "rgb",
+        align: Literal["exact", "released"] = "exact",
+        guidance_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+        refresh: Annotated[int, Ge(1)] = 1,
         embedding: Sequence[int] = (64, 128, 256),
-        flow_input: str = "lr",
+        flow_input: Literal["lr", "released"] = "lr",
         max_context: int | None = None,
         name: str = "stablevsr",
     ) -> None:
         super().__init__()
-        for setting, value, allowed in (
-            ("strategy", strategy, STRATEGIES),
-            ("flow_input", flow_input, ("lr", "released")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"method.{setting}={value}: use one of {', '.join(allowed)}")
-        if refresh < 1:
-            raise ConfigError(f"method.refresh={refresh}: use 1 (every step) or more")
         self.texture = Texture(guidance, compensation, tcm_input, align, guidance_precision)
         self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
         channels = 3 if tcm_input == "rgb" else prior.latent_channels

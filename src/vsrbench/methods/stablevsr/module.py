@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
-from vsrbench.diffusion.pairs import POSTERIORS, draw_eps, encode, guided_terms, pair
+from vsrbench.diffusion.pairs import draw_eps, encode, guided_terms, pair
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import upscale_warp_downscale
 from vsrbench.methods.module import MethodModule
 from vsrbench.methods.stablevsr.model import StableVSR
 from vsrbench.methods.stablevsr.sampling import direction, sample
 from vsrbench.types import Clip, Trace
-
-NEIGHBOURS = ("previous", "random")
 
 
 class StableVSRModule(MethodModule):
@@ -29,19 +29,17 @@ class StableVSRModule(MethodModule):
 
     method: StableVSR
 
+    @check_arguments("module")
     def __init__(
         self,
         method: StableVSR,
-        neighbour: str = "previous",
-        posterior: str = "mode",
+        neighbour: Literal["previous", "random"] = "previous",
+        posterior: Literal["mode", "sample"] = "mode",
         objective: Mapping[str, float] | None = None,
         trajectory: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__(method)
-        for setting, value, allowed in (("neighbour", neighbour, NEIGHBOURS), ("posterior", posterior, POSTERIORS)):
-            if value not in allowed:
-                raise ConfigError(f"module.{setting}={value}: use one of {', '.join(allowed)}")
         self.neighbour, self.posterior = neighbour, posterior
         self.objective = dict(objective or {"prediction": 1.0})
         self.trajectory, self.checkpointing = trajectory, checkpointing

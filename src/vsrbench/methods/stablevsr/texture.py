@@ -1,23 +1,18 @@
 """Temporal Texture Guidance of StableVSR (Sec. 4.2, Eq. 8) and its ablations (Figure 7, Table 4)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_fields
 from vsrbench.diffusion.prior import Prior, to_network
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import on_grid
 from vsrbench.flow.warp import warp
 
-CHOICES = {
-    "guidance": ("x0", "x_t"),
-    "compensation": ("pixel", "latent", "none"),
-    "tcm_input": ("rgb", "latent"),
-    "align": ("exact", "released"),
-    "guidance_precision": ("auto", "fp32", "bf16", "fp16"),
-}
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -33,17 +28,14 @@ class Texture:
     Raises ConfigError for values that mean nothing.
     """
 
-    guidance: str = "x0"
-    compensation: str = "pixel"
-    tcm_input: str = "rgb"
-    align: str = "exact"
-    guidance_precision: str = "auto"
+    guidance: Literal["x0", "x_t"] = "x0"
+    compensation: Literal["pixel", "latent", "none"] = "pixel"
+    tcm_input: Literal["rgb", "latent"] = "rgb"
+    align: Literal["exact", "released"] = "exact"
+    guidance_precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise ConfigError(f"method.{name}={value}: use one of {', '.join(allowed)}")
+        check_fields(self, "method")
         if self.tcm_input == "latent" and self.compensation == "pixel":
             raise ConfigError("method.tcm_input=latent needs method.compensation=latent (or none): nothing is decoded")
 
