@@ -160,7 +160,7 @@ def test_a_folder_of_an_older_version_is_refused_in_one_line(opened: Callable[..
     old = {**settings_of(), "analysis": {}, "video": {}, "budget": {}, "seed": 7}
     (run.folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(old)))
     with pytest.raises(
-        RunError, match="made by a version with other settings, .* ckpt_path=.*mine starts from its"
+        RunError, match=r"made by a version with other settings, .* ckpt_path=.*mine starts from its"
     ) as told:
         opened("name=mine")
     assert "\n" not in str(told.value)
