@@ -22,6 +22,9 @@ BOUNDS = (Ge, Gt, Le, Lt)
 P = typing.ParamSpec("P")
 
 
+UNRESOLVED = (NameError, AttributeError, TypeError, SyntaxError)  # what an annotation as text may end in
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """True where the value has the annotated kind; annotations that are no plain kinds fit everything.
 
@@ -158,14 +161,14 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Annotations of a function's parameters, strings resolved; what cannot be resolved is left out."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception:  # a name that is only there for type checkers
+    except UNRESOLVED:  # a name that is only there for type checkers
         scope = getattr(inspect.unwrap(function), "__globals__", {})
         hints: dict[str, Any] = {}
         for name, parameter in inspect.signature(function).parameters.items():
             try:
                 text = parameter.annotation
                 hints[name] = eval(text, scope) if isinstance(text, str) else text
-            except Exception:
+            except UNRESOLVED:
                 continue
         return {name: kind for name, kind in hints.items() if kind is not inspect.Parameter.empty}
 
