@@ -92,22 +92,34 @@ def quiet_libraries() -> None:
 
 
 def dead_workers(iterator: Any, timeout: float) -> list[int]:
-    """Process ids of a loader iterator's workers that are gone, waiting up to ``timeout`` seconds for the first."""
+    """Process ids of a loader iterator's workers that are gone, waiting up to ``timeout`` seconds for the first.
+
+    Where there are any, torch's handler of SIGCHLD no longer watches this iterator. A process closes its sentinel
+    before its parent gets the signal, so the handler would raise a second error while the first is being handled.
+    """
     sentinels = {worker.sentinel: worker.pid for worker in iterator._workers}
-    return [sentinels[sentinel] for sentinel in wait(list(sentinels), timeout=timeout)]
+    gone = [sentinels[sentinel] for sentinel in wait(list(sentinels), timeout=timeout)]
+    if gone:
+        _stop_watching(iterator)
+    return gone
+
+
+def _stop_watching(iterator: Any) -> None:
+    """torch's handler of SIGCHLD, which raises when a worker ends, forgets the workers of this loader iterator."""
+    from torch.utils.data._utils import signal_handling
+
+    if iterator._worker_pids_set:
+        signal_handling._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
 
 
 def kill_workers(loader: Any) -> None:
     """End the workers of a DataLoader at once; torch's own way asks them, and waits for those that do not answer."""
-    from torch.utils.data._utils import signal_handling
-
     iterator = loader._iterator
     if iterator is None or iterator._shutdown:
         return
     iterator._shutdown = True
-    if iterator._worker_pids_set:
-        signal_handling._remove_worker_pids(id(iterator))
-        iterator._worker_pids_set = False
+    _stop_watching(iterator)
     for queue in iterator._index_queues:
         queue.cancel_join_thread()
         queue.close()

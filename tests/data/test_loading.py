@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from vsrbench.compat import dead_workers
 from vsrbench.data.loading import Batches, lost_worker, lost_workers_told, unwrapped
 from vsrbench.data.sampling import collate
 from vsrbench.errors import DataError, RunError
@@ -91,6 +92,21 @@ def test_a_killed_worker_is_one_error_and_the_others_end(loader: Any, seen: int)
     running.stop()
     assert {worker.exitcode for worker in workers} == {-signal.SIGKILL}, "nobody waited for them to end by themselves"
     running.stop()
+
+
+def test_one_dead_worker_is_reported_once(loader: Any) -> None:
+    """A worker closes its pipes before its parent hears of its death: what comes second raises nothing."""
+    running = loader(Clips(stuck=20))
+    next(iter(running))
+    iterator = running._iterator
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the signal comes later than the closed pipe
+    try:
+        os.kill(iterator._workers[1].pid, signal.SIGKILL)
+        assert dead_workers(iterator, timeout=60) == [iterator._workers[1].pid]
+        os.waitid(os.P_PID, iterator._workers[1].pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    os.kill(os.getpid(), signal.SIGCHLD)
 
 
 def test_stopping_a_loader_that_runs_is_no_fault(loader: Any) -> None:
