@@ -94,6 +94,8 @@ def _is_word(argument: str, verb: str) -> bool:
 
 def _positional(words: list[str], verb: str) -> list[str]:
     names = WORDS.get(verb, ())
+    if verb == "weights" and words[:1] == ["fetch"] and words[1:]:
+        return ["task=fetch", f"names=[{','.join(map(_quoted, words[1:]))}]"]
     if len(words) > len(names):
         raise ConfigError(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
     return [f"{name}={_quoted(word)}" for name, word in zip(names, words, strict=False)]

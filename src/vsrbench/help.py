@@ -23,7 +23,7 @@ VERBS = {
     "upscale": "upscale a video file or a folder of frames",
     "bench": "parameters, FLOPs, speed and memory by part; speed of the training loader",
     "data": "check, pack or verify a data set on disk",
-    "weights": "list known weights, check a folder, export trained parts",
+    "weights": "list and fetch known weights, check a folder, export trained parts",
     "analyse": "the papers' own analyses of a sampling run",
     "report": "a page, tables and statistics of finished evaluations; how far a sweep is",
     "conformance": "compare every protocol's bicubic row with the reported one on the data at hand",
@@ -46,6 +46,7 @@ EXAMPLES = {
     "data": ["vsrbench data check data=reds data.root=DIR", "vsrbench data pack data=reds data.root=DIR output=PACK"],
     "weights": [
         "vsrbench weights list",
+        "vsrbench weights fetch basicvsr",
         "vsrbench weights check PATH",
         "vsrbench weights export method=dgaf ckpt_path=RUN output=FILE.safetensors",
     ],
@@ -59,7 +60,7 @@ NEEDS = {  # what a command cannot do without, for those that are typed bare
     "upscale": "upscale needs an input and an output",
     "bench": "bench needs a task: params, flops, speed, memory, loader or metrics",
     "data": "data needs a task: check, pack or verify",
-    "weights": "weights needs a task: list, check or export",
+    "weights": "weights needs a task: list, fetch, check or export",
     "analyse": "analyse needs a task: correlation, warping, steps, factors, components or textures",
     "verify": "verify needs a method, variant=released and the folder of a recording",
 }

@@ -17,6 +17,7 @@ def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("VSRBENCH_PRIOR", "VSRBENCH_RAFT", "VSRBENCH_SPYNET"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("VSRBENCH_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("torch.hub._hub_dir", None)
     return tmp_path
@@ -72,11 +73,19 @@ def test_the_hubs_cache(bare_machine: Path) -> None:
 
 
 def test_torchs_folder(bare_machine: Path) -> None:
-    assert found()["alexnet"].how == f"nor in {bare_machine / 'torch' / 'hub' / 'checkpoints'}"
+    assert found()["alexnet"].where is None
     folder = bare_machine / "torch" / "hub" / "pyiqa"
     folder.mkdir(parents=True)
     (folder / "niqe_modelparameters.mat").write_bytes(b"1")
     assert found()["niqe"].where == folder / "niqe_modelparameters.mat"
+
+
+def test_a_file_with_another_hash_is_not_here(bare_machine: Path) -> None:
+    file = bare_machine / "weights" / "basicvsr" / "BasicVSR_REDS4.pth"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"1")
+    row = found()["basicvsr_reds4"]
+    assert row.where is None and row.how == f"{file} has another SHA-256: it is used only when named by its path"
 
 
 def test_the_digest_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:

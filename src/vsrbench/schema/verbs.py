@@ -231,9 +231,10 @@ class DataSet(Data, Job):
 
 
 class Weights(Chosen, Run, Experiment):
-    """List known weights, check a folder, export trained parts."""
+    """List and fetch known weights, check a folder, export trained parts."""
 
-    task: Literal["list", "check", "export"] | None = setting("what to do", usual=True)
+    task: Literal["list", "fetch", "check", "export"] | None = setting("what to do", usual=True)
+    names: list[str] | None = setting("fetch: what is known by these names", usual=True)
     input: str | None = setting("check: folder, file or hub id", usual=True)
     output: str | None = setting("export: FILE.safetensors or FOLDER", usual=True)
     layout: Literal["project", "released"] | None = setting("export: project | released; null: by output", usual=True)

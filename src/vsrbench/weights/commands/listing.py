@@ -1,6 +1,6 @@
 """``weights list``: what is known, and what of it is on this disk.
 
-Looked at: environment variables, the hub's cache, torch's folder, the package itself.
+Looked at: environment variables, the cache of fetched weights, the hub's cache, torch's folder, the package itself.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsrbench.weights import cache
 from vsrbench.weights.catalogue import Entry, catalogue
 
 if TYPE_CHECKING:
@@ -36,15 +37,22 @@ def inventory() -> list[Location]:
 
 
 def show(rows: list[Location], console: "Console") -> None:
-    """A few lines per entry (ids and file names stay whole, to be copied), then how many are here."""
+    """One table, then how many are here. Names, paths and commands stay whole, to be copied."""
+    from rich.table import Table
+
+    table = Table("name", "what it is for", "size", "licence", "status", "where", box=None, pad_edge=False)
+    table.columns[0].no_wrap = table.columns[4].no_wrap = True
+    table.columns[1].max_width, table.columns[3].max_width = 60, 30
+    table.columns[5].overflow = "fold"
     for row in rows:
         known = row.known
-        console.print(f"[bold]{known.name}[/]: {purpose(known)}", highlight=False, soft_wrap=True)
-        facts = [known.hub or known.source or "", f"licence {licence(known)}", f"size {expected_size(known)}"]
-        for line in ("; ".join(facts), f"{known.files or 'files not stated'} -> {setting(known)}", here(row)):
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        table.add_row(known.name, purpose(known), expected_size(known), licence(known), status(row), where(row))
+    console.print(table, markup=False, highlight=False)
     count = sum(row.where is not None for row in rows)
-    console.print(f"{count} of {len(rows)} are on this disk; docs/weights.md says where the others come from and go")
+    console.print(
+        f"{count} of {len(rows)} are on this disk; `vsrbench weights fetch NAME` brings those that can be fetched"
+    )
+    console.print(f"cache: {cache.folder()} ({cache.VARIABLE} moves it)", markup=False, highlight=False, soft_wrap=True)
 
 
 def purpose(known: Entry) -> str:
@@ -67,15 +75,26 @@ def expected_size(known: Entry) -> str:
     """Published sizes and parameters."""
     parts = [f"{name} {text}" for name, text in (known.parts or {}).items()]
     parameters = [f"{known.parameters / 1e6:.2f} M parameters"] if known.parameters else []
+    if amount := sum(content.bytes or 0 for content in known.contents):
+        parts.append(f"{amount / 1e6:.1f} MB")
     return ", ".join(parts + parameters) or UNKNOWN
 
 
-def here(row: Location) -> str:
-    """Where it is on this disk and how large, or why not."""
+def status(row: Location) -> str:
+    """Whether it is here, and by what it was found; else how it is to be had."""
+    if row.where is not None:
+        return f"here ({row.how})"
+    if row.how:
+        return "not usable"
+    return "fetch it" if row.known.fetchable else "by hand"
+
+
+def where(row: Location) -> str:
+    """Its path with bytes, or what is wrong with it, or where it comes from and what takes it."""
     if row.where is None:
-        return f"not here, {row.how}" if row.how else "not here"
-    amount = f", {row.bytes / 1e6:.1f} MB" if row.bytes is not None else ""
-    return f"here: {row.where} ({row.how}{amount}{f', blake2b {row.digest}' if row.digest else ''})"
+        return row.how or f"{row.known.hub or row.known.source} -> {setting(row.known)}"
+    amount = f" ({row.bytes / 1e6:.1f} MB" if row.bytes is not None else " ("
+    return f"{row.where}{amount}{f', blake2b {row.digest}' if row.digest else ''})"
 
 
 def _look(known: Entry) -> Location:
@@ -93,12 +112,27 @@ def _look(known: Entry) -> Location:
             return Location(known, how=f"{known.variable}={value} is not on this disk")
     if known.hub:
         return _in_hub_cache(known)
+    if known.contents:
+        return _fetched(known)
     if known.place and known.files:
-        path = torch_folder() / known.place / known.files
-        if path.is_file():
-            return Location(known, path, "torch's folder", size(path))
-        return Location(known, how=f"nor in {path.parent}")
+        path = cache.torch_folder() / known.place / known.files
+        return Location(known, path, "torch's folder", size(path)) if path.is_file() else Location(known)
     return Location(known)
+
+
+def _fetched(known: Entry) -> Location:
+    """Files with their SHA-256, in the cache or in torch's folder."""
+    paths = [cache.find(known, content) for content in known.contents]
+    for content, path in zip(known.contents, paths, strict=True):
+        place = cache.target(known, content)
+        if path is None and place.is_file():
+            return Location(known, how=f"{place} has another SHA-256: it is used only when named by its path")
+        if path is None:
+            return Location(known)
+    first = paths[0]
+    assert first is not None
+    how = "fetched" if first.is_relative_to(cache.folder()) else "torch's folder"
+    return Location(known, first, how, sum(size(path) for path in paths if path is not None))
 
 
 def _owner(value: str, variable: str | None) -> Entry:
@@ -126,13 +160,6 @@ def _in_hub_cache(known: Entry) -> Location:
         if repository.repo_id == known.hub and repository.repo_type == "model":
             return Location(known, repository.repo_path, "the hub's cache", repository.size_on_disk)
     return Location(known)
-
-
-def torch_folder() -> Path:
-    """Where torchvision and pyiqa keep what they fetch; TORCH_HOME moves it."""
-    import torch
-
-    return Path(torch.hub.get_dir())
 
 
 def size(path: Path) -> int:
