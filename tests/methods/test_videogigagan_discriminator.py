@@ -42,18 +42,40 @@ def millions(network: nn.Module) -> float:
 
 
 def test_parameters_of_the_sizes() -> None:
-    """Facts of the plan: 179.3 M of which 17.1 over time; 29.1 M at small, 1.47 M at mini."""
+    """The supplement prints 179 M; 29.1 M at small, 1.47 M at mini."""
+    deep = dict.fromkeys((64, 32, 16, 8), 8)
+    plan = {"deep": deep, "attention_depth": (2, 2), "temporal_depth": {8: 2, 16: 2, 32: 1}, "temporal_attention": "l2"}
     with torch.device("meta"):
-        paper = Discriminator(256, deep={16: 3})
-        small = Discriminator(256, (512, 512, 512, 256, 128, 64, 32), 1, heads=8)
-        mini = Discriminator(256, (128, 128, 96, 64, 32, 16, 8), 1, attention=(8,), heads=4)
-        larger = Discriminator(512, deep={16: 3})
-    assert millions(paper) == pytest.approx(179.29, abs=0.01)
-    assert millions(paper.temporal) == pytest.approx(17.13, abs=0.01)
+        paper = Discriminator(256, **plan)
+        small = Discriminator(256, (512, 512, 512, 256, 128, 64, 32))
+        mini = Discriminator(256, (128, 128, 96, 64, 32, 16, 8), attention=(8,), heads=4)
+        larger = Discriminator(512, **plan)
+    assert millions(paper) == pytest.approx(178.87, abs=0.01)
+    assert millions(paper.temporal) == pytest.approx(6.30, abs=0.01)
     assert millions(small) == pytest.approx(29.11, abs=0.01)
     assert millions(mini) == pytest.approx(1.467, abs=0.001)
     assert list(larger.image.levels) == ["512", "256", "128", "64", "32", "16", "8"]
-    assert larger.image.entry.weight.shape[0] == 32, "beyond the list each width is half of the one before"
+    assert larger.image.entry.weight.shape[0] == 64, "beyond the list each width is half of the one before"
+
+
+def test_layers_of_attention_over_space_and_time_where_they_are_set() -> None:
+    network = tiny(attention=(8, 16), attention_depth=(2, 1), temporal_depth={8: 2, 16: 1}, temporal_attention="l2")
+    levels = network.image.levels
+    depths = {size: (level.attention is not None) + len(level.deeper) for size, level in levels.items()}
+    assert depths == {"32": 0, "16": 1, "8": 2}
+    assert {size: 1 + len(module.deeper) for size, module in network.temporal.items()} == {"16": 1, "8": 2}
+    x = clips()
+    assert torch.equal(network(x), network(x, over_time=False))
+    layers = [levels["8"].attention, *levels["8"].deeper]
+    before = network(x)
+    for layer in layers:
+        with torch.no_grad():
+            layer.to_out.weight.zero_()
+        after = network(x)
+        assert not torch.equal(after, before), "every layer acts"
+        before = after
+    with pytest.raises(ConfigError, match=r"attention_depth=\(1, 1\): give one number, or one for each"):
+        tiny(attention_depth=(1, 1))
 
 
 @pytest.mark.parametrize("size", [4, 24, 100, 0])

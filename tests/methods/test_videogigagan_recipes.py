@@ -17,21 +17,24 @@ from vsrbench.types import Clip
 
 
 @pytest.mark.parametrize(
-    ("recipe", "data", "degradation", "frames", "mirror"),
+    ("recipe", "data", "degradation", "frames", "mirror", "steps", "reversal"),
     [
-        ("videogigagan/reds_bi", "reds", "bicubic", 10, None),
-        ("videogigagan/vimeo_bi", "vimeo", "bicubic", 7, 10),
-        ("videogigagan/vimeo_bd", "vimeo", "blur_down", 7, 10),
-        ("basicvsrpp/reds_bi", "reds", "bicubic", 30, False),
-        ("basicvsrpp/vimeo_bi", "vimeo", "bicubic", 7, True),
-        ("basicvsrpp/vimeo_bd", "vimeo", "blur_down", 7, True),
+        ("videogigagan/reds_bi", "reds", "bicubic", 10, None, 100_000, True),
+        ("videogigagan/vimeo_bi", "vimeo", "bicubic", 7, 10, 100_000, True),
+        ("videogigagan/vimeo_bd", "vimeo", "blur_down", 7, 10, 100_000, True),
+        ("basicvsrpp/reds_bi", "reds", "bicubic", 30, False, 600_000, False),
+        ("basicvsrpp/vimeo_bi", "vimeo", "bicubic", 7, True, 300_000, False),
+        ("basicvsrpp/vimeo_bd", "vimeo", "blur_down", 7, True, 300_000, False),
     ],
 )
-def test_recipes(recipe: str, data: str, degradation: str, frames: int, mirror: Any) -> None:
+def test_recipes(
+    recipe: str, data: str, degradation: str, frames: int, mirror: Any, steps: int, reversal: bool
+) -> None:
     given = [f"method={recipe.partition('/')[0]}", "size=paper", f"recipe={recipe}"]
     cfg = compose(given)
     assert (cfg.data.set, cfg.data.degradation.name) == (data, degradation)
     assert (cfg.train.frames, cfg.method.mirror) == (frames, mirror)
+    assert (cfg.trainer.max_steps, cfg.train.time_reversal) == (steps, reversal)
     if recipe == "videogigagan/reds_bi":
         assert cfg.data.splits.train.partition == "videogigagan_train"
     assert compose([*given, "train.frames=3"]).train.frames == 3

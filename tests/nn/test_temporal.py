@@ -8,10 +8,10 @@ from vsrbench.nn import temporal
 from vsrbench.nn.temporal import TemporalModule
 
 
-def awake(channels: int = 8, head_dim: int = 4, reach: int = 16) -> TemporalModule:
+def awake(channels: int = 8, head_dim: int = 4, reach: int = 16, depth: int = 1, kind: str = "dot") -> TemporalModule:
     """A module that does something, in float64."""
     torch.manual_seed(0)
-    module = TemporalModule(channels, head_dim, reach).double()
+    module = TemporalModule(channels, head_dim, reach, depth, kind).double()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(torch.randn_like(parameter) / 2)
@@ -63,6 +63,30 @@ def test_attention_equals_the_formula() -> None:
     weights = (torch.einsum("thd,shd->hts", q, k) / 2 + bias).softmax(-1)
     expected = module.to_out(torch.einsum("hts,shd->thd", weights, v).flatten(1))
     torch.testing.assert_close(module.attended(x)[0, :, 1, 2], expected)
+
+
+def test_distances_instead_of_products_equal_the_formula() -> None:
+    """GigaGAN's attention: queries and keys are one, their squared distances the logits."""
+    module, x = awake(kind="l2"), torch.randn(1, 5, 2, 3, 8).double()
+    k, v = (part.unflatten(-1, (2, 4)) for part in module.to_kv(module.norm(x[0, :, 1, 2])).chunk(2, dim=-1))
+    time = torch.arange(5)
+    bias = module.distance[:, time - time[:, None] + module.reach]
+    distances = (k[:, None] - k[None]).square().sum(-1)  # (t, s, heads)
+    weights = (bias - distances.permute(2, 0, 1) / 2).softmax(-1)
+    expected = module.to_out(torch.einsum("hts,shd->thd", weights, v).flatten(1))
+    torch.testing.assert_close(module.attended(x)[0, :, 1, 2], expected)
+
+
+@pytest.mark.parametrize("kind", ["dot", "l2"])
+def test_deeper_modules_attend_once_more_per_layer(kind: str) -> None:
+    x = torch.randn(2, 3, 8, 2, 2)
+    assert torch.equal(TemporalModule(8, 4, depth=3, kind=kind)(x), x)
+    module, x = awake(depth=3, kind=kind), x.double()
+    y = x.movedim(2, -1)
+    y = y + module.convolved(y)
+    for layer in (module, *module.deeper):
+        y = y + layer.attended(y)
+    torch.testing.assert_close(module(x), y.movedim(-1, 2))
 
 
 def test_pieces_of_positions_equal_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def l2_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(-|q_i - k_j|² / sqrt(d)) v for query (...,N,d), key (...,M,d), value (...,M,d).
+def l2_attention(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(-|q_i - k_j|² / sqrt(d) + bias) v for query (...,N,d), key (...,M,d), value (...,M,d), bias (...,N,M).
 
     |q_i|² is the same in a whole row and cancels, so the logits are dot products of (2q, 1) with (k, -|k|²): exact,
     through any kernel of ``scaled_dot_product_attention``. Gradients of ``cdist`` are NaN where q = k.
@@ -28,7 +28,8 @@ def l2_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query = torch.cat([2 * query, ones, none], dim=-1)
     key = torch.cat([key, -high, -low, key.new_zeros(*key.shape[:-1], spare)], dim=-1)
     value = F.pad(value, (0, spare + 2))  # the fused kernel of the CPU wants one width for all three
-    return F.scaled_dot_product_attention(query, key, value, scale=1 / math.sqrt(width))[..., :width]
+    bias = None if bias is None else bias.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, bias, scale=1 / math.sqrt(width))[..., :width]
 
 
 class ChannelRMSNorm(nn.Module):

@@ -3,9 +3,9 @@
 All maps are (B·T,C,H,W), the frames of B clips; modules over time unfold them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -20,6 +20,8 @@ from vsrbench.nn.temporal import TemporalModule
 
 RESIDUAL = 0.4  # gain of a block (GigaGAN App. A)
 PIXELS = 2**18  # at once in a decoder level when upscaling: a chunk's maps at HR are large, and slower than one frame's
+Down = Literal["stride", "blur"]
+Shuttle = Literal["full", "lf", "hf"]  # what goes across the U-Net
 
 
 def enlarge(x: Tensor, blur: bool) -> Tensor:
@@ -80,7 +82,7 @@ class EncoderLevel(Level):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, count: int, style: int, experts: int, down: str, shuttle: str
+        self, inputs: int, outputs: int, count: int, style: int, experts: int, down: Down, shuttle: Shuttle
     ) -> None:
         super().__init__()
         self.down, self.shuttle = down, shuttle
@@ -114,8 +116,9 @@ class ToRGB(nn.Module):
 class DecoderLevel(Level):
     """D_i: twice the size, the skip beside it, blocks, attention over space, then over time, and a layer to RGB.
 
-    attention_first: attend before the enlargement, on a quarter of the positions. The temporal module is the last,
-    after the spatial attention (VideoGigaGAN Sec. 3.2).
+    before: of the layers of attention over space, how many act before the enlargement, on a quarter of the positions.
+    temporal_in, temporal: modules over time before the enlargement and at the end, each after the attention over space
+    of its resolution (VideoGigaGAN Sec. 3.2).
     """
 
     def __init__(
@@ -126,51 +129,50 @@ class DecoderLevel(Level):
         count: int,
         style: int,
         experts: int,
-        attention: nn.ModuleList,
-        attention_first: bool = False,
+        attention: Sequence[L2Attention] = (),
+        before: int = 0,
+        temporal_in: TemporalModule | None = None,
         temporal: TemporalModule | None = None,
         blur: bool = True,
     ) -> None:
         super().__init__()
-        self.blur, self.attention_first = blur, attention_first
+        self.blur, self.before = blur, before
         self.blocks = blocks(inputs + skip, outputs, count, style, experts)
-        self.attention, self.temporal = attention, temporal
+        self.attention, self.temporal_in, self.temporal = nn.ModuleList(attention), temporal_in, temporal
         self.to_rgb = ToRGB(outputs, style)
 
     def forward(self, x: Tensor, skip: Tensor | None, style: Style, clips: int) -> Tensor:
         """Features of the next resolution; skip has that resolution, or is None."""
+        for layer in self.attention[: self.before]:
+            x = self.run(layer, x)
+        x = self.over_time(self.temporal_in, x, clips)
         frames = max(1, PIXELS // (4 * x.shape[-2] * x.shape[-1]))
         if clips > 1 or frames >= len(x) or torch.is_grad_enabled():
-            x = self.spatial(x, skip, style)
+            x = self.enlarged(x, skip, style)
         else:
             pieces = x.split(frames)
             skips = [None] * len(pieces) if skip is None else skip.split(frames)
-            x = torch.cat([self.spatial(piece, s, style) for piece, s in zip(pieces, skips, strict=True)])
-        if self.temporal is None:
-            return x
-        x = self.run(self.temporal, rearrange(x, "(b t) c h w -> b t c h w", b=clips))
-        return rearrange(x, "b t c h w -> (b t) c h w")
+            x = torch.cat([self.enlarged(piece, s, style) for piece, s in zip(pieces, skips, strict=True)])
+        return self.over_time(self.temporal, x, clips)
 
-    def spatial(self, x: Tensor, skip: Tensor | None, style: Style) -> Tensor:
-        """All but the module over time: what frames can go through one by one."""
-        x = self.attend(x) if self.attention_first else x
+    def enlarged(self, x: Tensor, skip: Tensor | None, style: Style) -> Tensor:
+        """What works at the level's own resolution on single frames, so that they can go through one by one."""
         x = enlarge(x, self.blur)
         x = x if skip is None else torch.cat([x, skip], dim=1)
         for block in self.blocks:
             x = self.run(block, x, style)
-        return x if self.attention_first else self.attend(x)
-
-    def attend(self, x: Tensor) -> Tensor:
-        for layer in self.attention:
+        for layer in self.attention[self.before :]:
             x = self.run(layer, x)
         return x
+
+    def over_time(self, module: TemporalModule | None, x: Tensor, clips: int) -> Tensor:
+        if module is None:
+            return x
+        x = self.run(module, rearrange(x, "(b t) c h w -> b t c h w", b=clips))
+        return rearrange(x, "b t c h w -> (b t) c h w")
 
     def add_rgb(self, x: Tensor, rgb: Tensor | None, style: Style) -> Tensor:
         """The pyramid: the picture so far (half the size, or None), enlarged, plus this level's; summed in fp32."""
         own = precise(self.to_rgb(x, style))
         with full_precision(own.device):
             return own if rgb is None else enlarge(rgb, self.blur).add_(own)
-
-
-def attention_layers(channels: int, depth: int, heads: int, head_dim: int) -> nn.ModuleList:
-    return nn.ModuleList(L2Attention(channels, heads, head_dim) for _ in range(depth))

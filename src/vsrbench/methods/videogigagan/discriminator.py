@@ -1,11 +1,12 @@
 """The discriminator: StyleGAN2's residual one with GigaGAN's attention, and modules over time for clips.
 
-VideoGigaGAN Sec. 3.2 says no more than that it has "comparable temporal modules"; its layout is ours, chosen for about
-179 M parameters at size=paper, with StyleGAN2 (blocks, epilogue) and GigaGAN (L2 attention) as sources of the parts.
+VideoGigaGAN Sec. 3.2 says that it has "comparable temporal modules"; its supplement (Table 2) prints widths, the depths
+of attention, where attention is, and 179 M parameters. Blocks and epilogue are StyleGAN2's, L2 attention GigaGAN's.
+# ours: how many blocks a resolution has, chosen for those 179 M.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,12 +15,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.errors import ConfigError
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import low_pass
 from vsrbench.nn.functional import precise, recomputed
 from vsrbench.nn.modulated import EqualLinear
-from vsrbench.nn.temporal import TemporalModule
+from vsrbench.nn.temporal import Kind, TemporalModule
 
 LAST = 4  # pixels per side of the last map
 BLUR = (1, 3, 3, 1)  # StyleGAN2's filter before subsampling
@@ -81,18 +83,27 @@ class Residual(nn.Module):
 
 
 class Level(nn.Module):
-    """What works at one resolution, for single frames (N,C,H,W): blocks and attention, then the way down."""
+    """What works at one resolution, for single frames (N,C,H,W): blocks and attention, then the way down.
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, attention: tuple[int, int] | None) -> None:
+    heads, depth: of the attention and its layers; depth 0 for none. The first layer has a name of its own, so that
+    weights of one layer keep their names.
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, heads: int, depth: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Residual(inputs, inputs) for _ in range(blocks - 1))
-        self.attention = None if attention is None else L2Attention(inputs, *attention)
+        layers = [L2Attention(inputs, heads, inputs // heads) for _ in range(depth)]
+        self.attention = layers[0] if layers else None
+        self.deeper = nn.ModuleList(layers[1:])
         self.down = Residual(inputs, outputs, down=True)
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x if self.attention is None else self.attention(x)
+        x = x if self.attention is None else self.attention(x)
+        for layer in self.deeper:
+            x = layer(x)
+        return x
 
 
 class Epilogue(nn.Module):
@@ -130,7 +141,7 @@ class ImageDiscriminator(nn.Module):
     """Frames to logits; see ``Discriminator``. ``over_time``, where given, acts at each resolution by its name."""
 
     def __init__(
-        self, widths: Sequence[int], blocks: Sequence[int], attention: Sequence[int], heads: int, inputs: int
+        self, widths: Sequence[int], blocks: Sequence[int], attention: Mapping[int, int], heads: int, inputs: int
     ) -> None:
         super().__init__()
         self.entry = EqualConv2d(inputs, widths[0], 1)
@@ -141,8 +152,7 @@ class ImageDiscriminator(nn.Module):
                 raise ConfigError(
                     f"module.discriminator.heads={heads}: use at most the {width} channels at {size} pixels"
                 )
-            place = (heads, width // heads) if size in attention else None
-            self.levels[str(size)] = Level(width, narrower, blocks[number], place)
+            self.levels[str(size)] = Level(width, narrower, blocks[number], heads, attention.get(size, 0))
             size //= 2
         self.epilogue = Epilogue(widths[-1])
 
@@ -168,41 +178,57 @@ class Discriminator(nn.Module):
 
     size: S in pixels, 4 times a power of two. widths: channels at 4, 8, 16, ... pixels; beyond the list each is half
     of the one before. blocks: per resolution, the one that halves it included; deep: {resolution: blocks} where it
-    has others. attention: resolutions with L2 attention of ``heads`` heads. temporal: modules over time at every
-    resolution but the last; without them, and as long as they are zero, each frame is judged alone. condition: the
-    LR clip, enlarged, comes as three more channels (ours; GigaGAN's upsampler does so).
+    has others. attention: resolutions with L2 attention of ``heads`` heads; attention_depth: its layers, at all of
+    them or at each. temporal: modules over time; without them, and as long as they are zero, each frame is judged
+    alone. temporal_depth: {resolution: layers of attention over time} where they are, None for one layer at every
+    resolution but the last; temporal_attention: its kind, see ``TemporalAttention``. condition: the LR clip, enlarged,
+    comes as three more channels (ours; GigaGAN's upsampler does so).
     Raises ConfigError for a size that is no such number.
     """
 
+    @check_arguments("module.discriminator")
     def __init__(
         self,
         size: int,
-        widths: Sequence[int] = (1024, 1024, 1024, 512, 256, 128, 64),
-        blocks: int = 2,
+        widths: Sequence[int] = (512, 512, 512, 512, 512, 256, 128),
+        blocks: int = 1,
         deep: dict[int, int] | None = None,
-        attention: Sequence[int] = (16, 8),
-        heads: int = 16,
+        attention: Sequence[int] = (8, 16),
+        attention_depth: int | Sequence[int] = 1,
+        heads: int = 8,
         temporal: bool = True,
+        temporal_depth: Mapping[int, int] | None = None,
+        temporal_attention: Kind = "dot",
         condition: bool = False,
     ) -> None:
         super().__init__()
         steps = round(math.log2(size / LAST)) if size >= 2 * LAST else 0
         if LAST * 2**steps != size or not steps:
             raise ConfigError(f"the discriminator judges crops of 8, 16, 32, ... HR pixels, not {size}: set train.crop")
-        for name, places in (("deep", deep or {}), ("attention", attention)):
-            if strange := [place for place in places if place < 2 * LAST or place & (place - 1)]:
+        for name, places in (("deep", deep), ("attention", attention), ("temporal_depth", temporal_depth)):
+            if strange := [place for place in places or () if place < 2 * LAST or place & (place - 1)]:
                 raise ConfigError(f"module.discriminator.{name} at {strange} pixels: use 8, 16, 32, ...")
         if not widths:
             raise ConfigError("module.discriminator.widths=[]: give channels at 4, 8, 16, ... pixels")
+        depths = [attention_depth] * len(attention) if isinstance(attention_depth, int) else attention_depth
+        if len(depths) != len(attention):
+            raise ConfigError(
+                f"module.discriminator.attention_depth={attention_depth}: give one number, or one for each of the "
+                f"resolutions of module.discriminator.attention={list(attention)}"
+            )
         channels = list(widths[: steps + 1])
         channels += [max(channels[-1] >> n, 1) for n in range(1, steps + 2 - len(channels))]
         channels.reverse()
         sizes = [size >> n for n in range(steps)]
         counts = [(deep or {}).get(s, blocks) for s in sizes]
         self.size, self.condition = size, condition
-        self.image = ImageDiscriminator(channels, counts, attention, heads, 6 if condition else 3)
-        modules = {str(s): TemporalModule(width) for s, width in zip(sizes, channels, strict=False)} if temporal else {}
-        self.temporal = nn.ModuleDict(modules)
+        layers = dict(zip(attention, depths, strict=True))
+        self.image = ImageDiscriminator(channels, counts, layers, heads, 6 if condition else 3)
+        over_time = dict.fromkeys(sizes, 1) if temporal_depth is None else temporal_depth
+        self.temporal = nn.ModuleDict()
+        for place, width in zip(sizes, channels, strict=False):
+            if temporal and place in over_time:
+                self.temporal[str(place)] = TemporalModule(width, depth=over_time[place], kind=temporal_attention)
 
     def forward(
         self, frames: Tensor, lr: Tensor | None = None, over_time: bool = True, checkpointing: bool = False

@@ -21,7 +21,7 @@ class Generator(nn.Module):
     """
 
     def __init__(
-        self, front: Front | None = None, z: int = 128, style: int = 512, mapping_layers: int = 4, **unet: Any
+        self, front: Front | None = None, z: int = 512, style: int = 512, mapping_layers: int = 4, **unet: Any
     ) -> None:
         super().__init__()
         self.mapping = Mapping(z, style, mapping_layers)

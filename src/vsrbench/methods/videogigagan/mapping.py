@@ -14,7 +14,7 @@ class Mapping(nn.Module):
     z = 0 stays 0 and gives the style that does not depend on chance.
     """
 
-    def __init__(self, z: int = 128, w: int = 512, layers: int = 4) -> None:
+    def __init__(self, z: int = 512, w: int = 512, layers: int = 4) -> None:
         super().__init__()
         self.z = z
         self.layers = nn.ModuleList(EqualLinear(z if i == 0 else w, w, 0.0, MULTIPLIER) for i in range(layers))

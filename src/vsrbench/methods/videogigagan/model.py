@@ -1,16 +1,18 @@
 """VideoGigaGAN: networks, the ladder of Table 1, and upscaling."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError
 from vsrbench.flow.trained import trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.videogigagan import cost
+from vsrbench.methods.videogigagan.blocks import Down, Shuttle
 from vsrbench.methods.videogigagan.front import Front
 from vsrbench.methods.videogigagan.generator import Generator
 from vsrbench.nn.limits import check_least
@@ -26,15 +28,18 @@ LADDER: dict[str, dict[str, Any]] = {
     "hf": {"temporal": True, "propagation": True, "down": "blur", "shuttle": "hf"},
 }
 LEAST: dict[str, dict[str, int]] = {  # of the settings that count something
-    "generator": dict.fromkeys(
-        ("z", "style", "mapping_layers", "encoder", "encoder_blocks", "decoder", "decoder_blocks", "experts", "heads"),
-        1,
-    )
-    | {"head_dim": 1, "temporal_head_dim": 1, "attention_depth": 0, "temporal": 0},
-    "front": dict.fromkeys(("width", "groups", "branches", "flow_levels", "flow_widths", "flow_minimum"), 1)
-    | {"feature_blocks": 0, "blocks": 0},
+    "generator": {
+        **dict.fromkeys(("z", "style", "mapping_layers", "encoder", "encoder_blocks", "decoder", "decoder_blocks"), 1),
+        **dict.fromkeys(("experts", "heads", "head_dim", "temporal_head_dim", "temporal_depth"), 1),
+        **dict.fromkeys(("attention_depth", "temporal", "temporal_in"), 0),
+    },
+    "front": {
+        **dict.fromkeys(("width", "groups", "branches", "flow_levels", "flow_widths", "flow_minimum"), 1),
+        **dict.fromkeys(("feature_blocks", "blocks"), 0),
+    },
 }
-VIDEO_PARTS = (".front.", ".stem_features.", ".temporal.")  # what an image model lacks, by its parameters' names
+# What an image model lacks, by its parameters' names.
+VIDEO_PARTS = (".front.", ".stem_features.", ".temporal.", ".temporal_in.")
 
 
 class VideoGigaGAN(Method):
@@ -56,26 +61,24 @@ class VideoGigaGAN(Method):
         ),
     }
 
+    @check_arguments("method")
     def __init__(
         self,
         generator: Mapping[str, Any],
         front: Mapping[str, Any],
-        ladder: str = "hf",
+        ladder: Literal["base", "temporal", "propagation", "antialias", "hf"] = "hf",
         temporal: bool | None = None,
         propagation: bool | None = None,
-        down: str | None = None,
-        shuttle: str | None = None,
+        down: Down | None = None,
+        shuttle: Shuttle | None = None,
         scale: int = 4,
         chunk: int | None = 10,
         mirror: int | None = None,
-        z: str = "random",
+        z: Literal["random", "mean"] = "random",
         max_context: int | None = None,
         name: str = "videogigagan",
     ) -> None:
         super().__init__()
-        for setting, value, allowed in (("ladder", ladder, LADDER), ("z", z, ("random", "mean"))):
-            if value not in allowed:
-                raise ConfigError(f"method.{setting}={value}: use one of {', '.join(allowed)}")
         frames = {"chunk": chunk, "mirror": mirror, "max_context": max_context}
         check_least("method", frames, {"chunk": 1, "mirror": 2, "max_context": 0})
         for group, settings in (("generator", generator), ("front", front)):
@@ -84,7 +87,7 @@ class VideoGigaGAN(Method):
         row = LADDER[ladder] | {key: value for key, value in given.items() if value is not None}
         self.scale, self.chunk, self.mirror, self.z, self.max_context = scale, chunk, mirror, z, max_context
         plan = dict(generator)
-        levels = plan.pop("temporal", 6)
+        levels = plan.pop("temporal", 3)
         self.generator = Generator(
             make_front(**front) if row["propagation"] else None,
             scale=scale,
@@ -164,7 +167,7 @@ class VideoGigaGAN(Method):
         self.generator.front = self.generator.unet.stem_features = None
         levels: Any = self.generator.unet.decoder
         for level in levels:
-            level.temporal = None
+            level.temporal = level.temporal_in = None
 
     def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """An image model's weights inflate."""

@@ -4,20 +4,31 @@ VideoGigaGAN Sec. 3.1: G = D_{k+2} .. D_3 (up 2^k) o D_2 D_1 D_0 (up 8) o E_2 E_
 """
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.errors import ConfigError
-from vsrbench.methods.videogigagan.blocks import DecoderLevel, EncoderLevel, Level, Shortcut, ToRGB, attention_layers
+from vsrbench.methods.videogigagan.blocks import (
+    DecoderLevel,
+    Down,
+    EncoderLevel,
+    Level,
+    Shortcut,
+    Shuttle,
+    ToRGB,
+)
 from vsrbench.nn.attention import L2Attention
 from vsrbench.nn.blurpool import pad_mirrored
 from vsrbench.nn.functional import zero_init
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.modulated import Style, StyledConv
-from vsrbench.nn.temporal import TemporalModule
+from vsrbench.nn.temporal import Kind, TemporalModule
 
 MULTIPLE = 8  # of the LR sides: three halvings
 LEVELS = {4: 5, 8: 6}  # decoder levels by scale
@@ -27,44 +38,49 @@ class UNet(nn.Module):
     """LR frames and features beside them to HR frames; without temporal modules the image model.
 
     scale: 4 or 8. encoder, decoder: widths of the levels (3; 5 for 4x, 6 for 8x; further ones are not used);
-    encoder_blocks, decoder_blocks: blocks of each. style: width of w; experts: kernels per convolution.
-    attention_depth, heads, head_dim: of the spatial attention in D_0; attention_at: ``out``, after its blocks, or
-    ``in``, before its enlargement. temporal: how many decoder levels, from D_0 on, have a temporal module (0: none),
-    its heads temporal_head_dim wide. down, shuttle: see ``EncoderLevel``. features: channels beside the RGB, 0 for
-    none; stem: ``concat`` sees both, ``replace`` the features alone where there are any. up_blur: see ``enlarge``.
-    residual: ``bilinear`` or ``bicubic`` (MATLAB's) adds the enlarged LR at the end (ours, for small networks),
-    ``none`` nothing; zero_start: the layers to RGB start at zero, so that training starts at the enlarged LR (ours, for
-    short trainings). checkpointing: blocks are computed again in the backward pass. Raises ConfigError for settings
-    that do not fit.
+    encoder_blocks, decoder_blocks: blocks of each. style: width of w; experts: kernels per convolution, one number or
+    one for each level, the encoder's first. attention_depth, heads, head_dim: of the spatial attention in D_0;
+    attention_at: ``out``, after its blocks, ``in``, before its enlargement, or ``both``, as many layers at each.
+    temporal: how many decoder levels, from D_0 on, have a temporal module (0: none), its heads temporal_head_dim wide;
+    temporal_depth: layers of attention over time, one number or one for each of those levels; temporal_in: layers of a
+    module before D_0's enlargement, 0 for none; temporal_attention: see ``TemporalAttention``.
+    down, shuttle: see ``EncoderLevel``. features: channels beside the RGB, 0 for none; stem: ``concat`` sees both,
+    ``replace`` the features alone where there are any. up_blur: see ``enlarge``. residual: ``bilinear`` or ``bicubic``
+    (MATLAB's) adds the enlarged LR at the end (ours, for small networks), ``none`` nothing; zero_start: the layers to
+    RGB start at zero, so that training starts at the enlarged LR (ours, for short trainings). checkpointing: blocks are
+    computed again in the backward pass. Raises ConfigError for settings that do not fit.
     """
 
+    @check_arguments("method.generator")
     def __init__(
         self,
         scale: int = 4,
-        encoder: Sequence[int] = (128, 256, 512),
-        encoder_blocks: Sequence[int] = (5, 5, 4),
-        decoder: Sequence[int] = (512, 512, 256, 128, 64, 32),
-        decoder_blocks: Sequence[int] = (5, 4, 5, 5, 5, 5),
+        encoder: Sequence[int] = (512, 512, 512),
+        encoder_blocks: Sequence[int] = (3, 3, 3),
+        decoder: Sequence[int] = (512, 512, 512, 256, 128, 64),
+        decoder_blocks: Sequence[int] = (4, 4, 4, 4, 3, 3),
         style: int = 512,
-        experts: int = 4,
-        attention_depth: int = 4,
+        experts: int | Sequence[int] = (4, 2, 1, 1, 2, 4, 8, 16, 16),
+        attention_depth: int = 2,
         heads: int = 8,
         head_dim: int = 64,
-        attention_at: str = "out",
-        temporal: int = 6,
+        attention_at: Literal["out", "in", "both"] = "both",
+        temporal: int = 3,
+        temporal_depth: int | Sequence[int] = (2, 2, 1),
+        temporal_in: int = 2,
+        temporal_attention: Kind = "l2",
         temporal_head_dim: int = 64,
-        down: str = "blur",
-        shuttle: str = "hf",
+        down: Down = "blur",
+        shuttle: Shuttle = "hf",
         features: int = 0,
-        stem: str = "concat",
+        stem: Literal["concat", "replace"] = "concat",
         up_blur: bool = True,
-        residual: str = "none",
+        residual: Literal["none", "bilinear", "bicubic"] = "none",
         zero_start: bool = False,
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         check(scale, encoder, encoder_blocks, decoder, decoder_blocks)
-        choose(attention_at=attention_at, down=down, shuttle=shuttle, stem=stem, residual=residual)
         if down == "stride" and shuttle != "full":
             raise ConfigError(
                 f"method.shuttle={shuttle} needs the low-pass of method.down=blur: with method.down=stride use "
@@ -78,19 +94,25 @@ class UNet(nn.Module):
         if self.stem_features is not None and not replaced:
             zero_init(self.stem_features)  # an inflated model starts as the image model
 
+        kernels = each(experts, 3 + levels, "method.generator.experts", "E_0, E_1, E_2 and the decoder's levels")
         widths = [encoder[0], *encoder]
         self.encoder = nn.ModuleList(
-            EncoderLevel(widths[i], widths[i + 1], encoder_blocks[i], style, experts, down, shuttle) for i in range(3)
+            EncoderLevel(widths[i], widths[i + 1], encoder_blocks[i], style, kernels[i], down, shuttle)
+            for i in range(3)
         )
-        first = attention_at == "in"
+        timed = min(temporal, levels)
+        depths = each(temporal_depth, timed, "method.generator.temporal_depth", "the levels with a temporal module")
+        over_time = partial(TemporalModule, head_dim=temporal_head_dim, kind=temporal_attention)
         self.decoder = nn.ModuleList()
         inputs, skips = encoder[-1], [*reversed(encoder), *[0] * (levels - 3)]
-        for i, width in enumerate(decoder[:levels]):
-            depth = attention_depth if i == 0 else 0
-            attention = attention_layers(inputs if first else width, depth, heads, head_dim)
-            module = TemporalModule(width, temporal_head_dim) if i < temporal else None
+        for i, (skip, width, count) in enumerate(zip(skips, decoder, decoder_blocks, strict=False)):
+            before = attention_depth if i == 0 and attention_at != "out" else 0
+            after = attention_depth if i == 0 and attention_at != "in" else 0
+            attention = [L2Attention(channels, heads, head_dim) for channels in [inputs] * before + [width] * after]
+            early = over_time(inputs, depth=temporal_in) if i == 0 and timed and temporal_in else None
+            late = over_time(width, depth=depths[i]) if i < timed else None
             level = DecoderLevel(
-                inputs, skips[i], width, decoder_blocks[i], style, experts, attention, first, module, up_blur
+                inputs, skip, width, count, style, kernels[3 + i], attention, before, early, late, up_blur
             )
             if zero_start:
                 zero_init(level.to_rgb.conv)
@@ -149,7 +171,10 @@ class UNet(nn.Module):
                 lines[f"{letter}_{i} blocks"] = of_kind(level.blocks, StyledConv)
                 if isinstance(level, EncoderLevel):
                     lines[f"{letter}_{i} convolution"] = [level.conv]
-                elif level.temporal is not None:
+                    continue
+                if level.temporal_in is not None:
+                    temporal[f"{letter}_{i} temporal module at its input"] = [level.temporal_in]
+                if level.temporal is not None:
                     temporal[f"{letter}_{i} temporal module"] = [level.temporal]
         lines["D_0 attention"] = of_kind(self, L2Attention)
         lines["shortcuts"] = of_kind(self, Shortcut)
@@ -186,18 +211,9 @@ def check(
         )
 
 
-CHOICES = {
-    "attention_at": ("in", "out"),
-    "down": ("blur", "stride"),
-    "shuttle": ("hf", "lf", "full"),
-    "stem": ("concat", "replace"),
-    "residual": ("none", "bilinear", "bicubic"),
-}
-
-
-def choose(**settings: str) -> None:
-    """Raise ConfigError for a setting that is none of its choices."""
-    for name, value in settings.items():
-        if value not in CHOICES[name]:
-            group = "method" if name in ("down", "shuttle") else "method.generator"
-            raise ConfigError(f"{group}.{name}={value}: use {' or '.join(CHOICES[name])}")
+def each(value: int | Sequence[int], count: int, setting: str, what: str) -> Sequence[int]:
+    """One number for each of ``count`` levels; raises ConfigError for a list of fewer."""
+    values = [value] * count if isinstance(value, int) else value
+    if len(values) < count:
+        raise ConfigError(f"{setting}={list(values)}: give one number, or one for each of {what}: {count}")
+    return values
