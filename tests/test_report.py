@@ -93,7 +93,7 @@ def test_the_other_tasks_print(runs: list[str], tmp_path: Path, capsys: pytest.C
 
 def test_truth_and_exact_motion_come_from_the_runs_data(tmp_path: Path) -> None:
     settings = ["method=bicubic", "data=sample", "data.frame_size=[64,96]", "data.splits.test.frames=3"]
-    OmegaConf.save(compose(settings, "eval"), tmp_path / "config.yaml")
+    OmegaConf.save(compose(settings, "eval"), tmp_path / "config.yaml", resolve=True)
     material = Material(tmp_path, "test", tmp_path / "truth")
     folder = material.truth(["chelsea_pan"])
     assert folder is not None and len(list((folder / "chelsea_pan").glob("*.png"))) == 3

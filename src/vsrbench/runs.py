@@ -16,14 +16,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from vsrbench.errors import RunError
+from vsrbench.errors import ConfigError, RunError
 from vsrbench.schema.verbs import Judging, identity
+from vsrbench.stored import CONFIG, below, inside, is_run, read_config
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 OLD_LAYOUT = {"analysis", "video", "budget", "trainer"}  # side by side in versions with one root for all commands
 LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
+LOCK = "lock"
 UNFINISHED = ".part"  # end of the name of a file that is being written
 PACKAGES = (
     "torch", "torchvision", "pytorch-lightning", "diffusers", "numpy", "opencv-python-headless", "av", "kornia",
@@ -77,9 +79,10 @@ def alone(folder: Path) -> Iterator[None]:
     A lock of the process (``lockf``) rather than of the file's descriptor: data workers that outlive a killed process
     do not hold it. Raises RunError where another process, also of another machine on the same file system, holds it.
     """
+    refuse_foreign(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("a+")
+        file = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644), "a+")
     except OSError as error:
         raise RunError(f"cannot write {folder}: {error.strerror}; choose another folder (runs=DIR)") from error
     with file:
@@ -112,6 +115,15 @@ def _take(file: TextIO, patience: float) -> None:
         time.sleep(1)
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Raise RunError for a folder with files in it that is no run folder: its files may be someone's own."""
+    if not folder.is_dir() or ((folder / CONFIG).is_file() and is_run(folder)):
+        return
+    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(UNFINISHED))
+    if others:
+        raise RunError(f"{folder} is no run folder (it holds {', '.join(others[:3])}): choose another name=...")
+
+
 def discard_unfinished(folder: Path) -> None:
     """Remove what killed processes left of files that they were writing through ``atomic_file``."""
     for path in folder.glob(f".*{UNFINISHED}"):
@@ -127,6 +139,10 @@ class Run:
     @property
     def frames(self) -> Path:
         return self.folder / "frames"
+
+    def clip(self, name: str) -> Path:
+        """Folder of a clip's frames. Raises RunError for a name that leads elsewhere."""
+        return below(self.frames, name)
 
     @property
     def checkpoints(self) -> Path:
@@ -164,10 +180,10 @@ def open_run(cfg: "DictConfig", verb: str, free: Sequence[str] = ()) -> Run:
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     run = Run(run_folder(cfg, verb))
-    known = run.folder / "config.yaml"
-    if known.is_file():
-        refuse_other(run, OmegaConf.to_container(OmegaConf.load(known), resolve=True), settings, free)
-    run.write_text("config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    refuse_foreign(run.folder)
+    if (run.folder / CONFIG).is_file():
+        refuse_other(run, read_config(run.folder / CONFIG), settings, free)
+    run.write_text(CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     run.write_json("provenance.json", provenance(int(cfg.seed)))
     return run
 
@@ -177,7 +193,10 @@ def run_folder(cfg: "DictConfig", verb: str) -> Path:
     from omegaconf import OmegaConf
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    return Path(cfg.runs).expanduser().resolve() / (cfg.name or derived_name(settings, verb))
+    name = str(cfg.name or derived_name(settings, verb))
+    if not inside(name):
+        raise ConfigError(f"name={name}: the name of a folder below runs={cfg.runs}; runs=DIR sets where that is")
+    return Path(cfg.runs).expanduser().resolve() / name
 
 
 def digest(settings: dict[str, Any]) -> str:

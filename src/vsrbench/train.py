@@ -1,6 +1,7 @@
 """``python -m vsrbench.train method=dgaf data=reds``: train, or go on where the same command stopped."""
 
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,12 +64,11 @@ def _run(cfg: "DictConfig", must_resume: bool) -> Path:
     from vsrbench.training.checkpoint import resume_point
     from vsrbench.training.trainer import train
 
-    if cfg.force and first_process():
-        clear(folder)
     point = None if cfg.force else resume_point(folder.checkpoints)
     if must_resume and point is None:
         raise RunError(f"ckpt_path=last: there is no checkpoint in {folder.checkpoints}; leave ckpt_path out")
-    result = train(with_start(cfg, folder, resumed=point is not None), folder, point)
+    begin = partial(clear, folder) if cfg.force and first_process() else None
+    result = train(with_start(cfg, folder, resumed=point is not None), folder, point, begin)
     if first_process():
         report(cfg, folder, result)
     return folder.folder

@@ -118,3 +118,13 @@ def test_nothing_can_be_suggested_without_results(composed: Composed, capsys: py
     with pytest.raises(SystemExit):
         launch(composed(["seed=1"], "launcher=slurm_dry"), [], lambda cfg: None, waits=True)
     assert "use launcher=slurm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ['launcher.name="x\n#SBATCH --uid=0"', 'launcher.partition="x\nrm y"', 'launcher.extra=["a\nb"]'],
+)
+def test_no_setting_brings_a_line_of_its_own(setting: str) -> None:
+    cfg = compose(["method=bicubic", "launcher=slurm_dry", setting], "eval")
+    with pytest.raises(ConfigError, match=r"launcher\..*one line of plain text"):
+        slurm.check(cfg.launcher)

@@ -111,7 +111,7 @@ def test_truncated_files_are_named(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
     assert "unet cannot be loaded" in refused(folder)
     (folder / "unet" / "config.json").write_text('{"in_channels": 7,')
-    assert "unet/config.json is not valid JSON" in refused(folder)
+    assert "unet/config.json is damaged" in refused(folder)
 
 
 def test_a_hub_name_that_cannot_be_reached_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,5 +156,5 @@ class TestLoad:
 
     def test_refuses_half_a_file(self, stored):
         stored.write_text(stored.read_text()[:100])
-        with pytest.raises(RunError, match="no JSON"):
+        with pytest.raises(RunError, match=r"is damaged .*evaluate again"):
             results.load(stored)

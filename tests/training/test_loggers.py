@@ -30,7 +30,9 @@ def test_rows_behind_the_checkpoint_are_dropped(tmp_path: Path) -> None:
         logger.log_metrics({"a": step}, step)
     CSVLogger(tmp_path, step=3).log_metrics({"a": 40}, 4)
     assert [row["a"] for row in read_metrics(path)] == ["1", "2", "3", "40"]
-    CSVLogger(tmp_path, step=0)
+    logger = CSVLogger(tmp_path, step=0)
+    assert len(read_metrics(path)) == 4, "nothing is dropped before training starts"
+    logger.save()
     assert read_metrics(path) == []
 
 

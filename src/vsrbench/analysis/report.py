@@ -1,6 +1,5 @@
 """The record that every analysis leaves: values, tables, the paper's own numbers, and what they rest on."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench.errors import RunError
+from vsrbench.stored import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,10 +61,7 @@ def assemble(settings: Nested, result: Result, clips: dict[str, int], provenance
 
 def load(path: Path) -> Nested:
     """A table.json. Raises RunError for a file that is none, or of another schema."""
-    try:
-        result: Nested = json.loads(path.read_text())
-    except ValueError as error:
-        raise RunError(f"{path} is no JSON ({error}): analyse again (force=true)") from error
+    result: Nested = read_json(path, "analyse again (force=true)")
     if result.get("schema") != SCHEMA:
         raise RunError(f"{path} has schema {result.get('schema')!r}, this version reads {SCHEMA}: use force=true")
     return result

@@ -18,6 +18,7 @@ from typing import Any
 
 from vsrbench.errors import RunError
 from vsrbench.runs import write_atomic
+from vsrbench.stored import read_json, read_json_or
 
 SCHEMA = "vsrbench.sweep/1"
 STATES = ("pending", "running", "finished", "failed")
@@ -79,8 +80,8 @@ class Sweep:
         return self.folder / "logs" / (f"{number}.log" if rank == 0 else f"{number}.rank{rank}.log")
 
     def _read(self) -> None:
+        content = read_json(self.file, "move the folder away")
         try:
-            content = json.loads(self.file.read_text())
             if content["schema"] != SCHEMA:
                 raise KeyError("schema")
             self.verb, self.requeues = content["verb"], content["requeues"]
@@ -120,16 +121,22 @@ class Sweep:
     def note(self, number: int, **changes: Any) -> None:
         """Change what is known about a job's state; only who works on the job calls this."""
         path = self._state(number)
-        before = json.loads(path.read_text()) if path.is_file() else {}
+        before = self._stored(number)
         unknown = set(changes) - set(STATE)
         if unknown or changes.get("state", "pending") not in STATES:
             raise ValueError(f"no state of a job: {changes}")
         write_atomic(path, (json.dumps(before | changes, indent=1) + "\n").encode())
 
+    def _stored(self, number: int) -> dict[str, Any]:
+        path, remedy = self._state(number), "delete it, and the job counts as not started"
+        state = read_json_or(path, {}, remedy)
+        if unknown := state.keys() - set(STATE):
+            raise RunError(f"{path} is damaged (it has {min(unknown)}): {remedy}")
+        return state
+
     def recorded(self, number: int) -> Job:
         """The job as its files say."""
-        job, path = self.plan[number], self._state(number)
-        state = json.loads(path.read_text()) if path.is_file() else {}
+        job, state = self.plan[number], self._stored(number)
         return Job(**{key: getattr(job, key) for key in PLAN} | state)
 
     def _recorded(self) -> list[Job]:

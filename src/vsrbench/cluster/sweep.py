@@ -18,6 +18,7 @@ from vsrbench.cluster import progress, task
 from vsrbench.cluster.manifest import Job, Sweep, labels
 from vsrbench.errors import ConfigError, RunError, VsrbenchError
 from vsrbench.runs import digest, run_folder
+from vsrbench.stored import inside
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,6 +41,8 @@ def launch(
         launcher = first.launcher
         if waits and launcher.get("dry"):
             raise ConfigError("sweeper=optuna suggests by results, and launcher=slurm_dry has none: use launcher=slurm")
+        if not inside(str(first.sweep)):
+            raise ConfigError(f"sweep={first.sweep}: the name of a folder below {first.runs}/sweeps")
         sweep = Sweep(
             Path(first.runs).expanduser().resolve() / "sweeps" / str(first.sweep),
             verb=first.verb,

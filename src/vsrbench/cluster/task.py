@@ -3,7 +3,6 @@
 ``python -m vsrbench.cluster.task SWEEP NUMBER...`` is what a SLURM script starts in every task of an array.
 """
 
-import json
 import os
 import signal
 import socket
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from vsrbench.cluster.manifest import Job, Sweep, tail
+from vsrbench.stored import read_json
 from vsrbench.training.result import LOST_RANK
 
 RESULTS = ("train", "eval", "compare")  # verbs whose run folder holds a result.json once they are done
@@ -87,7 +87,7 @@ def read_result(run: str | None) -> dict[str, float] | None:
     path = Path(run or ".") / "result.json"
     if run is None or not path.is_file():
         return None
-    content = json.loads(path.read_text())
+    content = read_json(path, "delete it, and the same command makes it again")
     values = {k: v["mean"] if isinstance(v, dict) else v for k, v in content.get("metrics", {}).items()}
     values |= {k: content[k] for k in ("steps", "seconds") if k in content}
     values |= {k: v for k, v in content.get("cost", {}).items() if k in ("seconds_per_frame", "parameters")}

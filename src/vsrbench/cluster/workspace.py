@@ -8,6 +8,7 @@ from vsrbench.cluster.dashboard import Dashboard, Panel
 from vsrbench.compat import workspace_model
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.runs import write_atomic
+from vsrbench.stored import read_json
 from vsrbench.training import names
 
 WIDE, HIGH = 24, 6  # a row of W&B's grid, and a panel's height
@@ -89,10 +90,13 @@ def address(path: Path) -> str | None:
 
     Raises RunError for a damaged file.
     """
-    try:
-        return json.loads(path.read_text())["url"] if path.is_file() else None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged: delete it, and the same command writes it again") from error
+    if not path.exists():
+        return None
+    remedy = "delete it, and the same command writes it again"
+    url = read_json(path, remedy).get("url")
+    if not isinstance(url, str):
+        raise RunError(f"{path} is damaged (it has no url): {remedy}")
+    return url
 
 
 def save(workspace: Any, url: str | None) -> str:

@@ -24,6 +24,7 @@ from vsrbench.data.readers import SUFFIXES
 from vsrbench.data.sources import PairedSource, Pairing
 from vsrbench.data.trees import SETS, load_list, partition_names
 from vsrbench.errors import DataError
+from vsrbench.stored import check_name, read_text
 
 INDEX = "index.jsonl"
 VERSION = 1
@@ -99,24 +100,35 @@ def read_index(folder: str | Path) -> Index:
             f"`python -m vsrbench.data pack data=SET data.root=DIR output={folder}`"
         )
     index: Index | None = None
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = read_text(path, remedy=f"remove {folder} and pack again", error=DataError).split("\n")[:-1]
     for number, line in enumerate(lines, 1):
         try:
             kind, value = json.loads(line)
             if index is None:
                 index = _begun(Path(folder), kind, value)
             elif kind == "clip":
-                entry = Entry(**value)
+                entry = _checked(Entry(**value), path)
                 index.entries[entry.name] = entry
             elif kind == "absent":
                 index.absent.update(value)
             elif kind == "finished":
                 index.finished = value
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} is damaged in line {number}: remove {folder} and pack again") from error
     if index is None:
         raise DataError(f"{path} is empty: remove {folder} and pack again")
     return index
+
+
+def _checked(entry: Entry, path: Path) -> Entry:
+    """The entry. Raises DataError for names that lead out of a folder, ValueError for numbers that no writer gives."""
+    for name in (entry.name, *entry.frames):
+        check_name(name, path, DataError)
+    sizes = [entry.lr] if entry.hr is None else [entry.lr, entry.hr]
+    numbers = [entry.shard, entry.offset, *(number for size in sizes for number in size)]
+    if any(type(number) is not int or number < 0 for number in numbers) or any(len(size) != 2 for size in sizes):
+        raise ValueError(f"clip {entry.name}")
+    return entry
 
 
 def _begun(folder: Path, kind: str, header: Any) -> Index:

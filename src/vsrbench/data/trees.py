@@ -13,6 +13,7 @@ from vsrbench.data.readers import FrameFiles, list_frames
 from vsrbench.data.sources import FolderSource
 from vsrbench.errors import DataError
 from vsrbench.progress import track
+from vsrbench.stored import check_name, read_text
 
 LISTS = Path(__file__).parent / "lists"
 SETS = ("reds", "vimeo", "vid4", "udm10", "videolq")
@@ -218,7 +219,8 @@ def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> 
             break
     else:
         raise DataError(f"no list {root / entry['list']}: it comes with {entry['origin']}; put it there")
-    names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = read_text(path, remedy=f"it comes with {entry['origin']}", error=DataError).splitlines()
+    names = [check_name(line.split()[0], path, DataError) for line in lines if line.strip()]
     if not names:
         raise DataError(f"the list {path} is empty: it should have {entry['clips']} lines; fetch it again")
     if len(names) > entry["clips"]:

@@ -37,8 +37,6 @@ def evaluate(cfg: "DictConfig", run: Run, protocols: list[Protocol]) -> list[dic
     coverage = data.coverage(split)
     for protocol in protocols:
         protocol.complete(coverage)  # clips that it does not judge are an error before any work
-    if cfg.force and cfg.predictions is None:
-        outputs.discard(run)
     with Bars() as bars:
         if cfg.predictions is not None:
             frames, cost = Path(cfg.predictions).expanduser(), outputs.foreign_cost()

@@ -1,7 +1,6 @@
 """Frames of an evaluation in its run folder: written clip by clip, timed, and reused by later evaluations."""
 
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -14,10 +13,12 @@ import torch
 from torch import Tensor
 
 from vsrbench.data.sources import Source
+from vsrbench.errors import RunError
 from vsrbench.evaluation.frames import encode
 from vsrbench.evaluation.matching import ClipFrames
 from vsrbench.evaluation.values import NOT_APPLICABLE
 from vsrbench.runs import Run, differing, making, short_hash, write_atomic
+from vsrbench.stored import CONFIG, read_config, read_json_or
 from vsrbench.types import Progress
 
 # {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input}}, facts}, complete clips only
@@ -52,7 +53,7 @@ def write_clips(
             if progress is not None:
                 progress.advance(source.frames)
             continue
-        shutil.rmtree(run.frames / source.name, ignore_errors=True)  # a clip cut off in the middle
+        shutil.rmtree(run.clip(source.name), ignore_errors=True)  # a clip cut off in the middle
         clips[source.name] = write_clip(run, source, upscale(source), progress)
         run.write_json(TIMINGS, {**key, "clips": clips})
     return clips
@@ -65,7 +66,7 @@ def link_foreign(run: Run, frames: ClipFrames, sources: list[Source]) -> None:
     """
     for source in sources:
         for number, frame in frames.there[source.name].items():
-            file = run.frames / source.name / f"{source.frame_names[number]}.png"
+            file = run.clip(source.name) / f"{source.frame_names[number]}.png"
             if frame.video is not None or (file.exists() and file.samefile(frame.path)):
                 continue
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,9 +86,12 @@ def discard(run: Run) -> None:
 
 
 def read_timings(run: Run) -> dict[str, Any]:
-    """What the run folder tells of its frames."""
-    path = run.folder / TIMINGS
-    content: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {**UNKNOWN, "clips": {}}
+    """What the run folder tells of its frames. Raises RunError where it is damaged."""
+    remedy = "delete it, and the frames are made again"
+    content = read_json_or(run.folder / TIMINGS, {**UNKNOWN, "clips": {}}, remedy)
+    clips = content.get("clips")
+    if not isinstance(clips, dict) or not all(isinstance(entry, dict) for entry in clips.values()):
+        raise RunError(f"{run.folder / TIMINGS} is damaged (it has no clips): {remedy}")
     return content
 
 
@@ -100,7 +104,7 @@ def complete_clips(run: Run, sources: list[Source], key: Mapping[str, Any]) -> d
         source.name: there["clips"][source.name]
         for source in sources
         if source.name in there["clips"]
-        and all((run.frames / source.name / f"{stem}.png").is_file() for stem in source.frame_names)
+        and all((run.clip(source.name) / f"{stem}.png").is_file() for stem in source.frame_names)
         and there["clips"][source.name].get("input", "") in ("", fingerprint(source))
     }
 
@@ -122,7 +126,7 @@ def write_clip(run: Run, source: Source, frames: Frames, progress: Progress | No
     for number, frame in frames:
         pixels = frame.cpu()  # waits for the device
         seconds += time.perf_counter() - started
-        write_atomic(run.frames / source.name / f"{source.frame_names[number]}.png", encode(pixels))
+        write_atomic(run.clip(source.name) / f"{source.frame_names[number]}.png", encode(pixels))
         count += 1
         if progress is not None:
             progress.advance()
@@ -187,7 +191,7 @@ def reuse_frames(run: Run, sources: list[Source], key: Mapping[str, Any]) -> str
             continue
         for source in missing:
             if source.name in clips:
-                _link(other.frames / source.name, run.frames / source.name, source)
+                _link(other.clip(source.name), run.clip(source.name), source)
         if clips:
             content = {**key, "facts": there.get("facts"), "clips": {**have, **clips}}
             run.write_json(TIMINGS, content)
@@ -208,10 +212,8 @@ def _link(there: Path, here: Path, source: Source) -> None:
 
 def moved_data(folder: Path, settings: dict[str, Any], sources: Callable[[], list[Source]]) -> tuple[str, ...]:
     """``data.root`` where it alone differs from what the run folder was made with, and its clips are the same."""
-    import yaml
-
-    file = folder / "config.yaml"
-    if not file.is_file() or differing(yaml.safe_load(file.read_text()), settings) != [ROOT]:
+    file = folder / CONFIG
+    if not file.is_file() or differing(read_config(file), settings) != [ROOT]:
         return ()
     clips = read_timings(Run(folder))["clips"]
     there = {name: entry.get("input") for name, entry in clips.items()}

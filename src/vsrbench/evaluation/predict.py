@@ -71,7 +71,7 @@ def make_frames(
     key = outputs.frame_key(settings, split, origin)
     if note := None if cfg.force else outputs.reuse_frames(run, sources, key):
         print(note)
-    known = outputs.read_timings(run)
+    known = {} if cfg.force else outputs.read_timings(run)
     if known.get("facts") and len(outputs.complete_clips(run, sources, key)) == len(sources):
         return outputs.cost({source.name: known["clips"][source.name] for source in sources}, *known["facts"])
     timings, facts = (make_alone if cfg.inference.devices == 1 else make_by_ranks)(cfg, split, run, sources, key, bars)
@@ -85,6 +85,8 @@ def make_alone(
     """The same by this process. Returns the timings of all clips, and ``method_facts``."""
 
     method, noise = build_method(cfg), Noise(int(cfg.seed))
+    if cfg.force:
+        outputs.discard(run)  # now that nothing can be refused any more
     total, piece = bars.row(), bars.row()
     upscale = partial(upscale_source, method, noise=noise, settings=cfg.inference, progress=piece)
     timings = outputs.write_clips(run, sources, upscale, key, total)
@@ -111,15 +113,17 @@ def make_by_ranks(
     if devices < 1:
         raise ConfigError(f"inference.devices={devices}: use 1 process or more")
     progress.start(sum(source.frames for source in sources), "upscaling")
-    timings = outputs.complete_clips(run, sources, key)
+    timings = {} if cfg.force else outputs.complete_clips(run, sources, key)
     progress.advance(sum(source.frames for source in sources if source.name in timings))
     missing = [number for number, source in enumerate(sources) if source.name not in timings]
-    for number in missing:
-        shutil.rmtree(run.frames / sources[number].name, ignore_errors=True)
     begin = partial(begin_rank, settings, split, run.folder)
     imports = [node["_target_"].rpartition(".")[0] for node in (settings["method"], settings["data"])]
     with Ranks(begin, devices if missing else 1, progress, imports) as ranks:
         facts = ranks.facts()
+        if cfg.force and facts is not None:
+            outputs.discard(run)  # now that nothing can be refused any more
+        for number in missing if facts is not None else ():
+            shutil.rmtree(run.clip(sources[number].name), ignore_errors=True)
         cuts = {} if facts is None else {n: pieces(n, sources[n].frames, facts["chunk"]) for n in missing}
         parts: dict[int, list[dict[str, Any]]] = {n: [] for n in cuts}
         for piece, timing in ranks.results([piece for clip in cuts.values() for piece in clip]):

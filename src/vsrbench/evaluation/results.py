@@ -1,7 +1,6 @@
 """result.json: assembling, checking, storing and showing it. Needs no torch: a login node may have none."""
 
 import hashlib
-import json
 import math
 import shlex
 import sys
@@ -15,6 +14,7 @@ from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
 from vsrbench.published import quote
 from vsrbench.runs import Run, provenance
+from vsrbench.stored import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,10 +115,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises RunError for a file that is no result, and where the weights that it was made with have changed on
     disk since.
     """
-    try:
-        result = json.loads(path.read_text())
-    except ValueError as error:
-        raise RunError(f"{path} is no JSON ({error}): evaluate again (force=true)") from error
+    result = read_json(path, "evaluate again (force=true)")
     check(result)
     weights = result["provenance"].get("weights")
     if weights and Path(weights["file"]).is_file() and fingerprint(Path(weights["file"])) != weights:

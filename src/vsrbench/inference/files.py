@@ -18,6 +18,7 @@ from vsrbench.inference.chunks import upscale_source
 from vsrbench.inference.reader import FrameTime, VideoFormat, VideoStream
 from vsrbench.inference.writer import Audio, VideoWriter
 from vsrbench.runs import write_atomic
+from vsrbench.stored import read_json
 from vsrbench.types import Progress
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class FrameFolder:
         self.folder, self.stems, self.force = folder, stems, force
         self.written: set[str] = set()
         marker = folder / MARKER
-        before = json.loads(marker.read_text()) if marker.is_file() else None
+        before = read_json(marker, "remove it, and add force=true") if marker.exists() else None
         if not force and before is None and folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder} holds files of other origin: choose another output or add force=true")
         if not force and before not in (None, settings):

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vsrbench.errors import RunError
 from vsrbench.evaluation.results import load
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
 from vsrbench.runs import making
+from vsrbench.stored import CONFIG, read_config
 
 NAMES = {
     "bicubic": "bicubic", "ldm": "prior alone", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR",
@@ -156,10 +155,10 @@ def read_settings(folder: Path) -> dict[str, Any]:
     A checkpoint is replaced by what it was trained with, ``training.*``: two trainings that differ in their seed alone
     are two seeds of one method.
     """
-    file = folder / "config.yaml"
-    settings = making(yaml.safe_load(file.read_text())) if file.is_file() else {}
+    file = folder / CONFIG
+    settings = making(read_config(file)) if file.is_file() else {}
     if trained := _training(settings.get("ckpt_path")):
-        settings |= {f"training.{k}": v for k, v in making(yaml.safe_load(trained.read_text())).items()}
+        settings |= {f"training.{k}": v for k, v in making(read_config(trained)).items()}
         settings["ckpt_path"] = Path(settings["ckpt_path"]).name if settings["ckpt_path"].endswith(".ckpt") else "best"
     return settings
 

@@ -5,7 +5,7 @@ Ground truth and motion come from the data that the runs name; that alone needs 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from vsrbench.reports.crops import flow_picture, frame_files
 from vsrbench.reports.entries import Group, groups
 from vsrbench.reports.formats import Table
 from vsrbench.reports.html import TRUTH, Motion, Scene
+from vsrbench.stored import CONFIG, read_config, select
 
 if TYPE_CHECKING:
     from vsrbench.data.sources import Source
@@ -104,15 +105,14 @@ class Material:
     """The data that a run was judged on, as its ``config.yaml`` says. run: its folder; cache: where frames go."""
 
     def __init__(self, run: Path, split: str, cache: Path) -> None:
-        from omegaconf import OmegaConf
-
         from vsrbench.config import build
 
-        if not (run / "config.yaml").is_file():
-            raise RunError(f"no {run / 'config.yaml'}: truth=DIR names the ground truth, truth=none goes without")
-        cfg: Any = OmegaConf.load(run / "config.yaml")
+        file, remedy = run / CONFIG, "truth=DIR names the ground truth, truth=none goes without"
+        if not file.is_file():
+            raise RunError(f"no {file}: {remedy}")
+        data = select(read_config(file, remedy), file, ["data"]).data
         self.cache = cache
-        self.sources: dict[str, Source] = {source.name: source for source in build(cfg.data).clips(split)}
+        self.sources: dict[str, Source] = {source.name: source for source in build(data).clips(split)}
 
     def truth(self, clips: Sequence[str]) -> Path | None:
         """Folder of ground truth frames, ``<clip>/<frame>.png``; None where the data have none."""

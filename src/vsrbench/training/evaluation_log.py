@@ -74,7 +74,7 @@ def pictures(cfg: "DictConfig", run: Run) -> list[Shown]:
         clip = source.read(0, min(LONGEST, source.frames))
         if clip.hr is None:
             continue
-        files = [run.frames / source.name / f"{stem}.png" for stem in source.frame_names[: clip.frames]]
+        files = [run.clip(source.name) / f"{stem}.png" for stem in source.frame_names[: clip.frames]]
         output = torch.stack([torch.tensor(read_image(file)) for file in files]).permute(0, 3, 1, 2).float() / 255
         shown.append(show(clip, output[None], run.samples, 0))
     return shown

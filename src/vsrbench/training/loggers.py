@@ -19,7 +19,6 @@ from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.runs import Run, write_atomic
 from vsrbench.training import names
 from vsrbench.training.media import Shown, gif
-from vsrbench.training.result import first_process
 from vsrbench.training.wandb_logger import WandbLogger
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ class CSVLogger(lightning.CSVLogger):
         super().__init__(save_dir, name="", version="")
         self.path = Path(save_dir) / "metrics.csv"
         self._columns = ["step"]
-        if first_process() and self.path.is_file():
-            self._rewrite([row for row in read_metrics(self.path) if int(row["step"]) <= step])
+        self._step: int | None = step
 
     @property
     def log_dir(self) -> str:
@@ -54,6 +52,7 @@ class CSVLogger(lightning.CSVLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        self.save()
         new = [key for key in metrics if key not in self._columns]
         if new or not self.path.is_file():
             rows = read_metrics(self.path) if self.path.is_file() else []
@@ -67,8 +66,12 @@ class CSVLogger(lightning.CSVLogger):
     def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: the run folder's config.yaml has them."""
 
+    @rank_zero_only
     def save(self) -> None:
-        """Nothing: every row is on disk."""
+        """Drop the rows behind the step that training goes on from, once, when it starts; the others are on disk."""
+        if self._step is not None and self.path.is_file():
+            self._rewrite([row for row in read_metrics(self.path) if int(row["step"]) <= self._step])
+        self._step = None
 
     def finalize(self, status: str) -> None:
         """Nothing, likewise."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from rich.table import Table
 
 from vsrbench.evaluation.outputs import peak_memory
 from vsrbench.methods.module import MethodModule
 from vsrbench.runs import Run
+from vsrbench.stored import CONFIG, read_config
 from vsrbench.training import names
 from vsrbench.training.callbacks import find
 from vsrbench.training.checkpoint import RunCheckpoint
@@ -34,7 +34,7 @@ class ModelCard(pl.Callback):
         if checkpoint is None or unfinished or not writes:
             return
         run, best = Run(Path(trainer.default_root_dir)), checkpoint.best
-        settings: Any = OmegaConf.to_container(OmegaConf.load(run.folder / "config.yaml"))
+        settings = read_config(run.folder / CONFIG)
         count = parameters(pl_module)
         spent = cost(count["trained"], count["frozen"], checkpoint.seconds / 3600, peak_memory())
         facts = {
@@ -50,7 +50,7 @@ class ModelCard(pl.Callback):
         if checkpoint.best_file.is_file():
             step = trainer.global_step if best is None else best["step"]
             metadata = {**checkpoint.identity, **summary, "step": step}
-            others = [run.folder / "config.yaml"]
+            others = [run.folder / CONFIG]
             log_checkpoint(trainer.loggers, checkpoint.best_file, run.folder / CARD, others, metadata)
         finish(trainer.loggers)
 

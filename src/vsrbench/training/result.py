@@ -1,6 +1,5 @@
 """How a training run ended: result.json, and what a run folder holds from earlier calls. Needs no torch."""
 
-import json
 import math
 import os
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsrbench.errors import RunError
 from vsrbench.runs import Run
+from vsrbench.stored import CONFIG, read_config, read_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,10 +44,9 @@ def first_process() -> bool:
 
 def refuse_old_layout(folder: Path) -> None:
     """Raise RunError for a run folder whose settings have the names of before ``trainer`` was a Lightning Trainer."""
-    from omegaconf import OmegaConf
-
-    known = folder / "config.yaml"
-    if known.is_file() and OmegaConf.select(OmegaConf.load(known), "trainer._target_") is None:
+    known = folder / CONFIG
+    trainer = read_config(known).get("trainer") if known.is_file() else {"_target_": ""}
+    if not isinstance(trainer, dict) or "_target_" not in trainer:
         raise RunError(
             f"{folder} was made by an earlier version, whose settings have other names: finish it with that version, "
             f"or start a new run from its weights (name=NEW ckpt_path={folder})"
@@ -58,11 +57,12 @@ def why_finished(run: Run, max_steps: int) -> str | None:
     """What to say where nothing is left to do, None where there is. Raises RunError for a damaged result.json."""
     if not run.finished:
         return None
+    remedy = "delete it, and the same command makes it again"
+    result = read_json(run.result, remedy)
     try:
-        result = json.loads(run.result.read_text())
         steps, ended = int(result["steps"]), result.get("ended", "")
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{run.result} is damaged: delete it, and the same command makes it again") from error
+        raise RunError(f"{run.result} is damaged (it has no steps): {remedy}") from error
     if ended:
         return f"finished at step {steps} by {ended}: force=true trains anew"
     if steps < max_steps:
@@ -100,7 +100,7 @@ def write_result(cfg: "DictConfig", run: Run, result: Result) -> None:
             "last": "checkpoints/last.ckpt",
             "metrics": {name: value for name, value in result.metrics.items() if math.isfinite(value)},
             "seconds": round(result.seconds, 1),
-            "provenance": json.loads((run.folder / "provenance.json").read_text()),
+            "provenance": read_json(run.folder / "provenance.json", "give the same command again"),
         },
     )
 

@@ -5,7 +5,6 @@ that ``ckpt_path`` names. Needs torch only where weights are read.
 """
 
 import hashlib
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vsrbench.config import method_class
 from vsrbench.errors import ConfigError, RunError
 from vsrbench.runs import Run, run_folder
+from vsrbench.stored import read_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -144,7 +144,7 @@ def _record_start(run: Run, stage: str, before: str, earlier: Run, resumed: bool
     known = run.folder / START
     if not resumed:
         run.write_json(START, start)
-    elif known.is_file() and json.loads(known.read_text())["hash"] != start["hash"]:
+    elif known.is_file() and read_json(known, "use force=true").get("hash") != start["hash"]:
         raise RunError(
             f"{run.folder} started from other weights of stage={before} than {file} holds now: stage={stage} "
             "force=true trains it anew"

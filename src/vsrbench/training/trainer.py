@@ -3,7 +3,7 @@
 import errno
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,11 +59,14 @@ def accumulation(effective: int, batch: int, devices: int) -> int:
     return accumulate
 
 
-def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> Result:
+def train(
+    cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None, begin: Callable[[], None] | None = None
+) -> Result:
     """Train until ``trainer.max_steps``, a signal or ``trainer.max_time``.
 
     run: where everything is written; None: nowhere (``debug=fdr``). point: what ``resume_point`` gave; None
-    begins anew, from the weights of ``ckpt_path`` where it is given.
+    begins anew, from the weights of ``ckpt_path`` where it is given. begin: called when everything is built and
+    nothing can be refused any more.
     Raises DataError, WeightsError and ConfigError before any training, TrainingError for a loss that is not
     finite, RunError where a file cannot be written.
     """
@@ -92,6 +95,8 @@ def train(cfg: "DictConfig", run: Run | None, point: dict[str, Any] | None) -> R
     if not validated:
         trainer.limit_val_batches = 0
     announce(cfg, trainer, module, effective, accumulate, step)
+    if begin is not None:
+        begin()
     stream = ResumableData(data, step * effective, cfg.trainer.overfit_batches)
     last = None if point is None or run is None else run.checkpoints / "last.ckpt"
     with disk_faults_told(), lost_ranks_told(), lost_workers_told(FEWER):
@@ -184,7 +189,7 @@ def build_trainer(cfg: "DictConfig", run: Run | None, manual: bool = False, step
         ours["val_check_interval"] = 1.0  # at the end; prepare() sets the interval of validation.every
     try:
         return make(**ours)
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"Lightning refuses these trainer settings: {_line(error)}") from error
 
 

@@ -1,6 +1,5 @@
 """A W&B logger that never stops what it reports on: offline without login or network, silent where W&B itself fails."""
 
-import json
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from vsrbench.data.loading import lost_worker
 from vsrbench.runs import write_atomic
+from vsrbench.stored import read_json
 from vsrbench.training import names
 from vsrbench.training.media import CAPTION, Shown
 from vsrbench.training.wandb_login import mode
@@ -75,7 +75,7 @@ class WandbLogger(loggers.WandbLogger):
         known: dict[str, Any] = {names.METHOD: params["method"]["name"]}
         origin = self.folder / "provenance.json"
         if origin.is_file():
-            known["provenance"] = json.loads(origin.read_text())
+            known["provenance"] = read_json(origin, "remove it")
         tags = dict.fromkeys([params["method"]["name"], params["size"], *params["tags"]])
         # A dead network is found out in seconds instead of a minute and a half, and no run waits for ever at its end.
         patience = wandb.Settings(

@@ -3,12 +3,12 @@
 A wrong scaling factor or schedule loads without complaint and ruins every frame, so those values are looked at.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vsrbench import stored
 from vsrbench.errors import WeightsError
 
 STEM = "diffusion_pytorch_model"
@@ -55,12 +55,19 @@ def weight_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
             return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            pieces = sorted({folder / piece for piece in read_json(index).get("weight_map", {}).values()})
+            pieces = sorted({folder / piece for piece in _pieces(index)})
             absent = [piece.name for piece in pieces if not piece.is_file()]
             if absent or not pieces:
                 raise WeightsError(f"{index} names {', '.join(absent) or 'no files'}: fetch the folder again")
             return pieces
     return []
+
+
+def _pieces(index: Path) -> list[str]:
+    pieces = read_json(index).get("weight_map")
+    if not isinstance(pieces, dict):
+        raise WeightsError(f"{index} has no weight_map: fetch the folder again")
+    return [stored.check_name(piece, index, WeightsError) for piece in pieces.values()]
 
 
 def required_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
@@ -73,13 +80,7 @@ def required_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
 
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object. Raises WeightsError for anything else."""
-    try:
-        content = json.loads(file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise WeightsError(f"{file} is not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{file} is not valid JSON: it holds no object")
-    return content
+    return stored.read_json(file, "fetch the folder again", WeightsError)
 
 
 def config_errors(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:

@@ -13,6 +13,7 @@ from vsrbench.benchmarks.shapes import without_weights
 from vsrbench.config import build
 from vsrbench.errors import WeightsError
 from vsrbench.flow.spynet import SpyNetwork
+from vsrbench.stored import CONFIG, is_run, read_config, select
 from vsrbench.weights.commands.check_folder import check_folder, check_part
 from vsrbench.weights.commands.fit import Fit, compare
 from vsrbench.weights.files import Header, headers_of, read, read_headers
@@ -166,17 +167,11 @@ def _trained(file: Path, headers: Mapping[str, Header], cfg: "DictConfig") -> li
 
 
 def _run_config(file: Path) -> "DictConfig | None":
-    """The configuration that a run folder keeps, for a checkpoint inside it."""
-    import yaml
-    from omegaconf import OmegaConf
-
+    """The method that a run folder's configuration names, for a checkpoint inside it; none but our own is built."""
     for folder in file.parents[:2]:
-        if (folder / "config.yaml").is_file():
-            try:
-                content: Any = OmegaConf.load(folder / "config.yaml")
-            except (OSError, yaml.YAMLError) as error:
-                raise WeightsError(f"{folder / 'config.yaml'} cannot be read ({error})") from error
-            return content if "method" in content else None
+        if (config := folder / CONFIG).is_file():
+            settings = read_config(config, "move the checkpoint out of this folder, and name its method (method=...)")
+            return select(settings, config, ["method", "prior", "flow", "size", "variant"]) if is_run(folder) else None
     return None
 
 
