@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 
 from vsrbench import eval as entry
 from vsrbench import train
-from vsrbench.config import compose, home
+from vsrbench.config import compose, home, known_targets
 from vsrbench.data.packed import INDEX, VERSION, read_index
 from vsrbench.errors import ConfigError, DataError, RunError, VsrbenchError, WeightsError
 from vsrbench.reports.make import Material
-from vsrbench.runs import alone, open_run, run_folder
-from vsrbench.stored import below, check_name, inside, known_targets, read_config, read_json
+from vsrbench.runs import alone, open_run, read_run_settings, run_folder
+from vsrbench.stored import below, check_name, inside, read_config, read_json
 from vsrbench.weights.commands.check import check_path
 from vsrbench.weights.layout import weight_files
 
@@ -97,11 +97,16 @@ class TestDamagedFiles:
         with pytest.raises(RunError, match=r"config\.yaml is damaged .*aliases"):
             read_config(tmp_path / "config.yaml")
 
-    @pytest.mark.parametrize("text", ["", "[1]", "a: [", "1: 2", "verb: nosuch", "\x00", "a: " + "[" * 5000])
+    @pytest.mark.parametrize("text", ["", "[1]", "a: [", "1: 2", "\x00", "a: " + "[" * 5000])
     def test_configurations(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(text)
         with pytest.raises(RunError, match=r"config\.yaml is damaged"):
             read_config(tmp_path / "config.yaml")
+
+    def test_settings_of_no_command(self, tmp_path: Path) -> None:
+        (tmp_path / "config.yaml").write_text("verb: nosuch")
+        with pytest.raises(RunError, match=r"config\.yaml is damaged \('nosuch' is no command"):
+            read_run_settings(tmp_path / "config.yaml")
 
     @pytest.mark.parametrize("text", ["", "[1]", "{", "[" * 100000, "1"])
     def test_json(self, text: str, tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.schema.verbs import Judging, identity
-from vsrbench.stored import CONFIG, below, inside, is_run, read_config
+from vsrbench.schema.verbs import VERBS, Judging, identity
+from vsrbench.stored import CONFIG, below, inside, read_config
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 OLD_LAYOUT = {"analysis", "video", "budget", "trainer"}  # side by side in versions with one root for all commands
+MARKS = {"verb", "runs", "seed"}  # settings that config.yaml of every run folder has, old versions' as well
 LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
 LOCK = "lock"
 UNFINISHED = ".part"  # end of the name of a file that is being written
@@ -115,9 +116,22 @@ def _take(file: TextIO, patience: float) -> None:
         time.sleep(1)
 
 
+def read_run_settings(file: Path, remedy: str = "remove the folder, or give another one") -> dict[str, Any]:
+    """The settings in a run folder's config.yaml, plain values. Raises RunError for a file that is damaged."""
+    settings = read_config(file, remedy)
+    if settings.get("verb") not in VERBS:
+        raise RunError(f"{file} is damaged ({settings.get('verb')!r} is no command of vsrbench): {remedy}")
+    return settings
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder carries our mark: a config.yaml with the settings that every run has."""
+    return (folder / CONFIG).is_file() and read_config(folder / CONFIG).keys() >= MARKS
+
+
 def refuse_foreign(folder: Path) -> None:
     """Raise RunError for a folder with files in it that is no run folder: its files may be someone's own."""
-    if not folder.is_dir() or ((folder / CONFIG).is_file() and is_run(folder)):
+    if not folder.is_dir() or is_run(folder):
         return
     others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(UNFINISHED))
     if others:
@@ -182,7 +196,7 @@ def open_run(cfg: "DictConfig", verb: str, free: Sequence[str] = ()) -> Run:
     run = Run(run_folder(cfg, verb))
     refuse_foreign(run.folder)
     if (run.folder / CONFIG).is_file():
-        refuse_other(run, read_config(run.folder / CONFIG), settings, free)
+        refuse_other(run, read_run_settings(run.folder / CONFIG), settings, free)
     run.write_text(CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
     run.write_json("provenance.json", provenance(int(cfg.seed)))
     return run

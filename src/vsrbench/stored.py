@@ -5,27 +5,17 @@ the folder that it is used in. Files of arrays are ``vsrbench.weights``'s.
 """
 
 import json
-import re
 import stat
-from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from vsrbench.errors import RunError, VsrbenchError
-from vsrbench.schema.verbs import VERBS
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 CONFIG = "config.yaml"
 LARGEST_CONFIG = 2**20  # bytes; a resolved configuration has some 20 kB
 LARGEST = 2**29  # bytes of a JSON file; results of long films have one number per frame and metric
-MARKS = {"verb", "runs", "seed"}  # settings that config.yaml of every run folder has, old versions' as well
-GROUPS = ("method", "data", "degradation", "flow", "prior", "sampler")  # of conf/: what a stored node may be
-TARGET = re.compile(r"_target_: *[\"']?(vsrbench(?:\.\w+)+)")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -70,59 +60,12 @@ def read_config(file: Path, remedy: str = "remove the folder, or give another on
         raise RunError(f"{file} is damaged ({line}): {remedy}") from reason
     if not isinstance(content, dict) or any(not isinstance(key, str) for key in content):
         raise RunError(f"{file} is damaged (it holds no settings): {remedy}")
-    if "verb" in content and content["verb"] not in VERBS:
-        raise RunError(f"{file} is damaged ({content['verb']!r} is no command of vsrbench): {remedy}")
     return content
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder carries our mark: a ``config.yaml`` with the settings that every run has."""
-    return (folder / CONFIG).is_file() and read_config(folder / CONFIG).keys() >= MARKS
-
-
-@cache
-def known_targets() -> frozenset[str]:
-    """Classes and functions that the shipped configuration builds methods and data from."""
-    from vsrbench.config import home
-
-    files = [file for group in GROUPS for file in (home() / "conf" / group).rglob("*.yaml")]
-    return frozenset(target for file in files for target in TARGET.findall(file.read_text(encoding="utf-8")))
 
 
 def read_json_or(file: Path, otherwise: dict[str, Any], remedy: str) -> dict[str, Any]:
     """The same, or ``otherwise`` where there is no such file."""
     return read_json(file, remedy) if file.exists() else otherwise
-
-
-def select(settings: dict[str, Any], file: Path, names: Sequence[str]) -> "DictConfig":
-    """The named settings of a stored configuration, ready to be built.
-
-    Raises RunError unless each ``_target_`` in them is one that the shipped configuration names as well, and for
-    anything that would be resolved or called in another way.
-    """
-    from omegaconf import OmegaConf
-
-    chosen = {name: settings.get(name) for name in names}
-    for key, value in _leaves(chosen):
-        if key == "_target_" and value not in known_targets():
-            raise RunError(f"{file} names {value!r}, which vsrbench does not build from a stored file")
-        if key.startswith("_") and key not in ("_target_", "_convert_"):
-            raise RunError(f"{file} has {key}, which vsrbench does not take from a stored file")
-        if isinstance(value, str) and "${" in value:
-            raise RunError(f"{file} has {value!r}: a stored file holds plain values")
-    return OmegaConf.create(chosen)
-
-
-def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every plain value with the key that it has; entries of a list have the list's key."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _leaves(value, str(key))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _leaves(value, name)
-    else:
-        yield name, node
 
 
 def check_name(name: Any, file: Path, error: type[VsrbenchError] = RunError) -> str:

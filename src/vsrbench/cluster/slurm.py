@@ -50,9 +50,9 @@ def check(launcher: "DictConfig") -> None:
     except ImportError as error:
         raise ConfigError("launcher=slurm needs the extra `sweep`: pip install 'vsrbench[sweep]'") from error
     for name, value in launcher.items():
-        lines = [value] if isinstance(value, str) else [*value] if name == "extra" else []
+        lines: list[Any] = [value] if isinstance(value, str) else [*value] if name == "extra" else []
         if any(not line.isprintable() for line in lines):
-            raise ConfigError(f"launcher.{name}={value!r}: one line of plain text, it becomes a line of the script")
+            raise ConfigError(f"launcher.{name!s}={value!r}: one line of plain text, it becomes a line of the script")
     if not launcher.dry and not (shutil.which("sbatch") and shutil.which("srun")):
         raise ConfigError(
             "launcher=slurm: there is no sbatch and srun here; call this on a login node of the cluster, "

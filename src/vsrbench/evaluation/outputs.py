@@ -17,8 +17,8 @@ from vsrbench.errors import RunError
 from vsrbench.evaluation.frames import encode
 from vsrbench.evaluation.matching import ClipFrames
 from vsrbench.evaluation.values import NOT_APPLICABLE
-from vsrbench.runs import Run, differing, making, short_hash, write_atomic
-from vsrbench.stored import CONFIG, read_config, read_json_or
+from vsrbench.runs import Run, differing, making, read_run_settings, short_hash, write_atomic
+from vsrbench.stored import CONFIG, read_json_or
 from vsrbench.types import Progress
 
 # {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input}}, facts}, complete clips only
@@ -213,7 +213,7 @@ def _link(there: Path, here: Path, source: Source) -> None:
 def moved_data(folder: Path, settings: dict[str, Any], sources: Callable[[], list[Source]]) -> tuple[str, ...]:
     """``data.root`` where it alone differs from what the run folder was made with, and its clips are the same."""
     file = folder / CONFIG
-    if not file.is_file() or differing(read_config(file), settings) != [ROOT]:
+    if not file.is_file() or differing(read_run_settings(file), settings) != [ROOT]:
         return ()
     clips = read_timings(Run(folder))["clips"]
     there = {name: entry.get("input") for name, entry in clips.items()}

@@ -9,8 +9,8 @@ from typing import Any
 from vsrbench.errors import RunError
 from vsrbench.evaluation.results import load
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
-from vsrbench.runs import making
-from vsrbench.stored import CONFIG, read_config
+from vsrbench.runs import making, read_run_settings
+from vsrbench.stored import CONFIG
 
 NAMES = {
     "bicubic": "bicubic", "ldm": "prior alone", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR",
@@ -156,9 +156,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     are two seeds of one method.
     """
     file = folder / CONFIG
-    settings = making(read_config(file)) if file.is_file() else {}
+    settings = making(read_run_settings(file)) if file.is_file() else {}
     if trained := _training(settings.get("ckpt_path")):
-        settings |= {f"training.{k}": v for k, v in making(read_config(trained)).items()}
+        settings |= {f"training.{k}": v for k, v in making(read_run_settings(trained)).items()}
         settings["ckpt_path"] = Path(settings["ckpt_path"]).name if settings["ckpt_path"].endswith(".ckpt") else "best"
     return settings
 

@@ -17,7 +17,7 @@ from vsrbench.reports.crops import flow_picture, frame_files
 from vsrbench.reports.entries import Group, groups
 from vsrbench.reports.formats import Table
 from vsrbench.reports.html import TRUTH, Motion, Scene
-from vsrbench.stored import CONFIG, read_config, select
+from vsrbench.stored import CONFIG, read_config
 
 if TYPE_CHECKING:
     from vsrbench.data.sources import Source
@@ -105,12 +105,12 @@ class Material:
     """The data that a run was judged on, as its ``config.yaml`` says. run: its folder; cache: where frames go."""
 
     def __init__(self, run: Path, split: str, cache: Path) -> None:
-        from vsrbench.config import build
+        from vsrbench.config import build, stored_nodes
 
         file, remedy = run / CONFIG, "truth=DIR names the ground truth, truth=none goes without"
         if not file.is_file():
             raise RunError(f"no {file}: {remedy}")
-        data = select(read_config(file, remedy), file, ["data"]).data
+        data = stored_nodes(read_config(file, remedy), file, ["data"]).data
         self.cache = cache
         self.sources: dict[str, Source] = {source.name: source for source in build(data).clips(split)}
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vsrbench.benchmarks.shapes import without_weights
-from vsrbench.config import build
+from vsrbench.config import build, stored_nodes
 from vsrbench.errors import WeightsError
 from vsrbench.flow.spynet import SpyNetwork
-from vsrbench.stored import CONFIG, is_run, read_config, select
+from vsrbench.runs import is_run
+from vsrbench.stored import CONFIG, read_config
 from vsrbench.weights.commands.check_folder import check_folder, check_part
 from vsrbench.weights.commands.fit import Fit, compare
 from vsrbench.weights.files import Header, headers_of, read, read_headers
@@ -171,7 +172,8 @@ def _run_config(file: Path) -> "DictConfig | None":
     for folder in file.parents[:2]:
         if (config := folder / CONFIG).is_file():
             settings = read_config(config, "move the checkpoint out of this folder, and name its method (method=...)")
-            return select(settings, config, ["method", "prior", "flow", "size", "variant"]) if is_run(folder) else None
+            names = ["method", "prior", "flow", "size", "variant"]
+            return stored_nodes(settings, config, names) if is_run(folder) else None
     return None
 
 
