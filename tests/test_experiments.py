@@ -239,12 +239,17 @@ def test_memory_of_other_software_can_only_be_quoted() -> None:
 
 
 def test_a_row_is_chosen_among_those_of_its_file() -> None:
-    with pytest.raises(ConfigError, match="row=NAME is missing: use one of basicvsr, edvr, mgldvsr, rvrt, star, uav"):
+    with pytest.raises(ConfigError, match="row=NAME is missing: use one of edvr, mgldvsr, rvrt, star, uav"):
         compose(["experiments=dgaf/t1_vid4"], verb="eval")
-    with pytest.raises(ConfigError, match="row=vrt is no row of this experiment: use one of basicvsr, edvr"):
+    with pytest.raises(ConfigError, match="row=vrt is no row of this experiment: use one of edvr, mgldvsr"):
         compose(["experiments=dgaf/t1_vid4", "row=vrt"], verb="eval")
     with pytest.raises(ConfigError, match="row=rvrt chooses a row of an experiment that has several"):
         compose(["row=rvrt"], verb="eval")
+
+
+def test_a_row_that_is_a_file_now_is_answered_with_its_new_spelling() -> None:
+    with pytest.raises(ConfigError, match=r"is a file of its own now: use experiments=dgaf/t1_vid4_basicvsr$"):
+        compose(["experiments=dgaf/t1_vid4", "row=basicvsr"], verb="eval")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_each_row_that_sets_something_runs_and_one_of_those_that_quote() -> None
     assert rehearsal.commands("adapter/s413") == [
         f"adapter/s413 row={s}" for s in ("gaussian", "encoded_noise", "encoded_lr")
     ]
-    assert rehearsal.commands("dgaf/t1_reds4") == ["dgaf/t1_reds4 row=basicvsr"]
+    assert rehearsal.commands("dgaf/t1_reds4") == ["dgaf/t1_reds4 row=edvr"]
 
 
 @pytest.mark.parametrize(

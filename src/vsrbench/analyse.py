@@ -86,13 +86,12 @@ def analyse(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
 
 def weights(cfg: "DictConfig") -> dict[str, str] | None:
     """File and hash of the trained weights; None where there are none."""
-    source = cfg.ckpt_path or cfg.weights
-    if not source:
-        return None
     from vsrbench.evaluation.results import fingerprint
+    from vsrbench.weights.choice import trained_source
     from vsrbench.weights.trained import checkpoint_file
 
-    return fingerprint(checkpoint_file(Path(source).expanduser()))
+    source = trained_source(cfg)
+    return fingerprint(checkpoint_file(Path(source).expanduser())) if source else None
 
 
 if __name__ == "__main__":

@@ -48,8 +48,9 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
             (words if _is_word(argument, verb) else settings).append(argument)
     root = home() / "conf" / "experiments"
     expanded = [experiments.expand(re.sub(r"^experiment=", "experiments=", a), root) for a in settings]
+    experiments.check_moved(expanded, root)
     expanded += _positional(words, verb)
-    expanded = [_free(a) for a in expanded]
+    expanded = [_free(a) for a in expanded] + _only_size(expanded)
     return expanded + flags
 
 
@@ -106,6 +107,15 @@ def _quoted(text: str) -> str:
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
     escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), literal)
     return f"'{escaped}'"
+
+
+def _only_size(arguments: list[str]) -> list[str]:
+    """``size=paper`` where the command names a method that has no miniature, and no size."""
+    names = [a.partition("=")[2] for a in arguments if a.startswith("method=")]
+    if len(names) != 1 or any(a.startswith("size=") for a in arguments):
+        return []
+    folder = home() / "conf" / "method" / names[0]
+    return ["size=paper"] if (folder / "paper.yaml").is_file() and not (folder / "mini.yaml").is_file() else []
 
 
 def _free(argument: str) -> str:

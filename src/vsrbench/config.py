@@ -225,10 +225,18 @@ def _check_supported(plain: dict[str, Any]) -> None:
         if allowed is not None and plain[setting] not in allowed:
             options = ", ".join(str(a) for a in allowed)
             raise ConfigError(f"method={name} has no {setting}={plain[setting]}: use one of {options}")
+    _check_words(plain)
     if verb not in (supports.get("verbs") or [verb]):
         raise ConfigError(f"method={name} is for {' and '.join(supports['verbs'])} alone")
     if verb == "train" and plain["module"] is None:
         raise ConfigError(f"method={name} has nothing to train; use it with eval or upscale")
+
+
+def _check_words(plain: dict[str, Any]) -> None:
+    """``weights`` of a method that knows words for them. Raises ConfigError for what is neither a word nor a file."""
+    words, value = plain["supports"].get("weights"), plain.get("weights")
+    if words and value is not None and value not in (*words, "auto") and not os.path.exists(os.path.expanduser(value)):
+        raise ConfigError(f"weights={value}: use {', '.join(words)}, auto, or a file")
 
 
 def check_nodes(cfg: "DictConfig") -> None:
@@ -356,13 +364,15 @@ def build_method(cfg: "DictConfig") -> "Method":
     """
     import torch
 
+    from vsrbench.weights.choice import choose, trained_source
     from vsrbench.weights.trained import load_trained
 
     torch.manual_seed(int(cfg.seed))  # an untrained part is a function of the seed, in every process
     method: Method = build(cfg.method)
-    source = cfg.ckpt_path or cfg.weights
-    if source:
-        load_trained(method, str(source))
+    if source := trained_source(cfg):
+        load_trained(method, source)
+        if not cfg.ckpt_path and (reason := choose(cfg)[1]):
+            print(f"weights={choose(cfg)[0]}, chosen for {reason}", file=sys.stderr)
         if later := method.lacking():
             stages = " and ".join(f"stage={name}" for name in later)
             print(f"note: {source} holds nothing of {stages}: that part is as it starts", file=sys.stderr)

@@ -4,7 +4,7 @@ A file stands for one printed row, or for several: then its key ``rows`` names t
 ``{name: printed row or settings}``, and ``row=NAME`` chooses one. Needs neither torch nor Hydra.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ def _row_of_a_file(root: Path, name: str) -> str | None:
             if row in known or (row == "*" and known):
                 return f"experiments={table} row={','.join(known) if row == '*' else row}"
     return None
+
+
+def check_moved(arguments: Sequence[str], root: Path) -> None:
+    """Raise ConfigError for ``row=ROW`` of a table where that row is a file of its own now, ``TABLE_ROW``."""
+    chosen = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
+    table, row = chosen.get("experiments", ""), chosen.get("row", "")
+    if (root / f"{table}_{row}.yaml").is_file() and row not in rows(root, table):
+        raise ConfigError(f"experiments={table} row={row} is a file of its own now: use experiments={table}_{row}")
 
 
 def check_row(cfg: Mapping[str, Any]) -> None:

@@ -48,7 +48,9 @@ def evaluate(cfg: "DictConfig", run: Run, protocols: list[Protocol]) -> list[dic
 
 def weights(cfg: "DictConfig") -> dict[str, str] | None:
     """File and hash of the trained weights; None where there are none (bicubic, foreign frames)."""
-    source = None if cfg.predictions is not None else cfg.ckpt_path or cfg.weights
+    from vsrbench.weights.choice import trained_source
+
+    source = None if cfg.predictions is not None else trained_source(cfg)
     if not source:
         return None
     from vsrbench.weights.trained import checkpoint_file

@@ -38,10 +38,12 @@ def upscale_source(
 ) -> Iterator[tuple[int, Tensor]]:
     """Upscale a clip chunk by chunk; yields (frame number, (3,s*h,s*w) float32 in [0,1] on the CPU) in order.
 
-    settings: the config node ``inference`` (chunk, tile, overlap, batch, max_frames). progress: told of the
+    settings: the config node ``inference`` (chunk, whole, tile, overlap, batch, max_frames). progress: told of the
     method's own work, chunk by chunk (the caller counts the frames). done: numbers of frames that exist
     already: they are not yielded, and a chunk that holds nothing else is not computed.
-    With ``method.context`` frames of overlap on both sides the frames are those of one whole chunk.
+    With ``method.context`` frames of overlap on both sides the frames are those of one whole chunk. A method that
+    looks at all frames gets clips of up to ``settings.whole`` frames whole, and longer ones in chunks that overlap by
+    its ``long_context``, which changes their values a little.
     Raises ConfigError for settings that cannot work, at once.
     """
     for name in ("chunk", "batch"):
@@ -76,6 +78,8 @@ def _frames(
     end = min(limits) if limits else None
     context, start = method.context, 0
     size = chunk_size(method, settings)
+    if size is None and (end is None or end > settings["whole"]) and method.long_context is not None:
+        context, size = method.long_context, int(settings["chunk"])
     if size is None:
         if end is None or end > settings["whole"]:
             length = "of unknown length" if end is None else f"of {end} frames"

@@ -65,6 +65,8 @@ class Method(nn.Module):
     multiple: int = 1
     minimum: int = 1
     stages: dict[str, Stage] = {}
+    # of a method whose context is the whole clip: the overlap of chunks for clips too long for that; None: an error
+    long_context: int | None = None
 
     def __init__(self) -> None:
         super().__init__()

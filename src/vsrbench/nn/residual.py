@@ -1,7 +1,8 @@
-"""Residual blocks without normalisation, as the BasicVSR line stacks them."""
+"""Residual blocks without normalisation and enlargement by pixel shuffles, as the BasicVSR line stacks them."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 SLOPE = 0.1  # of the leaky ReLUs of the BasicVSR line
 
@@ -38,6 +39,18 @@ class ConvResidualBlocks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N,inputs,H,W) to (N,channels,H,W)."""
         return self.main(x)
+
+
+class Upsample(nn.Module):
+    """A 3x3 convolution and a pixel shuffle: twice the size."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.upsample_conv = nn.Conv2d(inputs, 4 * outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N,inputs,H,W) to (N,outputs,2H,2W)."""
+        return F.pixel_shuffle(self.upsample_conv(x), 2)
 
 
 def start_small(convolution: nn.Conv2d, factor: float = 0.1) -> None:

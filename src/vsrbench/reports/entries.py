@@ -13,11 +13,17 @@ from vsrbench.runs import making, read_run_settings
 from vsrbench.stored import CONFIG
 
 NAMES = {
-    "bicubic": "bicubic", "ldm": "prior alone", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR",
+    "bicubic": "bicubic", "ldm": "prior alone", "basicvsr": "BasicVSR", "basicvsrpp": "BasicVSR++",
+    "dgaf": "DGAF-VSR",
     "stablevsr": "StableVSR", "sateco": "SATeCo", "videogigagan": "VideoGigaGAN", "adapter": "adapter",
     "gt": "ground truth",
 }  # fmt: skip
-FIRST = ("bicubic", "ldm", "basicvsrpp")  # simplest first; the others as they are given, the ground truth last
+FIRST = (
+    "bicubic",
+    "ldm",
+    "basicvsr",
+    "basicvsrpp",
+)  # simplest first; the others as they are given, the ground truth last
 
 
 @dataclass(frozen=True)

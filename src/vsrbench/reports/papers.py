@@ -13,7 +13,8 @@ from vsrbench.reports.entries import Entry, Group
 from vsrbench.reports.formats import INDENT, Line, Table
 
 PRINTED = {  # how papers call what the project's methods are
-    "bicubic": "Bicubic", "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
+    "bicubic": "Bicubic", "basicvsr": "BasicVSR", "basicvsrpp": "BasicVSR++",
+    "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
     "videogigagan": "VideoGigaGAN", "gt": "Ground truth", "adapter": "Ours",
 }  # fmt: skip
 NO_DATA = ("none", "per row")  # of columns: settings and costs, or data that each row names

@@ -277,4 +277,10 @@ class Supports(Section):
     variant: list[str] | None = setting("variants; null: any")
     scale: list[int] = setting("scales")
     untrained: list[str] = setting("sizes that may be evaluated without trained weights")
+    weights: dict[str, str] = Field(
+        default={}, description="words of the setting weights", json_schema_extra={"identity": False}
+    )
+    auto: dict[str, str] = Field(
+        default={}, description="weights=auto: by degradation or data set", json_schema_extra={"identity": False}
+    )
     verbs: list[str] = Field(default=[], description="commands; none: all", json_schema_extra={"identity": False})

@@ -118,6 +118,11 @@ def select(words: Iterable[str]) -> list[Entry]:
     return [entry_of(name) for name in dict.fromkeys(chosen)]
 
 
+def fetchable_names() -> set[str]:
+    """Names of what ``weights fetch`` puts into the cache, to be named instead of a path."""
+    return {entry.name for entry in catalogue() if entry.contents}
+
+
 def needs(method: str, size: str) -> list[Entry]:
     """What a method reads at a size, beside what it ships."""
     return [entry_of(name) for name in _content(FILE)["needs"].get(method, ())] if size == "paper" else []

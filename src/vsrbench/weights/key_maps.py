@@ -1,4 +1,4 @@
-"""SPyNet and BasicVSR++ as OpenMMLab (mmediting, mmagic), BasicSR and others publish them, under our names."""
+"""SPyNet, BasicVSR and BasicVSR++ as OpenMMLab (mmagic), BasicSR and others publish them, under our names."""
 
 import re
 from collections.abc import Iterable
@@ -22,8 +22,18 @@ PREFIXES = {
     "conv_hr.": "reconstruction.conv_hr.",
     "conv_last.": "reconstruction.conv_last.",
 }
+# The same of BasicVSR: BasicSR's names, and OpenMMLab's where they differ.
+BASICVSR_PREFIXES = {
+    "backward_trunk.": "propagation.backward_trunk.",
+    "forward_trunk.": "propagation.forward_trunk.",
+    "backward_resblocks.": "propagation.backward_trunk.",
+    "forward_resblocks.": "propagation.forward_trunk.",
+    "fusion.": "reconstruction.fusion.",
+    **{key: PREFIXES[key] for key in ("upsample1.", "upsample2.", "upconv1.", "upconv2.", "conv_hr.", "conv_last.")},
+}
 COUNTERS = ("step_counter",)  # no weights
 PARTS = ("spynet", "feat_extract", "propagation", "reconstruction")
+BASICVSR_PARTS = ("spynet", "propagation", "reconstruction")
 
 
 def is_published(names: Iterable[str]) -> bool:
@@ -38,16 +48,18 @@ def own_state(state: dict[str, Tensor], source: str = "the published weights") -
     ``spynet_state`` knows. Raises WeightsError for a name that belongs to nothing here, and for a missing part.
     """
     bare = {_bare(key): value for key, value in state.items() if _bare(key) not in COUNTERS}
+    old = any(key.startswith(("backward_trunk.", "backward_resblocks.")) for key in bare)
+    name, prefixes, parts = ("BasicVSR", BASICVSR_PREFIXES, BASICVSR_PARTS) if old else ("BasicVSR++", PREFIXES, PARTS)
     flow = {key: value for key, value in bare.items() if key.startswith("spynet.")}
     own = {f"spynet.{key}": value for key, value in spynet_state(flow, source).items()} if flow else {}
     for key in bare.keys() - flow.keys():
-        prefix = next((p for p in PREFIXES if key.startswith(p)), None)
+        prefix = next((p for p in prefixes if key.startswith(p)), None)
         if prefix is None:
-            raise WeightsError(f"{source} hold {key!r}, which is nothing of BasicVSR++'s generator")
-        own[PREFIXES[prefix] + key.removeprefix(prefix)] = bare[key]
-    absent = [part for part in PARTS if not any(key.startswith(f"{part}.") for key in own)]
+            raise WeightsError(f"{source} hold {key!r}, which is nothing of {name}'s generator")
+        own[prefixes[prefix] + key.removeprefix(prefix)] = bare[key]
+    absent = [part for part in parts if not any(key.startswith(f"{part}.") for key in own)]
     if absent:
-        raise WeightsError(f"{source} lack {', '.join(absent)}: give a whole generator of BasicVSR++")
+        raise WeightsError(f"{source} lack {', '.join(absent)}: give a whole generator of {name}")
     return own
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vsrbench.errors import WeightsError
+from vsrbench.weights import cache
+from vsrbench.weights.catalogue import fetchable_names
 from vsrbench.weights.files import read
 from vsrbench.weights.folders import read_weights
 from vsrbench.weights.hub import Selection, locate
@@ -111,9 +113,12 @@ def load_trained(method: TrainedMethod, source: str) -> None:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The weights file meant by a path: the file itself, best/last of a run folder, or that of a released folder."""
+    """The weights file meant by a path: the file itself, best/last of a run folder, that of a released folder, or what
+    is known by this name and was fetched."""
     if path.is_file():
         return path
+    if not path.exists() and str(path) in fetchable_names():
+        return cache.locate(str(path))
     for name in ("best.ckpt", "last.ckpt"):
         for folder in (path, path / "checkpoints"):
             if (folder / name).is_file():

@@ -11,21 +11,9 @@ from vsrbench.errors import ConfigError
 from vsrbench.flow.propagation import GridPropagation, neighbour_flows
 from vsrbench.nn.functional import zero_init
 from vsrbench.nn.imresize import imresize
-from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
+from vsrbench.nn.residual import SLOPE, ConvResidualBlocks, Upsample
 
 RESIDUALS = ("bilinear", "bicubic")
-
-
-class Upsample(nn.Module):
-    """A 3x3 convolution and a pixel shuffle: twice the size."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.upsample_conv = nn.Conv2d(inputs, 4 * outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N,inputs,H,W) to (N,outputs,2H,2W)."""
-        return F.pixel_shuffle(self.upsample_conv(x), 2)
 
 
 class Reconstruction(nn.Module):

@@ -101,7 +101,7 @@ def check_file(file: Path, cfg: "DictConfig") -> list[Fit]:
             "RAFT under the names of its original code: give torchvision's file (raft_large_C_T_SKHT_V2-ff5fadd5.pth)"
         )
         return [Fit("flow", "RAFT", file.name, parameters=_numbers(headers), errors=[fault])]
-    if is_published(keys) and cfg.method.name == "basicvsrpp":
+    if is_published(keys) and cfg.method.name in ("basicvsr", "basicvsrpp"):
         return _trained(file, headers_of(own_state(read(file).tensors, str(file))), cfg)
     whole = file.suffix == ".safetensors" and any(key.startswith("propagation.") for key in keys)
     if any(key.startswith(SPYNET) for key in keys) and not whole:  # of a published generator its SPyNet
