@@ -254,6 +254,18 @@ def committed(monkeypatch):
     return at
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"clips": {"slow": 3}}', '{"clips": {"slow": {"frames": "3"}}}'])
+def test_damaged_times_of_another_run_stop_nothing_and_those_of_this_one_are_named(
+    data, configured, committed, made, tmp_path, capsys, content
+):
+    entry.run(configured("name=a"))
+    (tmp_path / "runs/a/timings.json").write_text(content)
+    entry.run(configured("name=b", "protocol.crop=4"))
+    assert made == ["slow", "fast"] * 2 and "runs/a/timings.json is damaged" in capsys.readouterr().out
+    with pytest.raises(RunError, match=r"timings\.json is damaged .*: delete it, and the frames are made again"):
+        entry.run(configured("name=a", "protocol.crop=8"))
+
+
 def test_another_run_folder_takes_the_frames_of_one_that_differs_in_judging_alone(
     data, configured, committed, made, tmp_path, capsys
 ):

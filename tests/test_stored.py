@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from vsrbench import train
 from vsrbench.config import compose, home, known_targets
 from vsrbench.data.packed import INDEX, VERSION, read_index
 from vsrbench.errors import ConfigError, DataError, RunError, VsrbenchError, WeightsError
+from vsrbench.reports.entries import fine_print, groups
 from vsrbench.reports.make import Material
+from vsrbench.reports.tables import intervals, long_csv, overview
 from vsrbench.runs import alone, open_run, read_run_settings, run_folder
 from vsrbench.stored import below, check_name, inside, read_config, read_json
 from vsrbench.weights.commands.check import check_path
 from vsrbench.weights.layout import weight_files
 
+from .report_fakes import write_run
 from .training_fakes import tiny, trained
 
 OUTSIDE = ["../x", "/etc/x", "a/../../x", "", ".", "a\\..\\..\\x", "a\0b", "a\nb"]
@@ -235,3 +239,36 @@ class TestForce:
         assert json.loads((folder / "result.json").read_text())["steps"] == 3
         steps = [int(line.split(",")[0]) for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
         assert steps and max(steps) <= 3
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where every part of a nested value is, the first entry of each list standing for the others."""
+    if path:
+        yield path
+    inner = node.items() if isinstance(node, dict) else enumerate(node[:1]) if isinstance(node, list) else ()
+    for key, value in inner:
+        yield from places(value, (*path, key))
+
+
+class TestDamagedResults:
+    """A result with any part absent or of another kind is read, or refused in one line."""
+
+    @pytest.mark.parametrize("value", [None, 1, "x", [], {}, [None], {"a": None}, -1.5])
+    def test_reports(self, value: Any, tmp_path: Path) -> None:
+        folder = write_run(tmp_path, "run", {"psnr_y": 30.0, "ssim_y": 0.8})
+        whole = json.loads((folder / "result.json").read_text())
+        for path in places(whole):
+            damaged = json.loads(json.dumps(whole))
+            node = damaged
+            for key in path[:-1]:
+                node = node[key]
+            node[path[-1]] = value
+            (folder / "result.json").write_text(json.dumps(damaged))
+            try:
+                found = groups([folder])
+                texts = [(overview(group), intervals(group), fine_print(group)) for group in found]
+                assert texts and long_csv(found)
+            except RunError:
+                continue
+            except Exception as error:
+                raise AssertionError(f"{path} = {value!r}: {type(error).__name__}: {error}") from error

@@ -90,9 +90,14 @@ def read_timings(run: Run) -> dict[str, Any]:
     remedy = "delete it, and the frames are made again"
     content = read_json_or(run.folder / TIMINGS, {**UNKNOWN, "clips": {}}, remedy)
     clips = content.get("clips")
-    if not isinstance(clips, dict) or not all(isinstance(entry, dict) for entry in clips.values()):
-        raise RunError(f"{run.folder / TIMINGS} is damaged (it has no clips): {remedy}")
-    return content
+    if not isinstance(clips, dict) or not all(map(_is_timing, clips.values())):
+        raise RunError(f"{run.folder / TIMINGS} is damaged (it has no times of clips): {remedy}")
+    return {**UNKNOWN, **content}
+
+
+def _is_timing(entry: Any) -> bool:
+    numbers = [entry.get(key) for key in ("frames", "seconds", "peak_memory")] if isinstance(entry, dict) else [None]
+    return all(isinstance(number, int | float) for number in numbers)
 
 
 def complete_clips(run: Run, sources: list[Source], key: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +183,11 @@ def reuse_frames(run: Run, sources: list[Source], key: Mapping[str, Any]) -> str
     note = None
     for path in sorted(run.folder.parent.glob(f"*/{TIMINGS}")) if missing else []:
         other = Run(path.parent)
-        there = read_timings(other)
+        try:
+            there = read_timings(other)
+        except RunError as error:  # of another run: this one goes on without its frames
+            note = str(error)
+            continue
         if other == run or any(there.get(part) != key[part] for part in ("weights", "settings")):
             continue
         clips = complete_clips(other, missing, key)

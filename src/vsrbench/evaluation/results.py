@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from vsrbench.errors import RunError
 from vsrbench.evaluation.conformance import FAMILIES, compare
 from vsrbench.evaluation.protocol import Protocol
@@ -27,6 +29,53 @@ KEYS = (
     "warnings", "provenance",
 )  # fmt: skip
 DIGITS = {"psnr": 4, "ssim": 5}  # in the table; other metrics have 4
+
+
+class _Part(BaseModel):
+    """A part of result.json, as far as readers rely on it."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class _Clip(_Part):
+    mean: Any
+    frames: list[Any]
+
+
+class _Metric(_Part):
+    mean: Any
+    clips: dict[str, _Clip]
+
+
+class _Protocol(_Part):
+    id: str
+    hash: str
+    conformance: str
+    comparison: dict[str, Any]
+    switches: dict[str, Any]
+    flow: dict[str, Any] | str | None
+
+
+class _Data(_Part):
+    set: str
+    split: str
+    clips: dict[str, int]
+    absent: list[str]
+    short: dict[str, list[int]]
+
+
+class _Result(_Part):
+    method: str
+    size: str | None
+    variant: str | None
+    predictions: str | None
+    protocol: _Protocol
+    data: _Data
+    partial: bool
+    metrics: dict[str, _Metric]
+    cost: dict[str, Any]
+    warnings: list[str]
+    provenance: dict[str, Any]
 
 
 def assemble(
@@ -94,12 +143,23 @@ def check(result: dict[str, Any]) -> None:
     missing = [key for key in KEYS if key not in result]
     if missing:
         raise RunError(f"the result lacks {', '.join(missing)}: evaluate again (force=true)")
+    _check_kinds(result)
     for name, metric in result["metrics"].items():
         _check_value(metric["mean"], f"{name}.mean")
         for clip, entry in metric["clips"].items():
             _check_value(entry["mean"], f"{name}.{clip}.mean")
             for n, value in enumerate(entry["frames"]):
                 _check_value(value, f"{name}.{clip}.frames[{n}]")
+
+
+def _check_kinds(result: dict[str, Any]) -> None:
+    """Raise RunError naming the first part of another kind."""
+    try:
+        _Result.model_validate(result)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RunError(f"the result's {place} is damaged ({first['msg']}): evaluate again (force=true)") from error
 
 
 def fingerprint(file: Path) -> dict[str, str]:
