@@ -1,4 +1,6 @@
 import itertools
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsrbench import command_line
+from vsrbench import command_line, config, help
 from vsrbench.command_line import expand_arguments
-from vsrbench.config import build, compose
+from vsrbench.config import build, build_method, compose
 from vsrbench.errors import ConfigError, WeightsError
 
 CONF = command_line.home() / "conf"
@@ -264,3 +266,47 @@ def test_composing_loads_nothing_heavy() -> None:
         "print(*sorted(heavy & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+# --- files of a method ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of conf/ in which files may be spoiled."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    for module in (config, command_line, help):
+        monkeypatch.setattr(module, "home", lambda: tmp_path)
+    return tmp_path / "conf"
+
+
+def spoil(file: Path, pattern: str) -> None:
+    text = re.sub(pattern, "", file.read_text(), count=1, flags=re.MULTILINE)
+    assert text != file.read_text()
+    file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "says"),
+    [
+        ("method/dgaf.yaml", r"^# @package .*\n", "conf/method/dgaf.yaml has no line `# @package _global_`: write it"),
+        ("method/dgaf.yaml", r"^  name: .*\n", "has no method.name: write `name: dgaf` below `method:`"),
+        ("method/dgaf.yaml", r"^  _target_: .*\n", "conf/method/dgaf.yaml has no method._target_: write `_target_: "),
+        ("training/dgaf.yaml", r"^# @package .*\n", "conf/training/dgaf.yaml has no line `# @package _global_`"),
+    ],
+)
+def test_a_file_of_a_method_that_hides_its_settings_is_named(conf: Path, file: str, line: str, says: str) -> None:
+    spoil(conf / file, line)
+    with pytest.raises(ConfigError) as caught:
+        compose(["method=dgaf", "size=tiny"])
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        help.page("train", ["method=dgaf"])
+    assert compose(["method=stablevsr", "size=tiny"]).method.name == "stablevsr", "the others go on"
+
+
+def test_a_method_says_at_which_sizes_it_makes_sense_untrained(conf: Path) -> None:
+    spoil(conf / "method" / "dgaf.yaml", r"^  untrained: .*\n")
+    with pytest.raises(ConfigError, match="method=dgaf size=tiny variant=paper has no trained weights here"):
+        build_method(compose(["method=dgaf", "size=tiny"], verb="upscale"))
+    assert not list(build_method(compose(["method=bicubic"], verb="upscale")).parameters())

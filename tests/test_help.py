@@ -10,6 +10,7 @@ import pytest
 
 from vsrbench import __version__, completion
 from vsrbench import help as texts
+from vsrbench.command_line import home
 from vsrbench.errors import ConfigError
 from vsrbench.schema.verbs import VERBS
 
@@ -145,3 +146,40 @@ def test_completion_loads_nothing_heavy() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == ""
+
+
+# --- settings of a method ------------------------------------------------------------------------
+
+METHODS = texts.options("method")
+
+
+@pytest.mark.parametrize("verb", ["upscale", "eval", "train", "bench"])
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_of_the_chosen_method_are_among_the_usual_ones(verb: str, method: str) -> None:
+    page = texts.page(verb, [f"method={method}"])
+    assert len(page.splitlines()) < 80 and max(len(line) for line in page.splitlines()) <= 100
+    text = (home() / "conf" / "method" / f"{method}.yaml").read_text()
+    own = re.findall(r"^  (\w+): (?!\$\{)", text.partition("\nmethod:")[2].partition("\nsupports:")[0], re.MULTILINE)
+    shown = [key for key in own if f"\n  method.{key}=" in page]
+    assert len(shown) >= min(len(set(own) - {"name", "_target_"}), texts.MOST) - 1
+    assert ("\n  module." in page) is (verb == "train" and (home() / "conf" / "training" / f"{method}.yaml").is_file())
+
+
+def test_settings_of_no_method_are_shown_before_one_is_chosen() -> None:
+    page = texts.page("upscale")
+    assert "method.align" not in page and "method=NAME --help" in page
+    assert "method.align=exact" in texts.page("upscale", ["experiment=dgaf/t3_case2"])
+
+
+def test_a_method_with_many_settings_says_that_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "MOST", 3)
+    page = texts.page("upscale", ["method=dgaf"])
+    assert "method.align=exact" in page and "method.pick" not in page and " more: --help all" in page
+
+
+def test_comments_belong_to_settings_by_their_full_names() -> None:
+    text = "method:\n  a: 1  # first\n  b:  # group\n    a: [2]  # second\n  # b.c: third\nc: {d: 4}  # fourth\n"
+    assert dict(texts.commented(text)) == {
+        "method.a": "first", "method.b": "group", "method.b.a": "second", "b.c": "third", "c": "fourth"
+    }  # fmt: skip
+    assert "method.upscaler.heads=4         attention heads\n" in texts.page("eval", ["method=sateco"], everything=True)

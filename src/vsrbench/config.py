@@ -183,6 +183,7 @@ def check(cfg: "DictConfig", arguments: Sequence[str] = ()) -> None:
 
     verb = str(cfg.verb)
     schema.prune(cfg, verb)
+    schema.check_files(cfg, home() / "conf")
     if "stage" in cfg:  # first, for settings of a stage are resolved by its name
         _check_stage(cfg)
     if "rows" in cfg:
@@ -347,9 +348,10 @@ def method_class(cfg: "DictConfig") -> "type[Method]":
     return found
 
 
-def refuse_untrained(cfg: "DictConfig") -> None:
-    """Raise ConfigError where no weights are given although the method's trained part has none at this size."""
-    if cfg.size not in cfg.supports.untrained and not cfg.untrained:
+def check_weights(cfg: "DictConfig", method: "Method") -> None:
+    """Raise ConfigError for a method with networks and without weights, unless that makes sense at this size."""
+    has_networks = next(method.parameters(), None) is not None
+    if has_networks and cfg.size not in cfg.supports.untrained and not cfg.untrained:
         raise ConfigError(
             f"method={cfg.method.name} size={cfg.size} variant={cfg.variant} has no trained weights here: give "
             "ckpt_path=RUN (a run of `vsrbench train`, a file, or a folder of released weights), "
@@ -377,7 +379,7 @@ def build_method(cfg: "DictConfig") -> "Method":
             stages = " and ".join(f"stage={name}" for name in later)
             print(f"note: {source} holds nothing of {stages}: that part is as it starts", file=sys.stderr)
     else:
-        refuse_untrained(cfg)
+        check_weights(cfg, method)
     device = cfg.inference.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

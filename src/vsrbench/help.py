@@ -7,11 +7,12 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import wrap
+from textwrap import shorten, wrap
 from typing import Any
 
 from vsrbench.command_line import WORDS, expand_arguments, home
 from vsrbench.errors import ConfigError
+from vsrbench.schema.check import check_files
 from vsrbench.schema.sections import Section
 from vsrbench.schema.verbs import VERBS as MODELS
 from vsrbench.schema.verbs import extra, section
@@ -71,11 +72,15 @@ GROUPS = (  # groups of conf/ that a command line chooses from
 ASIDE = {  # what is left to the page of another command, or to --help all
     "compare": ("Training", "Computing"), "rehearse": ("Training", "Computing", "Data", "Protocol"),
 }  # fmt: skip
+ASIDE_OF_METHODS = ("Run folder and sweeps", "Experiments (experiments/)")  # where a method's settings are shown
+INDENT = 34  # of the second column
+MOST = 20  # settings of a method that the usual page shows
 WIDTH = 100
 FLAGS = """\
   -m, --multirun        a job for each value of a comma list (seed=1,2,3)
   --cfg job             print the settings that the command would use, and stop
   --help all            every setting"""
+OF_METHOD = "  method=NAME --help    the settings of a method too"
 
 
 def overview() -> str:
@@ -95,23 +100,27 @@ def bare(verb: str) -> str | None:
 def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> str:
     """``vsrbench VERB --help``: what the command does, examples, choices of groups, settings with their defaults.
 
-    arguments: further words of the command; defaults are those that it would use. everything: not the usual settings
-    alone. Raises ConfigError for a verb that does not exist.
+    arguments: further words of the command; defaults are those that it would use, and the settings of a method that
+    they choose are among the usual ones. everything: not the usual settings alone. Raises ConfigError for a verb that
+    does not exist.
     """
     if verb not in MODELS:
         raise ConfigError(f"there is no help on {verb!r}: use one of {', '.join(MODELS)}")
     model, defaults = MODELS[verb], composed(verb, arguments)
     words = " ".join(word.upper() for word in WORDS.get(verb, ()))
     lines = [f"usage: vsrbench {verb} {words + ' ' if words else ''}[key=value ...]", "", (model.__doc__ or "").strip()]
-    lines += ["", *(f"  {example}" for example in EXAMPLES.get(verb, ()))]
-    chosen = choices(verb)
+    of_method = any(re.match("(method|experiments?)=", word) for word in arguments)
+    typed = dict(word.split("=", 1) for word in arguments if "=" in word)
+    chosen = {group: typed.get(group, name) for group, name in choices(verb).items()}
+    lines += [] if of_method else ["", *(f"  {example}" for example in EXAMPLES.get(verb, ()))]
     choosable = [group for group in GROUPS if group in chosen and (group in model.model_fields or group == "debug")]
     lines += ["", "Choices", *chain(row(f"{g}={chosen[g]}", ", ".join(options(g))) for g in choosable)]
-    for title, entries in settings(model, defaults, everything):
-        if title in ASIDE.get(verb, ()) and not everything:
-            continue
-        lines += ["", title, *chain(row(f"{key}={shown(value)}", meaning) for key, value, meaning in entries)]
-    lines += ["", FLAGS] if not everything else []
+    aside = () if everything else ASIDE.get(verb, ()) + (ASIDE_OF_METHODS if of_method else ())
+    for title, entries in settings(model, defaults, everything, of_method):
+        if title not in aside:
+            lines += ["", title, *chain(row(f"{key}={shown(value)}", meaning) for key, value, meaning in entries)]
+    if not everything:
+        lines += ["", FLAGS, *([OF_METHOD] if "method" in model.model_fields and not of_method else [])]
     return "\n".join(lines)
 
 
@@ -125,24 +134,29 @@ def composed(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
     with initialize_config_dir(str(home() / "conf"), version_base="1.3"):
         cfg = compose(verb, overrides=expand_arguments([a for a in arguments if not a.startswith("-")], verb))
     plain: Any = OmegaConf.to_container(cfg)
+    check_files(plain, home() / "conf")
     return dict(plain)
 
 
 Entry = tuple[str, Any, str]
 
 
-def settings(model: type[Section], defaults: Mapping[str, Any], everything: bool) -> Iterator[tuple[str, list[Entry]]]:
+def settings(
+    model: type[Section], defaults: Mapping[str, Any], everything: bool, of_method: bool = False
+) -> Iterator[tuple[str, list[Entry]]]:
     """Groups of settings in the order in which they concern a user: (title, [(key, default, meaning)])."""
     groups: dict[str, list[Entry]] = {}
     for owner in (model, *(base for base in model.__mro__[1:] if issubclass(base, Section) and base is not Section)):
         names = [name for name in owner.__annotations__ if name in model.model_fields]
-        entries = [entry for name in names for entry in of_field(name, model, defaults, everything)]
+        entries = [entry for name in names for entry in of_field(name, model, defaults, everything, of_method)]
         title = "Settings" if owner is model else (owner.__doc__ or "").strip().rstrip(".")
         groups.setdefault(title, []).extend(entries)
     yield from ((title, entries) for title, entries in groups.items() if entries)
 
 
-def of_field(name: str, model: type[Section], defaults: Mapping[str, Any], everything: bool) -> Iterator[Entry]:
+def of_field(
+    name: str, model: type[Section], defaults: Mapping[str, Any], everything: bool, of_method: bool
+) -> Iterator[Entry]:
     """The lines of one top-level setting: itself, or what its group or its node holds."""
     field = model.model_fields[name]
     value, about, usual = defaults.get(name), extra(field), extra(field).get("usual")
@@ -150,12 +164,34 @@ def of_field(name: str, model: type[Section], defaults: Mapping[str, Any], every
     if inner is not None and isinstance(value, dict):
         yield from of_section(name, inner, value, everything)
     elif about.get("node") == "one" and isinstance(value, dict):
-        meanings = comments(name, value)
-        for key, default in value.items():
-            if not key.startswith("_") and (everything or key in (usual or ())):
-                yield f"{name}.{key}", default, meanings.get(key, "")
+        entries = list(of_node(name, value, comments(name, value), everything))
+        if everything or (usual == ["*"] and of_method):
+            yield from entries if everything else first(entries)
+        else:
+            yield from (entry for entry in entries if entry[0].removeprefix(f"{name}.") in (usual or ()))
     elif everything or usual is True:
         yield name, value, field.description or ""
+
+
+def of_node(path: str, values: Mapping[str, Any], meanings: Mapping[str, str], everything: bool) -> Iterator[Entry]:
+    """The settings of a node; groups inside it one by one where everything is shown and their comments say what."""
+    for key, value in values.items():
+        if key.startswith("_") or value == f"${{{key}}}" or f"{path}.{key}" == "method.name":
+            continue
+        below = {name.partition(".")[2]: text for name, text in meanings.items() if name.startswith(f"{key}.")}
+        if everything and below and isinstance(value, dict):
+            yield from of_node(f"{path}.{key}", value, below, everything)
+        else:
+            yield f"{path}.{key}", value, meanings.get(key, "")
+
+
+def first(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The first settings of a method, each on one line; the last line says how many more there are."""
+    for key, value, meaning in entries[:MOST]:
+        yield key, value, shorten(meaning, WIDTH - INDENT, placeholder=" ...")
+    if len(entries) > MOST:
+        node = entries[0][0].partition(".")[0]
+        yield f"{node}...", "", f"{len(entries) - MOST} more: --help all"
 
 
 def of_section(path: str, model: type[Section], values: Mapping[str, Any], everything: bool) -> Iterator[Entry]:
@@ -168,7 +204,7 @@ def of_section(path: str, model: type[Section], values: Mapping[str, Any], every
 
 
 def comments(name: str, value: Mapping[str, Any]) -> dict[str, str]:
-    """Meanings of a node's settings: the comments behind them in the files of conf/ that hold it."""
+    """Meanings of a node's settings, {setting of the node: comment behind it in the files of conf/ that hold it}."""
     folder = home() / "conf" / name
     own = value.get("name") or value.get("set")
     files = [folder / f"{own}.yaml"] if own else sorted(folder.glob("*.yaml"))
@@ -178,12 +214,22 @@ def comments(name: str, value: Mapping[str, Any]) -> dict[str, str]:
     meanings: dict[str, str] = {}
     for file in (*files, *shared):
         if file.is_file():
-            text = file.read_text(encoding="utf-8")
-            lines = re.findall(r"^ *(\w+):.*?[^\S\n]# (.+)$", text, re.MULTILINE)
-            lines += re.findall(r"^# (\w+): (.+)$", text, re.MULTILINE)  # a setting that the file leaves as it is
-            for key, meaning in lines:
-                meanings.setdefault(key, meaning)
+            for key, meaning in commented(file.read_text(encoding="utf-8")):
+                meanings.setdefault(key.removeprefix(f"{name}."), meaning)
     return meanings
+
+
+def commented(text: str) -> Iterator[tuple[str, str]]:
+    """(setting by its full name, comment on its line) of a YAML file; also ``# setting: comment`` on lines of its own,
+    for settings that the file leaves as they are."""
+    above: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        if stated := re.match(r"^ *# ([\w.]+): (.+)$", line):
+            yield stated[1], stated[2]
+        if match := re.match(r"^( *)(\w+):(?:.*?\s# (.+))?", line):
+            above = [*(one for one in above if one[0] < len(match[1])), (len(match[1]), match[2])]
+            if match[3]:
+                yield ".".join(key for _, key in above), match[3]
 
 
 def choices(verb: str) -> dict[str, str]:
@@ -212,7 +258,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 28 else f"{text[:25]}..."
 
 
-def row(left: str, text: str, indent: int = 34) -> list[str]:
+def row(left: str, text: str, indent: int = INDENT) -> list[str]:
     """Two columns; what is too long goes on below its own column."""
     head = f"  {left}"
     width = min(WIDTH, max(60, shutil.get_terminal_size((WIDTH, 24)).columns))

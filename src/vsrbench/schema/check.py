@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
+import yaml
 from pydantic import ValidationError
 
 from vsrbench.annotations import check_value
@@ -20,6 +21,7 @@ HELD = {
     "experiments": "command",
 }  # fmt: skip
 HYDRA = ("hydra", "sweeper")
+HEADER = "# @package _global_"
 
 
 def check_arguments(arguments: Sequence[str], verb: str, conf: Path) -> None:
@@ -52,6 +54,29 @@ def _has(model: type[Section], key: str) -> bool:
         or get_origin(field.annotation) is not None
         or rest.partition(".")[0] in inner.model_fields
     )
+
+
+def check_files(settings: Mapping[str, Any], conf: Path) -> None:
+    """Raise ConfigError where a file of conf/method or conf/training hides what it says of a method, and name it.
+
+    Without its first line a file's settings stand below the name of its folder; without ``method.name`` nothing can
+    say which method it is.
+    """
+    method = settings.get("method")
+    whole = isinstance(method, Mapping) and {"name", "_target_"} <= set(method)
+    if "method" not in settings or (whole and "training" not in settings):
+        return
+    for file in sorted([*(conf / "method").glob("*.yaml"), *(conf / "training").glob("*.yaml")]):
+        text, place = file.read_text(encoding="utf-8"), f"conf/{file.parent.name}/{file.name}"
+        if HEADER not in text.splitlines():
+            raise ConfigError(f"{place} has no line `{HEADER}`: write it first, or its settings end up elsewhere")
+        stated = (yaml.safe_load(text) or {}).get("method") or {}
+        for key in ("name", "_target_"):
+            if file.parent.name == "method" and key not in stated:
+                value = file.stem if key == "name" else "the class derived from Method"
+                raise ConfigError(f"{place} has no method.{key}: write `{key}: {value}` below `method:`")
+    if not whole:
+        raise ConfigError("the file of this method has no method.name or method._target_: see CONTRIBUTING.md")
 
 
 def check(settings: dict[str, Any], verb: str) -> None:

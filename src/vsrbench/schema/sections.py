@@ -276,7 +276,7 @@ class Supports(Section):
     size: list[str] | None = setting("sizes; null: the method has none")
     variant: list[str] | None = setting("variants; null: any")
     scale: list[int] = setting("scales")
-    untrained: list[str] = setting("sizes that may be evaluated without trained weights")
+    untrained: list[str] = setting("sizes that make sense without trained weights; []: none")
     weights: dict[str, str] = Field(
         default={}, description="words of the setting weights", json_schema_extra={"identity": False}
     )

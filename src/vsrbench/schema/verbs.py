@@ -42,7 +42,7 @@ TRAINER = (  # of the trainer: how long, where, how fast, and what is shown
     "limit_val_batches", "limit_test_batches", "limit_predict_batches", "num_sanity_val_steps", "enable_progress_bar",
     "enable_model_summary", "detect_anomaly", "enable_autolog_hparams", "model_registry", "_target_",
 )  # fmt: skip
-SHOWN, READING = ("root", "packed", "workers"), {"workers": Index}
+ALL = ("*",)  # usual settings of a node: all, once a method is chosen
 DATA = ("workers", "packed", "recipe")  # of a data set: how it is read, not what it is
 
 
@@ -77,7 +77,7 @@ class Experiment(Section):
 class Chosen(Section):
     """Method"""
 
-    method: dict[str, Any] = node("settings of the method")
+    method: dict[str, Any] = node("settings of the method", usual=ALL)
     size: str = setting("tiny | mini | paper: networks, sampler and recipe of that size", usual=True)
     variant: str = setting("paper: as printed | released: as the authors' code does", usual=True)
     scale: int = setting("how many times larger", usual=True)
@@ -133,7 +133,9 @@ class Recipe(Section):
     """Training"""
 
     stage: str = setting("training stage of the method; all: one after the other", usual=True)
-    module: dict[str, Any] | None = node("training of the method: its LightningModule, and what training alone reads")
+    module: dict[str, Any] | None = node(
+        "training of the method: its LightningModule, and what training alone reads", usual=ALL
+    )
     trainer: dict[str, Any] = node(
         "pytorch_lightning.Trainer: every argument under its own name",
         aside=TRAINER,

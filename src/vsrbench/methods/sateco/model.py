@@ -26,7 +26,9 @@ class SATeCo(Method):
 
     stages = {
         "upscaler": Stage(("upscaler",), ("charbonnier",)),
-        "unet": Stage(("latent_encoder", "unet_guidance"), ("prediction",), needs=("upscaler",)),
+        "unet": Stage(
+            ("latent_encoder", "unet_guidance"), ("prediction", "x0", "pixel", "gradient"), needs=("upscaler",)
+        ),
         "vae": Stage(("vae_guidance",), ("pixel", "features"), needs=("unet",)),
         "refiner": Stage(("refiner",), ("charbonnier",), needs=("vae",)),
     }
