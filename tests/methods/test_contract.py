@@ -11,7 +11,7 @@ from torch import Tensor
 import latent
 from inference_fakes import SETTINGS, Memory
 from vsrbench import help as texts
-from vsrbench.config import build, build_method, compose, home
+from vsrbench.config import build, build_method, check_nodes, compose, home
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.inference.chunks import upscale_source
@@ -81,11 +81,12 @@ def stages() -> list[tuple[str, str]]:
 def test_its_files_say_what_it_is_and_what_each_setting_means(name: str) -> None:
     """The comment of a setting is its line in --help; the file's first comment is that of `vsrbench list methods`."""
     cfg = settings(name)
-    targets.load(cfg.method._target_, "method")
+    check_nodes(cfg)  # what the constructor takes
     assert cfg.method.name == name
     assert texts.first_comment(CONF / "method" / f"{name}.yaml")
     nodes = {"method": cfg.method}
     if (CONF / "training" / f"{name}.yaml").is_file():
+        check_nodes(settings(name, "train"))
         nodes["module"] = settings(name, "train").module
     for node, content in nodes.items():
         values = OmegaConf.to_container(content)
