@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten, wrap
+from textwrap import wrap
 from typing import Any
 
 from vsrbench.command_line import WORDS, expand_arguments, home
@@ -188,7 +188,8 @@ def of_node(path: str, values: Mapping[str, Any], meanings: Mapping[str, str], e
 def first(entries: Sequence[Entry]) -> Iterator[Entry]:
     """The first settings of a method, each on one line; the last line says how many more there are."""
     for key, value, meaning in entries[:MOST]:
-        yield key, value, shorten(meaning, WIDTH - INDENT, placeholder=" ...")
+        lines = wrap(meaning, WIDTH - INDENT - 4)
+        yield key, value, f"{lines[0]} ..." if len(lines) > 1 else meaning
     if len(entries) > MOST:
         node = entries[0][0].partition(".")[0]
         yield f"{node}...", "", f"{len(entries) - MOST} more: --help all"
