@@ -13,10 +13,9 @@ from vsrbench.runs import making, read_run_settings
 from vsrbench.stored import CONFIG
 
 NAMES = {
-    "bicubic": "bicubic", "ldm": "prior alone", "basicvsr": "BasicVSR", "basicvsrpp": "BasicVSR++",
-    "dgaf": "DGAF-VSR",
-    "stablevsr": "StableVSR", "sateco": "SATeCo", "videogigagan": "VideoGigaGAN", "adapter": "adapter",
-    "gt": "ground truth",
+    "bicubic": "bicubic", "ldm": "prior alone", "realesrgan": "Real-ESRGAN", "basicvsr": "BasicVSR",
+    "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
+    "videogigagan": "VideoGigaGAN", "adapter": "adapter", "gt": "ground truth",
 }  # fmt: skip
 FIRST = (
     "bicubic",

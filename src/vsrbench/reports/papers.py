@@ -13,9 +13,9 @@ from vsrbench.reports.entries import Entry, Group
 from vsrbench.reports.formats import INDENT, Line, Table
 
 PRINTED = {  # how papers call what the project's methods are
-    "bicubic": "Bicubic", "basicvsr": "BasicVSR", "basicvsrpp": "BasicVSR++",
-    "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
-    "videogigagan": "VideoGigaGAN", "gt": "Ground truth", "adapter": "Ours",
+    "bicubic": "Bicubic", "realesrgan": "Real-ESRGAN", "basicvsr": "BasicVSR", "basicvsrpp": "BasicVSR++",
+    "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo", "videogigagan": "VideoGigaGAN",
+    "gt": "Ground truth", "adapter": "Ours",
 }  # fmt: skip
 NO_DATA = ("none", "per row")  # of columns: settings and costs, or data that each row names
 DEGRADATIONS = {"bicubic": "BI", "blur_down": "BD"}

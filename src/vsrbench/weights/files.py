@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vsrbench.errors import WeightsError
 from vsrbench.runs import write_atomic
+from vsrbench.weights.ncnn import read_values
 
 # Keys below which trainers keep the tensors: Lightning and OpenMMLab, BasicSR (averaged first), others.
 WRAPPERS = ("state_dict", "params_ema", "params", "module")
@@ -47,7 +48,8 @@ class Header:
 
 
 def read(file: Path, setting: str = "", mmap: bool = False) -> Weights:
-    """The tensors of a safetensors file, a checkpoint of this project, or a pickle, out of a known wrapper.
+    """The tensors of a safetensors file, a checkpoint of this project, a pickle (out of a known wrapper), or an ncnn
+    file.
 
     setting: that names the file, for errors. mmap: leave a checkpoint's tensors on disk until they are used.
     Raises WeightsError for a file that is absent, damaged, or holds no state dict.
@@ -57,6 +59,8 @@ def read(file: Path, setting: str = "", mmap: bool = False) -> Weights:
         raise WeightsError(f"{name}: no such file")
     if file.suffix == ".safetensors":
         return Weights(_read_safetensors(file, name), {})
+    if file.suffix == ".bin" and file.with_suffix(".param").is_file():
+        return Weights(read_values(file), {})
     content = _unpickle(file, name, mmap)
     if not isinstance(content, dict):
         raise WeightsError(f"{name} holds a {type(content).__name__} and no state dict")
