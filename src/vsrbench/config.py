@@ -349,13 +349,15 @@ def method_class(cfg: "DictConfig") -> "type[Method]":
 
 
 def check_weights(cfg: "DictConfig", method: "Method") -> None:
-    """Raise ConfigError for a method with networks and without weights, unless that makes sense at this size."""
+    """Raise WeightsError for a method with networks and without weights, unless that makes sense at this size."""
     has_networks = next(method.parameters(), None) is not None
     if has_networks and cfg.size not in cfg.supports.untrained and not cfg.untrained:
-        raise ConfigError(
-            f"method={cfg.method.name} size={cfg.size} variant={cfg.variant} has no trained weights here: give "
-            "ckpt_path=RUN (a run of `vsrbench train`, a file, or a folder of released weights), "
-            "or untrained=true to go on with an untrained part"
+        from vsrbench.weights.report import no_weights
+
+        raise no_weights(
+            f"the trained part of method={cfg.method.name} size={cfg.size} variant={cfg.variant}",
+            "give ckpt_path=RUN (a run of `vsrbench train`, a file, or a folder of released weights)",
+            "untrained=true",
         )
 
 
@@ -380,6 +382,7 @@ def build_method(cfg: "DictConfig") -> "Method":
             print(f"note: {source} holds nothing of {stages}: that part is as it starts", file=sys.stderr)
     else:
         check_weights(cfg, method)
+    method.check_pretrained(cfg.untrained)
     device = cfg.inference.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -168,7 +168,7 @@ def test_raft_loads_weights_by_path(raft: RAFT, tmp_path: Path) -> None:
 
 
 def test_raft_says_where_weights_go(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"flow\.weights=FILE .* or use flow=dis"):
+    with pytest.raises(WeightsError, match=r"flow\.weights=FILE .* use flow=dis"):
         RAFT()
     with pytest.raises(WeightsError, match=r"flow\.weights=.*none\.pth: no such file"):
         RAFT(str(tmp_path / "none.pth"))

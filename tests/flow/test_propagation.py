@@ -82,6 +82,46 @@ def test_offsets_stay_near_the_flow_and_each_half_of_the_groups_reads_its_frame(
     assert mask.shape == (1, 18, 5, 5) and mask.min() >= 0 and mask.max() <= 1
 
 
+def published(align: DeformableAlignment, current: Tensor, n1: Tensor, f1: Tensor, n2: Tensor, f2: Tensor) -> Tensor:
+    """Second-order alignment as BasicVSR++'s authors publish it, written anew, with no part of ours but the weights."""
+    conditions = torch.cat([backward_warp(n1, f1), current, backward_warp(n2, f2), f1, f2], dim=1)
+    first, second, mask = align.conv_offset(conditions).chunk(3, dim=1)
+    first, second = (align.max_residue * torch.tanh(torch.cat([first, second], dim=1))).chunk(2, dim=1)
+    places = first.shape[1] // 2
+    first = first + torch.stack([f1[:, 1], f1[:, 0]], dim=1).repeat(1, places, 1, 1)
+    second = second + torch.stack([f2[:, 1], f2[:, 0]], dim=1).repeat(1, places, 1, 1)
+    offset, neighbours = torch.cat([first, second], dim=1), torch.cat([n1, n2], dim=1)
+    total, width = align.bias.view(1, -1, 1, 1), neighbours.shape[1] // align.groups
+    for group in range(align.groups):  # each reads its own channels at nine places of its own
+        channels = slice(group * width, (group + 1) * width)
+        for tap in range(9):
+            place = group * 9 + tap
+            down, right = offset[:, 2 * place] + tap // 3 - 1, offset[:, 2 * place + 1] + tap % 3 - 1
+            read = backward_warp(neighbours[:, channels], torch.stack([right, down], dim=1))
+            read = read * torch.sigmoid(mask[:, place : place + 1])
+            total = total + F.conv2d(read, align.weight[:, channels, tap // 3, tap % 3, None, None])
+    return total
+
+
+def backward_warp(x: Tensor, flow: Tensor) -> Tensor:
+    """x at p + flow(p), bilinear, zero outside."""
+    _, _, height, width = x.shape
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    across, down = 2 * (columns + flow[:, 0]) / (width - 1) - 1, 2 * (rows + flow[:, 1]) / (height - 1) - 1
+    return F.grid_sample(x, torch.stack([across, down], dim=-1), padding_mode="zeros", align_corners=True)
+
+
+def test_deformable_alignment_is_the_published_one() -> None:
+    """With offset networks that do something: order of the conditions, offsets before masks, y before x."""
+    torch.manual_seed(3)
+    align = DeformableAlignment(8, order=2, groups=4, max_residue=3.0).requires_grad_(False)
+    nn.init.normal_(align.conv_offset[-1].weight, std=0.1)
+    nn.init.normal_(align.conv_offset[-1].bias, std=0.5)
+    current, n1, n2 = (random(2, 8, 7, 9, seed=seed) for seed in (1, 2, 3))
+    f1, f2 = (2 * random(2, 2, 7, 9, seed=seed) for seed in (4, 5))
+    assert torch.allclose(align(current, n1, f1, n2, f2), published(align, current, n1, f1, n2, f2), atol=1e-4)
+
+
 @pytest.mark.parametrize(("alignment", "order"), EVERY)
 def test_a_missing_second_frame_is_zero_features_under_zero_flow(alignment: str, order: int) -> None:
     align = grid(alignment, order).deform_align["forward_1"]

@@ -16,6 +16,7 @@ from vsrbench.diffusion.objective import draw_timesteps
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.methods.sateco import module as training
+from vsrbench.methods.sateco.guidance import predict
 from vsrbench.methods.sateco.module import SATeCoModule
 from vsrbench.methods.sateco.sampling import restore
 from vsrbench.nn.colour import replace_low_band
@@ -120,17 +121,61 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     calls: dict[str, Any] = {}
     predict, decode = training.predict, training.decode
 
-    def noting(prior: Any, guidance: Any, x: Tensor, t: Tensor, *rest: Any) -> Tensor:
-        calls.update(x=x, t=t)
-        return predict(prior, guidance, x, t, *rest)
+    def noting(prior: Any, guidance: Any, x: Tensor, t: Tensor, guides: Any, *rest: Any) -> Tensor:
+        output = predict(prior, guidance, x, t, guides, *rest)
+        calls.update(x=x, t=t, guides=guides, output=output)
+        return output
 
-    def decoding(prior: Any, guidance: Any, x: Tensor, *rest: Any) -> Tensor:
-        calls.update(latent=x)
-        return decode(prior, guidance, x, *rest)
+    def decoding(prior: Any, guidance: Any, x: Tensor, features: Any, *rest: Any) -> Tensor:
+        calls.update(latent=x, features=features)
+        return decode(prior, guidance, x, features, *rest)
 
     monkeypatch.setattr(training, "predict", noting)
     monkeypatch.setattr(training, "decode", decoding)
     return calls
+
+
+def encoder_features(made: SATeCoModule, frames: Tensor) -> list[Tensor]:
+    """What leaves every level of the VAE encoder before it halves the size, taken from its own forward."""
+    found: list[Tensor] = []
+    encoder = made.method.prior.vae.encoder
+    hooks = [b.resnets[-1].register_forward_hook(lambda m, a, out: found.append(out)) for b in encoder.down_blocks]
+    encoder(2 * frames.flatten(0, 1) - 1)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("bridge", [False, True])
+@torch.no_grad()
+def test_the_unet_stage_is_guided_by_the_upscaled_clip_and_not_by_the_truth(bridge: bool, seen: dict[str, Any]) -> None:
+    """Awake, so that guidance matters: its maps are those of the latent of X_u, whatever the ground truth is."""
+    made, sample = awake(method(f"module.bridge={str(bridge).lower()}", stage="unet")), clip(batch=2)
+    networks, prior = made.method.networks, made.method.prior
+    losses = made.losses(sample, Noise(0))
+    guides = networks.latent_encoder(prior.encode(networks.upscaler(sample.lr).flatten(0, 1)))
+    for ours, expected in zip(seen["guides"], guides, strict=True):
+        torch.testing.assert_close(ours, expected)
+    leaked = networks.latent_encoder(prior.encode(truth(sample).flatten(0, 1)))
+    assert not torch.allclose(leaked[0], guides[0], atol=1e-3), "the truth would be another guide"
+    output = predict(prior, networks.unet_guidance, seen["x"], seen["t"], guides, sample.lr)
+    wrong = predict(prior, networks.unet_guidance, seen["x"], seen["t"], leaked, sample.lr)
+    torch.testing.assert_close(seen["output"], output)
+    assert not torch.allclose(wrong, output, atol=1e-4) and all(loss.isfinite() for loss in losses.values())
+
+
+@torch.no_grad()
+def test_the_vae_stage_is_guided_by_the_upscaled_clip_and_decodes_the_truth(seen: dict[str, Any]) -> None:
+    made, sample = awake(method(stage="vae")), clip(batch=2)
+    networks = made.method.networks
+    made.losses(sample, Noise(0))
+    upscaled, hr = networks.upscaler(sample.lr), truth(sample)
+    for ours, expected, leaked in zip(
+        seen["features"], encoder_features(made, upscaled), encoder_features(made, hr), strict=True
+    ):
+        torch.testing.assert_close(ours, expected)
+        assert not torch.allclose(leaked, expected, atol=1e-3)
+    torch.testing.assert_close(seen["latent"].flatten(0, 1), made.method.prior.encode(hr.flatten(0, 1)))
 
 
 @pytest.mark.parametrize("step", [0, 1, 2, 3])
@@ -338,9 +383,9 @@ def test_a_stage_without_any_loss_is_refused(stage: str, terms: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("features=lpips", r"module\.features=lpips: use one of auto, lpips_vgg, random_features"),
-        ("timesteps=0", r"module\.timesteps=0: use a share above 0"),
-        ("latent_noise=-1", r"module\.latent_noise=-1: use 0 or more"),
+        ("features=lpips", r"module\.features=lpips: use lpips_vgg or random_features"),
+        ("timesteps=0", r"module\.timesteps=0: give a number above 0 to 1"),
+        ("latent_noise=-1", r"module\.latent_noise=-1: give a number from 0"),
         ("refiner.w=half", r"method\.refiner\.w=half: use a number"),
         ("refiner.w=null", r"method\.refiner\.w=None: use a number"),
         ("refiner.width=0", r"method\.refiner\.width=0: use 1 or more"),

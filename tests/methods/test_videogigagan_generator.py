@@ -10,13 +10,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import latent
 from vsrbench.config import compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.flow.trained import PyramidFlow
 from vsrbench.methods.videogigagan import blocks
-from vsrbench.methods.videogigagan.blocks import EncoderLevel, enlarge
+from vsrbench.methods.videogigagan.blocks import Block, EncoderLevel, enlarge
 from vsrbench.methods.videogigagan.front import Front, Propagated
 from vsrbench.methods.videogigagan.generator import Generator
 from vsrbench.methods.videogigagan.model import inflated
@@ -305,10 +306,47 @@ def test_what_goes_down_and_across() -> None:
     assert found["stride", "full"][0].shape == (1, 6, 4, 4)
 
 
+def test_a_block_adds_four_tenths_of_what_it_computes() -> None:
+    """GigaGAN App. A; where the width changes there is a plain sum with a 1x1 convolution."""
+    torch.manual_seed(0)
+    x, style = torch.randn(2, 4, 5, 5), Style(torch.randn(1, 8), noise)
+    same, wider = Block(4, 4, 8, 2), Block(4, 6, 8, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(same(x, style), x + 0.4 * same.second(same.first(x, style), style))
+        shortcut = F.conv2d(x, wider.shortcut.weight)
+        torch.testing.assert_close(wider(x, style), shortcut + wider.second(wider.first(x, style), style))
+
+
+@pytest.mark.parametrize(
+    ("row", "temporal", "propagation", "down", "shuttle"),
+    [
+        ("base", False, False, "stride", "full"),
+        ("temporal", True, False, "stride", "full"),
+        ("propagation", True, True, "stride", "full"),
+        ("antialias", True, True, "blur", "lf"),
+        ("hf", True, True, "blur", "hf"),
+    ],
+)
+def test_every_row_of_table_1_has_its_switches(
+    row: str, temporal: bool, propagation: bool, down: str, shuttle: str
+) -> None:
+    """In the networks that are built, not in the table that builds them; each row adds one thing to the one above."""
+    generator = latent.method("videogigagan", f"method.ladder={row}").generator
+    unet = generator.unet
+    assert [level.temporal is not None for level in unet.decoder] == [temporal] * 5
+    assert (generator.front is not None, unet.stem_features is not None) == (propagation, propagation)
+    assert {(level.down, level.shuttle) for level in unet.encoder} == {(down, shuttle)}
+    single = {"temporal": temporal, "propagation": propagation, "down": down, "shuttle": shuttle}
+    words = [f"method.{key}={str(value).lower()}" for key, value in single.items()]
+    alike = latent.method("videogigagan", "method.ladder=hf", *words).generator
+    assert alike.state_dict().keys() == generator.state_dict().keys()
+
+
 def test_order_inside_a_decoder_level() -> None:
     """Space, then time, at the smaller size; enlarged, the skip behind it, blocks, space, then time; each by hand."""
     torch.manual_seed(0)
-    level = tiny(attention_at="both", temporal_in=1, temporal_depth=2, awake=True).unet.decoder[0]
+    plan = {"attention_at": "both", "temporal_in": 1, "temporal_depth": 2, "decoder_blocks": (2,) * 6}
+    level = tiny(awake=True, **plan).unet.decoder[0]
     style, clips = Style(torch.randn(2, 16), lambda *place: noise(*place).expand(2, -1, -1, -1)), 2
     x, skip = torch.randn(6, 16, 4, 4), torch.randn(6, 16, 8, 8)
 

@@ -10,19 +10,22 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import latent
 from training_fakes import same
 from vsrbench import config, train
-from vsrbench.config import compose
+from vsrbench.config import build, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, TrainingError, WeightsError
 from vsrbench.flow.trained import flow_error
 from vsrbench.methods.videogigagan.guard import KNOWN, WINDOW, Guard, norm, worst
-from vsrbench.methods.videogigagan.losses import discriminator_loss, gradient_penalty
+from vsrbench.methods.videogigagan.losses import Objective, discriminator_loss, gradient_penalty
 from vsrbench.methods.videogigagan.model import LADDER
 from vsrbench.methods.videogigagan.module import VideoGigaGANModule
+from vsrbench.nn.perceptual import RandomFeatures
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
 from vsrbench.weights.trained import load_trained
@@ -192,6 +195,35 @@ def test_flow_network_waits_and_then_moves_slower(stepper: Callable[[Any], Steps
     step(clip())
     assert not same(state(made.method.generator.front.flow), before)
     assert "flow" in made.terms
+
+
+def test_size_paper_trains_with_what_the_paper_prints() -> None:
+    """Sec. 4.1 for Eq. 2's weights, rate, clips and steps; StyleGAN2 and GigaGAN for what it leaves to them."""
+    cfg = compose(["method=videogigagan", "size=paper", "data=sample", "stage=video"])
+    objective = Objective.of(OmegaConf.to_container(cfg.module.objective))
+    assert (objective.gan, objective.r1, objective.features, objective.pixel) == (0.05, 0.2048, 5.0, 10.0)
+    assert (objective.r1_every, objective.r1_half) == (16, True) and objective.r1_weight == 0.2048 / 2 * 16
+    assert (objective.flow, objective.flow_rate, objective.flow_hold) == (0.0, 0.25, 5000)
+    assert (cfg.optimiser._target_, cfg.optimiser.lr) == ("torch.optim.Adam", 5e-5)
+    assert list(cfg.optimiser.betas) == [0.0, 0.99] and cfg.schedule is None, "a fixed rate"
+    assert (cfg.train.crop, cfg.train.frames, cfg.train.effective_batch, cfg.trainer.max_steps) == (64, 10, 32, 100_000)
+    assert cfg.module.features == "lpips_vgg" and cfg.ema.decay == 0.999
+    module = method("module.objective.image_rate=1")
+    module.optimiser = build(cfg.optimiser)
+    module.stage = "video"
+    rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in module.configure_optimizers()]
+    assert rates == [[5e-5, 5e-5 * 0.25], [5e-5]], "both networks, and the flow network at a quarter"
+
+
+def test_terms_are_weighted_as_equation_2_says() -> None:
+    module, sample = method(), clip()
+    frames, logits = sample.hr * 0.9 + 0.02, torch.randn(1, sample.frames)
+    terms = module.output_terms(frames, sample.hr, logits)
+    charbonnier = ((frames - sample.hr).square() + 1e-12).sqrt().mean()
+    torch.testing.assert_close(terms["pixel"], 10 * charbonnier)
+    torch.testing.assert_close(terms["gan"], 0.05 * F.softplus(-logits).mean())
+    similar = RandomFeatures()(frames.flatten(0, 1), sample.hr.flatten(0, 1))
+    torch.testing.assert_close(terms["random_features"], 5 * similar)
 
 
 def test_image_stage_has_its_own_learning_rate() -> None:

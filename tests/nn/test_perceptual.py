@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import latent
-from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.errors import WeightsError
 from vsrbench.nn import perceptual
 from vsrbench.nn.perceptual import LINEAR, LPIPS, VGG16, RandomFeatures, feature_loss
 
@@ -65,12 +65,6 @@ def test_lpips_is_that_of_its_paper(here: Path) -> None:
     assert not any(p.requires_grad for p in loss.parameters())
 
 
-def test_auto_takes_lpips_where_its_files_are(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert feature_loss("auto").name == "lpips_vgg"
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert feature_loss("auto").name == "random_features"
-
-
 def test_absent_and_foreign_files_are_named(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "vgg.pth")
     with pytest.raises(WeightsError, match=r"vgg\.pth is no VGG16"):
@@ -81,10 +75,9 @@ def test_absent_and_foreign_files_are_named(here: Path, tmp_path: Path, monkeypa
     with pytest.raises(WeightsError, match=r"text\.pth cannot be read"):
         LPIPS(tmp_path / "text.pth", here / LINEAR)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(WeightsError, match=r"vgg16-397923af\.pth and .*missing.*features=random_features"):
+    with pytest.raises(WeightsError, match=r"LPIPS has no weights: .*vgg16-397923af\.pth.*or module\.features=random"):
         feature_loss("lpips_vgg")
-    with pytest.raises(ConfigError, match="use one of auto, lpips_vgg, random_features"):
-        feature_loss("vgg")
+    assert feature_loss("random_features").name == "random_features", "by name alone"
 
 
 def test_the_stand_in_is_the_same_everywhere_and_tells_blur_from_brightness() -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import latent
 from vsrbench.config import build_method, compose
-from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.errors import WeightsError
 from vsrbench.methods.dgaf import DGAF
 from vsrbench.methods.dgaf.released import to_ours, to_released
 from vsrbench.weights.trained import load_trained
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_reported(method: DGAF, tmp_path: Path) -> None:
 
 def test_a_size_without_weights_says_so_before_it_is_used() -> None:
     cfg = compose(["method=dgaf", "size=mini", "variant=released"], verb="eval")
-    with pytest.raises(ConfigError, match=r"size=mini variant=released has no trained weights here: give ckpt_path"):
+    with pytest.raises(WeightsError, match=r"size=mini variant=released has no weights: give ckpt_path"):
         build_method(cfg)
     build_method(compose(["method=dgaf", "size=mini", "variant=released", "untrained=true"], verb="eval"))
 

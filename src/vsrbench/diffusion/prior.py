@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.guided import Guidance, forward
 from vsrbench.diffusion.schedule import Schedule
-from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.errors import ConfigError
 from vsrbench.weights.files import write
 from vsrbench.weights.folders import cast, load_config, load_part, load_prompt, save_network
+from vsrbench.weights.report import no_weights
 
 KINDS = ("upscaler", "image")
 WHERE = {
@@ -118,10 +119,11 @@ def load_prior(
     if random:
         return _random_prior(unet or {}, vae or {}, scheduler or {}, noise_level, prompt_tokens, seed, kind)
     if path is None:
-        raise WeightsError(
-            "this size needs the weights of the prior: set prior.path=DIR to a diffusers folder with unet/, vae/, "
-            f"scheduler/ and text_encoder/ ({WHERE[kind]}), or to a hub id; prior.random=true builds the shapes with "
-            "random weights"
+        raise no_weights(
+            "the prior",
+            "set prior.path=DIR to a diffusers folder with unet/, vae/, scheduler/ and text_encoder/ "
+            f"({WHERE[kind]}), or to a hub id",
+            "prior.random=true",
         )
     return Prior(
         load_part(path, "unet", kind),

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.annotations import check_arguments
-from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.errors import ConfigError
 from vsrbench.nn.functional import full_precision
 from vsrbench.weights.files import read
-from vsrbench.weights.report import load_strictly
+from vsrbench.weights.report import load_strictly, no_weights
 
 
 class DIS(nn.Module):
@@ -113,9 +113,11 @@ class RAFT(nn.Module):
             state = read(Path(weights).expanduser(), "flow.weights").tensors
             load_strictly(self.net, state, f"flow.weights={weights} does not hold raft_large's state dict")
         elif not random:
-            raise WeightsError(
-                "flow=raft needs weights: set flow.weights=FILE to torchvision's raft_large state dict "
-                "(raft_large_C_T_SKHT_V2-ff5fadd5.pth), or use flow=dis, which needs none"
+            raise no_weights(
+                "flow=raft",
+                "set flow.weights=FILE (or VSRBENCH_RAFT) to torchvision's raft_large state dict "
+                "(raft_large_C_T_SKHT_V2-ff5fadd5.pth), use flow=dis, which needs none",
+                "flow.random=true",
             )
         self.eval().requires_grad_(False)
 

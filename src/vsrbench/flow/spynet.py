@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.errors import WeightsError
 from vsrbench.flow.warp import warp
 from vsrbench.nn.functional import full_precision, precise
 from vsrbench.weights.files import read
 from vsrbench.weights.key_maps import MEAN, STD, spynet_state
-from vsrbench.weights.report import load_strictly
+from vsrbench.weights.report import load_strictly, no_weights
 
 LEVELS = 6
+FILES = (
+    "the weights of the BasicVSR line (spynet_20210409-c6c1bd09.pth) or of BasicSR (spynet_sintel_final-3d2a1287.pth)"
+)
 WIDTHS = (8, 32, 64, 32, 16, 2)  # first frame 3, warped second frame 3, flow 2 → correction of the flow 2
 
 
@@ -28,11 +30,12 @@ class SpyNetwork(nn.Module):
     Any size is resized bilinearly to multiples of 32 and the flow is brought back; below 64 pixels a side the
     coarsest levels see a single pixel. Warping (border padding) and the enlargement of the flow (bilinear
     between corners, times 2) are those of the BasicVSR line, whose weights expect them. Parameter names are
-    BasicSR's. Computes in float32 under autocast.
+    BasicSR's. Computes in float32 under autocast. pretrained: its weights came from somewhere.
     """
 
     mean: Tensor
     std: Tensor
+    pretrained = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,10 +82,11 @@ class SpyNet(nn.Module):
     def __init__(self, weights: str | None = None, random: bool = False) -> None:
         super().__init__()
         if weights is None and not random:
-            raise WeightsError(
-                "flow=spynet needs weights: set flow.weights=FILE (or VSRBENCH_SPYNET) to those of the BasicVSR line "
-                "(spynet_20210409-c6c1bd09.pth) or of BasicSR (spynet_sintel_final-3d2a1287.pth), or use flow=dis "
-                "or flow=farneback, which need none"
+            raise no_weights(
+                "flow=spynet",
+                f"set flow.weights=FILE (or VSRBENCH_SPYNET) to {FILES}, use flow=dis or flow=farneback, which need "
+                "none",
+                "flow.random=true",
             )
         self.net = SpyNetwork() if weights is None else load_spynet(weights)
         self.eval().requires_grad_(False)
@@ -98,6 +102,7 @@ def load_spynet(path: str) -> SpyNetwork:
     network, source = SpyNetwork(), f"flow.weights={path}"
     state = spynet_state(read(Path(path).expanduser(), "flow.weights").tensors, source)
     load_strictly(network, state, f"{source} does not hold SPyNet's weights")
+    network.pretrained = True
     return network
 
 

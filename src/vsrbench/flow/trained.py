@@ -32,6 +32,17 @@ def trained_flow(kind: str, levels: int, widths: Sequence[int], weights: str | N
     return PyramidFlow(levels, widths)
 
 
+def random_spynet(network: nn.Module | None, remedy: str) -> dict[str, str]:
+    """{"SPyNet": remedy} where the network is a SPyNet whose weights came from nowhere, see ``Method.random_parts``."""
+    return {"SPyNet": remedy} if isinstance(network, SpyNetwork) and not network.pretrained else {}
+
+
+def mark_pretrained(network: nn.Module) -> None:
+    """Note that a flow network's weights were loaded, for ``random_spynet``."""
+    if isinstance(network, SpyNetwork):
+        network.pretrained = True
+
+
 class PyramidFlow(nn.Module):
     """A pyramid of small networks, each correcting the flow of the coarser one (Ranjan and Black 2017).
 

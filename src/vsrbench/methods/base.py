@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import WeightsError
 from vsrbench.types import Clip, Progress, Trace
-from vsrbench.weights.report import load_strictly
+from vsrbench.weights.report import load_strictly, no_weights
 from vsrbench.weights.trained import weights_hash
 
 
@@ -129,6 +129,16 @@ class Method(nn.Module):
         return cls.stages
 
     # --- weights ---------------------------------------------------------------------------------
+
+    def random_parts(self) -> dict[str, str]:
+        """Pretrained parts that have random weights: {what it is: settings that give it others}."""
+        return {}
+
+    def check_pretrained(self, untrained: bool) -> None:
+        """Raise WeightsError for the first of ``random_parts``, unless ``untrained`` allows them."""
+        for part, remedy in self.random_parts().items():
+            if not untrained:
+                raise no_weights(part, remedy, "untrained=true")
 
     def shipped_parts(self) -> set[str]:
         """Parts that a file of weights holds: those that any stage trains."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, distributed, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
@@ -94,6 +95,10 @@ class MethodModule(pl.LightningModule):
                 f"stage={self.stage} starts from what stage={lacking[-1]} trained, and the weights hold none of it: "
                 f"give ckpt_path=RUN of a run with stage={lacking[-1]}{self.stages[self.stage].remedy}"
             )
+
+    def substitutes(self) -> dict[str, str]:
+        """What the training uses in place of pretrained parts: {part: what instead}, for the result and its card."""
+        return dict.fromkeys(self.method.random_parts(), "random weights at the start")
 
     def train(self, mode: bool = True) -> Self:
         """Parts that the stage does not train stay in eval mode (frozen statistics, no dropout)."""
@@ -249,6 +254,12 @@ class MethodModule(pl.LightningModule):
         self.check_frozen(checkpoint.get("frozen", {}), {key.partition(".")[0] for key in checkpoint["state_dict"]})
         self.load_trained_state(checkpoint["state_dict"])
         checkpoint["state_dict"] = {}
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Print from the first process of a distributed run alone; Lightning's own notes are silenced."""
+    print(text)
 
 
 def nothing(clip: Clip, output: Tensor) -> dict[str, float]:

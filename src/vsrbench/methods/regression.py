@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import TrainingError
 from vsrbench.flow.trained import flow_error
@@ -12,7 +13,7 @@ from vsrbench.methods.base import Method
 from vsrbench.methods.module import MethodModule
 from vsrbench.nn.functional import charbonnier
 from vsrbench.nn.limits import check_least
-from vsrbench.nn.perceptual import feature_loss
+from vsrbench.nn.perceptual import Features, feature_loss
 from vsrbench.types import Clip
 
 LEAST: dict[str, float] = {"flow_hold": 0, "flow_lr": 0.0, "flow_loss": 0.0, "lpips": 0.0}
@@ -31,6 +32,7 @@ class RegressionModule(MethodModule):
 
     method: Any
 
+    @check_arguments("module")
     def __init__(
         self,
         method: Method,
@@ -38,7 +40,7 @@ class RegressionModule(MethodModule):
         flow_hold: int = 5000,
         flow_loss: float = 0.0,
         lpips: float = 0.0,
-        features: str = "lpips_vgg",
+        features: Features = "lpips_vgg",
         checkpointing: bool = False,
     ) -> None:
         super().__init__(method)
@@ -46,8 +48,14 @@ class RegressionModule(MethodModule):
             "module", {"flow_hold": flow_hold, "flow_lr": flow_lr, "flow_loss": flow_loss, "lpips": lpips}, LEAST
         )
         self.flow_lr, self.flow_hold, self.flow_loss, self.lpips = flow_lr, flow_hold, flow_loss, lpips
+        self.features = features
         self.perceptual = feature_loss(features) if lpips else None
         self.method.net.propagation.checkpointing = checkpointing
+
+    def substitutes(self) -> dict[str, str]:
+        """See ``MethodModule.substitutes``."""
+        named = self.perceptual is not None and self.features != "lpips_vgg"
+        return super().substitutes() | ({"LPIPS": self.features} if named else {})
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Charbonnier error of all frames, and the terms with a weight. Raises TrainingError for single frames."""

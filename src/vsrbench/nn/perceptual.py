@@ -1,24 +1,24 @@
-"""Feature losses: LPIPS over VGG16 where its weights are on disk, and a named stand-in where they are not.
+"""Feature losses: LPIPS over VGG16, and random features where they are asked for by name.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018).
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.errors import WeightsError
 from vsrbench.nn.functional import full_precision, precise
 from vsrbench.weights.files import read
-from vsrbench.weights.report import load_strictly
+from vsrbench.weights.report import load_strictly, no_weights
 
 VGG16 = "checkpoints/vgg16-397923af.pth"  # torchvision's file, below torch.hub.get_dir()
 LINEAR = "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth"  # IQA-PyTorch's copy of LPIPS v0.1
 TAPS = (3, 8, 15, 22, 29)  # torchvision's indices of relu1_2, relu2_2, relu3_3, relu4_3, relu5_3
-NAMES = ("auto", "lpips_vgg", "random_features")
+Features = Literal["lpips_vgg", "random_features"]
 
 
 class LPIPS(nn.Module):
@@ -69,7 +69,7 @@ class LPIPS(nn.Module):
 
 
 class RandomFeatures(nn.Module):
-    """Stand-in where LPIPS cannot be had: three convolutions with fixed random weights, each on half the size.
+    """For where LPIPS cannot be had: three convolutions with fixed random weights, each on half the size.
 
     # ours: random filters see edges and texture at three scales without any file. Its value is no LPIPS and must
     not be quoted as one.
@@ -109,20 +109,24 @@ def _distances(features: Tensor, eps: float) -> Tensor:
     return (output - truth).square()
 
 
-def feature_loss(name: str = "auto") -> nn.Module:
-    """``lpips_vgg``, ``random_features``, or ``auto``: the first of them whose weights are on disk.
-
-    The module's ``name`` says which it is. Raises ConfigError for other names, WeightsError naming absent files.
-    """
-    if name not in NAMES:
-        raise ConfigError(f"feature loss {name!r}: use one of {', '.join(NAMES)}")
-    files = [Path(torch.hub.get_dir()) / file for file in (VGG16, LINEAR)]
-    absent = [str(file) for file in files if not file.is_file()]
-    if name == "random_features" or (name == "auto" and absent):
+def feature_loss(name: Features) -> nn.Module:
+    """The network of a feature loss; its ``name`` says which it is. Raises WeightsError where LPIPS has no weights."""
+    if name == "random_features":
         return RandomFeatures()
+    check_lpips()
+    return LPIPS(*_files())
+
+
+def check_lpips() -> None:
+    """Raise WeightsError naming the files of LPIPS that are absent."""
+    absent = [str(file) for file in _files() if not file.is_file()]
     if absent:
-        raise WeightsError(
-            f"{' and '.join(absent)} missing: put the files of torchvision and IQA-PyTorch there (TORCH_HOME moves the "
-            "folder), or train with module.features=random_features"
+        raise no_weights(
+            "LPIPS",
+            f"put the files of torchvision and IQA-PyTorch there (TORCH_HOME moves the folder): {', '.join(absent)}",
+            "module.features=random_features (fixed random filters, no LPIPS)",
         )
-    return LPIPS(*files)
+
+
+def _files() -> list[Path]:
+    return [Path(torch.hub.get_dir()) / file for file in (VGG16, LINEAR)]

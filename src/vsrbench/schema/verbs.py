@@ -83,7 +83,7 @@ class Chosen(Section):
     scale: int = setting("how many times larger", usual=True)
     ckpt_path: str | None = setting("weights: a run folder, a file, a folder of released weights", usual=True)
     weights: str | None = setting("trained part that the size ships; ckpt_path replaces it")
-    untrained: bool = setting("go on where no trained weights are given", identity=False)
+    untrained: bool = setting("go on where a trained or pretrained part has no weights", identity=False)
     sampler: dict[str, Any] | None = node("how the diffusion is sampled", usual=("kind", "steps"))
     prior: dict[str, Any] | None = node("the frozen diffusion model", usual=("path",))
     flow: dict[str, Any] | None = node("estimator of optical flow", usual=("weights",))

@@ -40,6 +40,7 @@ class ModelCard(pl.Callback):
         facts = {
             "stage, steps": f"{pl_module.stage}, {trainer.global_step:,}",
             "effective batch": checkpoint.identity["effective_batch"],
+            **{f"in place of {part}": what for part, what in checkpoint.identity.get("substitutes", {}).items()},
             "device": f"{trainer.num_devices * trainer.num_nodes} x {device_name(trainer)}",
         }
         run.write_text(CARD, card(settings, run.folder.name, facts, spent, checkpoint.metrics, best))

@@ -21,7 +21,8 @@ class Result:
     """What one call did.
 
     signal: number of the signal that stopped it, None otherwise. skipped: steps of the whole run that were not made,
-    by the name of what was wrong. ended: why the run is over before ``trainer.max_steps``, "" where it is not.
+    by the name of what was wrong. substitutes: see ``MethodModule.substitutes``. ended: why the run is over before
+    ``trainer.max_steps``, "" where it is not.
     """
 
     steps: int
@@ -33,6 +34,7 @@ class Result:
     parameters: dict[str, int]
     signal: int | None
     skipped: dict[str, int] = field(default_factory=dict)
+    substitutes: dict[str, str] = field(default_factory=dict)
     ended: str = ""
 
 
@@ -96,6 +98,7 @@ def write_result(cfg: "DictConfig", run: Run, result: Result) -> None:
             "effective_batch": result.effective_batch,
             "parameters": result.parameters,
             "skipped": result.skipped,
+            "substitutes": result.substitutes,
             "best": best,
             "last": "checkpoints/last.ckpt",
             "metrics": {name: value for name, value in result.metrics.items() if math.isfinite(value)},

@@ -3,7 +3,7 @@
 import errno
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,9 @@ def train(
     module = build_module(cfg, load=point is None)
     if run is not None and point is None:
         module.check_start()
+    if point is None:
+        module.method.check_pretrained(cfg.untrained)
+    substitutes = module.substitutes() if point is None else point.get("substitutes", {})
     apply_checkpointing(module, cfg.gradient_checkpointing)
     apply_compile(module, cfg.compile)
     if cfg.trainer.strategy == "fsdp":
@@ -91,7 +94,7 @@ def train(
     effective, accumulate = share_batch(cfg, trainer, None if point is None else point["effective_batch"])
     cache = None if run is None else Cache(Path(cfg.runs).expanduser().resolve() / "kept")
     module.configure_run(accumulate, cfg.trainer.gradient_clip_val, cache, Measures(cfg.validation.metrics))
-    prepare(cfg, trainer, module.automatic_optimization, effective, accumulate)
+    prepare(cfg, trainer, module.automatic_optimization, effective, accumulate, substitutes)
     if not validated:
         trainer.limit_val_batches = 0
     announce(cfg, trainer, module, effective, accumulate, step)
@@ -231,8 +234,15 @@ def share_batch(cfg: "DictConfig", trainer: pl.Trainer, known: int | None) -> tu
     return effective, accumulate
 
 
-def prepare(cfg: "DictConfig", trainer: pl.Trainer, automatic: bool, effective: int, accumulate: int) -> None:
-    """Tell trainer and callbacks how many batches make a step."""
+def prepare(
+    cfg: "DictConfig",
+    trainer: pl.Trainer,
+    automatic: bool,
+    effective: int,
+    accumulate: int,
+    substitutes: Mapping[str, str],
+) -> None:
+    """Tell trainer and callbacks how many batches make a step, and what stands in checkpoints beside the weights."""
     if automatic:
         trainer.accumulate_grad_batches = accumulate
     if cfg.trainer.val_check_interval is None and cfg.validation.every and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -241,7 +251,7 @@ def prepare(cfg: "DictConfig", trainer: pl.Trainer, automatic: bool, effective: 
     if resume := find(trainer, ExactResume):
         resume.accumulate = accumulate
     if checkpoint := find(trainer, RunCheckpoint):
-        checkpoint.identity["effective_batch"] = effective
+        checkpoint.identity |= {"effective_batch": effective, "substitutes": dict(substitutes)}
 
 
 @rank_zero_only
@@ -279,6 +289,7 @@ def result(trainer: pl.Trainer, module: MethodModule, effective: int) -> Result:
         parameters=parameters(module),
         signal=received,
         skipped=module.skipped,
+        substitutes={} if checkpoint is None else checkpoint.identity.get("substitutes", {}),
         ended=ended or ("the trainer or a callback" if early else ""),
     )
 

@@ -7,6 +7,14 @@ from torch import Tensor, nn
 from vsrbench.errors import WeightsError
 
 
+def no_weights(what: str, remedy: str, switch: str) -> WeightsError:
+    """The error for a pretrained or trained part without weights, in the same words for all of them.
+
+    remedy: the settings that give it weights; switch: the setting with which to go on as it is.
+    """
+    return WeightsError(f"{what} has no weights: {remedy}, or {switch} to go on without them")
+
+
 def load_strictly(network: nn.Module, values: Mapping[str, Tensor], where: str, assign: bool = False) -> str:
     """Load weights of which every key and shape fits; returns the key report. Nothing is loaded by half.
 

@@ -15,7 +15,7 @@ from vsrbench.methods.adapter.unet import AliUNet, VideoUNet
 from vsrbench.methods.adapter.vae import ClipVAE
 from vsrbench.weights.folders import load_prompt, read_weights
 from vsrbench.weights.layout import FILES, read_json
-from vsrbench.weights.report import key_report, load_strictly
+from vsrbench.weights.report import key_report, load_strictly, no_weights
 
 UNETS, VAES = ("upscale", "ali"), ("sft", "3d", "sd_f8")
 # The releases' own files, below the folder that is given.
@@ -132,10 +132,11 @@ def load_backbone(
     if inflate and path is not None:
         return _inflated(path, kinds, video or {}, condition or {}, seed)
     if not random and path is None:
-        raise WeightsError(
-            f"this size needs the weights of the video prior: set prior.path=DIR, a folder with unet/ "
-            f"({UNET_FILES[unet][0]}), vae/ ({VAE_FILES[vae][0]}; or prior.vae_path=DIR), scheduler/ and text_encoder/ "
-            "or prompt_embeds.safetensors; prior.random=true builds the shapes with random weights"
+        raise no_weights(
+            "the video prior",
+            f"set prior.path=DIR, a folder with unet/ ({UNET_FILES[unet][0]}), vae/ ({VAE_FILES[vae][0]}; or "
+            "prior.vae_path=DIR), scheduler/ and text_encoder/ or prompt_embeds.safetensors",
+            "prior.random=true",
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.errors import ConfigError
 from vsrbench.weights.folders import load_pretrained
 from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.layout import TRANSFORMERS_FILES, read_json, weight_files
+from vsrbench.weights.report import no_weights
 
 SELECTION = Selection(
     ("config.json", "*.safetensors", "*.bin"),
@@ -65,9 +66,10 @@ def load_vit(
             torch.manual_seed(seed)
             return FrameEncoder(kind(ViTConfig(**(config or {}))).eval(), cls)
     if path is None:
-        raise WeightsError(
-            "the frame encoder needs weights: set vit.path=DIR (a folder of transformers, or the hub id "
-            "google/vit-base-patch16-224); vit.random=true builds the shape with random weights"
+        raise no_weights(
+            "the frame encoder",
+            "set vit.path=DIR (a folder of transformers, or the hub id google/vit-base-patch16-224)",
+            "vit.random=true",
         )
     folder = locate(path, "vit.path", SELECTION)
     settings = read_json(folder / "config.json")

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.flow.propagation import GridPropagation
-from vsrbench.flow.trained import trained_flow
+from vsrbench.flow.spynet import FILES
+from vsrbench.flow.trained import random_spynet, trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
 from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
@@ -130,6 +131,11 @@ class BasicVSRPP(Method):
             advance = None if progress is None else lambda: progress.advance(batch)
             rgb = self.net.restored(lr, to_next, to_previous, self.batch, advance)
         return rgb[:, : clip.frames].float().clamp(0, 1)
+
+    def random_parts(self) -> dict[str, str]:
+        """SPyNet, in training without ``flow_weights`` and without weights of the whole."""
+        remedy = f"set method.flow_weights=FILE (or VSRBENCH_SPYNET) to {FILES}"
+        return {} if "spynet" in self.given else random_spynet(self.net.spynet, remedy)
 
     def as_seen(self, frames: Tensor) -> Tensor:
         """Frames (B,T,...), followed by themselves in reverse where ``mirror`` says so."""

@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_info
+from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.frames import frame_noise
 from vsrbench.diffusion.noise import Noise, NoiseSource, stable_seed
 from vsrbench.diffusion.objective import TERMS, draw_timesteps, objective
-from vsrbench.errors import ConfigError
-from vsrbench.methods.module import MethodModule
+from vsrbench.errors import ConfigError, WeightsError
+from vsrbench.methods.module import MethodModule, say
 from vsrbench.methods.sateco.guidance import decode, encode, predict
 from vsrbench.methods.sateco.model import SATeCo
 from vsrbench.methods.sateco.sampling import generate
 from vsrbench.nn.functional import charbonnier
-from vsrbench.nn.perceptual import NAMES, feature_loss
+from vsrbench.nn.perceptual import Features, check_lpips, feature_loss
 from vsrbench.types import Clip, Progress
 from vsrbench.weights.trained import weights_hash
 
@@ -43,23 +44,18 @@ class SATeCoModule(MethodModule):
 
     method: SATeCo
 
+    @check_arguments("module")
     def __init__(
         self,
         method: SATeCo,
         objective: Mapping[str, Mapping[str, float]] | None = None,
-        features: str = "auto",
+        features: Features = "lpips_vgg",
         bridge: bool = False,
-        latent_noise: float = 0.0,
-        timesteps: float = 1.0,
+        latent_noise: Annotated[float, Ge(0)] = 0.0,
+        timesteps: Annotated[float, Gt(0), Le(1)] = 1.0,
         checkpointing: bool = False,
     ) -> None:
         super().__init__(method)
-        if features not in NAMES:
-            raise ConfigError(f"module.features={features}: use one of {', '.join(NAMES)}")
-        if not 0 < timesteps <= 1:
-            raise ConfigError(f"module.timesteps={timesteps}: use a share above 0 and up to 1")
-        if latent_noise < 0:
-            raise ConfigError(f"module.latent_noise={latent_noise}: use 0 or more")
         self.objective = objectives(objective)
         self.features, self.bridge, self.latent_noise = features, bridge, latent_noise
         self.timesteps, self.checkpointing = timesteps, checkpointing
@@ -74,9 +70,24 @@ class SATeCoModule(MethodModule):
         if terms is not None and not any(terms.values()):
             raise ConfigError(f"module.objective.{self.stage} has no weight above 0: give one to {' or '.join(terms)}")
         self.maker = None
-        if self.stage == "vae" and self.objective["vae"]["features"]:
+        if self.objective["vae"]["features"]:
+            self._prepare_features()
+
+    def _prepare_features(self) -> None:
+        """The perceptual term of stage=vae; the stages before it say what will be missing there."""
+        if self.stage == "vae":
             self.feature_loss = feature_loss(self.features)
-            rank_zero_info(f"feature loss: {self.feature_loss.name}")
+            say(f"feature loss: {self.features}")
+        elif self.stage in ("upscaler", "unet") and self.features == "lpips_vgg":
+            try:
+                check_lpips()
+            except WeightsError as error:
+                say(f"note for stage=vae: {error}")
+
+    def substitutes(self) -> dict[str, str]:
+        """See ``MethodModule.substitutes``."""
+        named = self.feature_loss is not None and self.features != "lpips_vgg"
+        return super().substitutes() | ({"LPIPS": self.features} if named else {})
 
     def repeated_blocks(self) -> list[nn.Module]:
         """None: the guided U-Net and VAE walk through their blocks' layers instead of calling them."""

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from vsrbench.flow.propagation import GridPropagation, neighbour_flows
+from vsrbench.flow.trained import mark_pretrained
 from vsrbench.flow.warp import warp
 from vsrbench.nn.residual import ConvResidualBlocks
 from vsrbench.weights.files import read
@@ -116,6 +117,7 @@ class Front(nn.Module):
         own = {key: value for key, value in self.state_dict().items() if key.startswith("fusion.")}
         where = f"{source} does not hold BasicVSR++'s propagation at these settings of method.front"
         load_strictly(self, used | own, where)
+        mark_pretrained(self.flow)
 
     def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """Lines of the parameter table."""

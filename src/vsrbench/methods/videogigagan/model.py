@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError
-from vsrbench.flow.trained import trained_flow
+from vsrbench.flow.spynet import FILES
+from vsrbench.flow.trained import mark_pretrained, random_spynet, trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.videogigagan import cost
 from vsrbench.methods.videogigagan.blocks import Down, Shuttle
@@ -169,8 +170,17 @@ class VideoGigaGAN(Method):
         for level in levels:
             level.temporal = level.temporal_in = None
 
+    def random_parts(self) -> dict[str, str]:
+        """SPyNet, where neither files nor weights of a video model gave it weights."""
+        front = self.generator.front
+        remedy = f"set method.front.flow_weights=FILE (or VSRBENCH_SPYNET) to {FILES}, or method.front.weights=FILE"
+        return {} if front is None else random_spynet(front.flow, f"{remedy} of a BasicVSR++")
+
     def adapt_weights(self, part: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """An image model's weights inflate."""
+        front = self.generator.front
+        if front is not None and any(key.startswith("front.flow.") for key in values):
+            mark_pretrained(front.flow)
         return inflated(values, self.parts()[part].state_dict())
 
 

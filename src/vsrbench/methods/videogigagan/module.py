@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, distributed, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import ConfigError, TrainingError, WeightsError
 from vsrbench.flow.propagation import neighbour_flows
 from vsrbench.flow.trained import flow_error
-from vsrbench.methods.module import MethodModule
+from vsrbench.methods.module import MethodModule, say
 from vsrbench.methods.videogigagan.discriminator import Discriminator
 from vsrbench.methods.videogigagan.guard import Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import (
@@ -32,7 +32,7 @@ from vsrbench.methods.videogigagan.losses import (
 from vsrbench.methods.videogigagan.model import VideoGigaGAN, inflated
 from vsrbench.nn.functional import charbonnier, precise
 from vsrbench.nn.limits import check_least
-from vsrbench.nn.perceptual import NAMES, feature_loss
+from vsrbench.nn.perceptual import Features, feature_loss
 from vsrbench.types import Clip
 
 DISCRIMINATOR = "discriminator"
@@ -49,20 +49,19 @@ class VideoGigaGANModule(MethodModule):
 
     method: VideoGigaGAN
 
+    @check_arguments("module")
     def __init__(
         self,
         method: VideoGigaGAN,
         discriminator: Mapping[str, Any],
         crop: int = 64,
         objective: Mapping[str, Any] | None = None,
-        features: str = "auto",
+        features: Features = "lpips_vgg",
         checkpointing: bool = False,
         from_scratch: bool = False,
     ) -> None:
         super().__init__(method, from_scratch)
         self.automatic_optimization = False
-        if features not in NAMES:
-            raise ConfigError(f"module.features={features}: use one of {', '.join(NAMES)}")
         check_least("module.discriminator", discriminator, {"widths": 1, "blocks": 1, "heads": 1})
         self.objective, self.features, self.checkpointing = Objective.of(objective), features, checkpointing
         self.discriminator = Discriminator(crop * method.scale, temporal=method.row["temporal"], **discriminator)
@@ -71,7 +70,10 @@ class VideoGigaGANModule(MethodModule):
         self.last_r1: float | None = None
         self.misfit = ""  # why a discriminator that was loaded cannot be trained further
         self.feature_loss: Callable[[Tensor, Tensor], Tensor]
-        self.feature_name = features
+
+    def substitutes(self) -> dict[str, str]:
+        """See ``MethodModule.substitutes``."""
+        return super().substitutes() | ({"LPIPS": self.features} if self.features != "lpips_vgg" else {})
 
     # --- stages and optimisers -------------------------------------------------------------------
 
@@ -89,9 +91,8 @@ class VideoGigaGANModule(MethodModule):
             self.method.become_image_model()
             self.discriminator.temporal = nn.ModuleDict()
         super().begin_stage(name, optimiser, noise, schedule)
-        made = feature_loss(self.features)
-        self.feature_loss, self.feature_name = made, str(made.name)
-        losses = ("pixel", self.feature_name, "gan")
+        self.feature_loss = feature_loss(self.features)
+        losses = ("pixel", self.features, "gan")
         self.stages = {key: replace(stage, losses=losses) for key, stage in self.stages.items()}
 
     def load_own_part(self, name: str, values: dict[str, Tensor]) -> None:
@@ -146,7 +147,7 @@ class VideoGigaGANModule(MethodModule):
             raise ConfigError(
                 f"trainer.precision={self.trainer.precision}: R1 overflows there; use bf16-mixed or 32-true"
             )
-        tell(f"feature loss: {self.feature_name}")
+        say(f"feature loss: {self.features}")
 
     def training_step(self, batch: Clip, batch_idx: int) -> None:  # type: ignore[override]
         """One batch; with the last one of ``accumulate``, a step of both optimisers."""
@@ -189,7 +190,7 @@ class VideoGigaGANModule(MethodModule):
         weights = self.objective
         terms = {
             "pixel": weights.pixel * charbonnier(precise(frames) - precise(hr), eps=1e-6),
-            self.feature_name: weights.features * self.feature_loss(frames.flatten(0, 1), hr.flatten(0, 1)),
+            self.features: weights.features * self.feature_loss(frames.flatten(0, 1), hr.flatten(0, 1)),
         }
         if logits is not None:
             terms["gan"] = weights.gan * generator_loss(logits)
@@ -262,7 +263,7 @@ class VideoGigaGANModule(MethodModule):
         else:
             name, what = verdict
             self.skipped[name] = self.skipped.get(name, 0) + 1
-            tell(f"step {step + 1} skipped: {name} {what} (clips {', '.join(clip.name)})")
+            say(f"step {step + 1} skipped: {name} {what} (clips {', '.join(clip.name)})")
         self.move(step, active, skip=verdict is not None)
         self.observed |= {f"gradient_norm_{name}": length for name, length in lengths.items()}
         numbers = {"skipped": float(sum(self.skipped.values()))}
@@ -370,8 +371,3 @@ def over_ranks(value: Tensor) -> float:
         distributed.all_reduce(value)
         value = value / distributed.get_world_size()
     return float(value)
-
-
-@rank_zero_only
-def tell(text: str) -> None:
-    print(text)
