@@ -310,3 +310,22 @@ def test_a_method_says_at_which_sizes_it_makes_sense_untrained(conf: Path) -> No
     with pytest.raises(ConfigError, match="method=dgaf size=tiny variant=paper has no trained weights here"):
         build_method(compose(["method=dgaf", "size=tiny"], verb="upscale"))
     assert not list(build_method(compose(["method=bicubic"], verb="upscale")).parameters())
+
+
+@pytest.mark.parametrize("method", ["dgaf", "stablevsr", "ldm", "sateco", "videogigagan", "adapter", "basicvsrpp"])
+def test_no_paper_states_bf16(method: str) -> None:
+    """Two of them train on V100 and Quadro RTX 6000, which have none; bf16 is a switch."""
+    cfg = compose([f"method={method}", "size=paper"], verb="train")
+    plans = cfg.plan or {}
+    assert {cfg.trainer.precision, *(plan.precision for plan in plans.values())} == {"32-true"}
+    small = compose([f"method={method}", "size=paper", "trainer=1gpu_24g"], verb="train")
+    assert small.trainer.precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize("method", ["dgaf", "stablevsr"])
+def test_the_released_trainings_are_in_full_precision(method: str) -> None:
+    cfg = compose([f"method={method}", "size=paper", "variant=released", "trainer=1gpu_24g"], verb="train")
+    assert cfg.trainer.precision == "bf16-mixed", "asked for by name"
+    cfg = compose([f"method={method}", "size=paper", "variant=released"], verb="train")
+    assert cfg.trainer.precision == "32-true"
+    assert compose(["method=stablevsr", "size=paper"], verb="eval").method.guidance_precision == "fp32"

@@ -86,6 +86,22 @@ def test_settings_of_training_that_mean_nothing_are_refused(setting: str) -> Non
         latent.module("stablevsr", f"module.{setting}")
 
 
+@torch.no_grad()
+def test_guidance_in_full_precision_stays_so_while_the_networks_run_in_half() -> None:
+    clip, flow = latent.make_clip(2), torch.zeros(1, 2, 64, 64)
+
+    def texture(precision: str, outer: bool) -> Tensor:
+        method = awake(f"method.guidance_precision={precision}")
+        x0 = method.prior.encode(clip.hr[:, 0])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=outer):
+            return method.texture.make(method.prior, x0, x0, flow)
+
+    exact = texture("fp32", outer=False)
+    assert torch.equal(texture("fp32", outer=True), exact)
+    assert torch.equal(texture("auto", outer=True), exact), "auto is fp32 on a CPU"
+    assert not torch.equal(texture("bf16", outer=False), exact)
+
+
 # --- order ---------------------------------------------------------------------------------------
 
 

@@ -73,3 +73,12 @@ def test_adain_takes_over_mean_and_deviation(scope: str) -> None:
     assert torch.allclose(found.mean(axes), reference.mean(axes), atol=1e-5)
     assert torch.allclose(found.std(axes), reference.std(axes), atol=1e-3)
     assert torch.allclose(found, adain_color(frames, reference, scope), atol=1e-3)
+
+
+def test_autocast_does_not_round_colours() -> None:
+    """The blurs are convolutions, which autocast would compute in bf16: an error of a grey level."""
+    image, reference = noise(1, 3, 32, 32), noise(1, 3, 32, 32, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fixed = replace_low_band(image, reference, 2.0), wavelet_color(image, reference)
+    assert torch.equal(fixed[0], replace_low_band(image, reference, 2.0))
+    assert torch.equal(fixed[1], wavelet_color(image, reference))

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vsrbench.nn.functional import full_precision
+
 LEVELS = 5  # of the à-trous transform
 
 
@@ -15,7 +17,8 @@ def replace_low_band(image: Tensor, reference: Tensor, sigma: float) -> Tensor:
     from kornia.filters import gaussian_blur2d
 
     size = 2 * round(3 * sigma) + 1
-    return image + gaussian_blur2d(reference - image, (size, size), (sigma, sigma), border_type="replicate")
+    with full_precision(image.device):  # under autocast the blur, a convolution, would round colours to bf16
+        return image + gaussian_blur2d(reference - image, (size, size), (sigma, sigma), border_type="replicate")
 
 
 def wavelet_color(frames: Tensor, reference: Tensor) -> Tensor:
@@ -47,4 +50,5 @@ def wavelet_blur(image: Tensor, radius: int) -> Tensor:
     kernel = torch.tensor([1.0, 2.0, 1.0], device=image.device, dtype=image.dtype) / 4
     weight = torch.outer(kernel, kernel).expand(image.shape[1], 1, 3, 3)
     padded = F.pad(image, (radius,) * 4, mode="replicate")
-    return F.conv2d(padded, weight, groups=image.shape[1], dilation=radius)
+    with full_precision(image.device):
+        return F.conv2d(padded, weight, groups=image.shape[1], dilation=radius)

@@ -12,6 +12,7 @@ from vsrbench.diffusion.prior import Prior, to_network
 from vsrbench.errors import ConfigError
 from vsrbench.flow.rescaled import on_grid
 from vsrbench.flow.warp import warp
+from vsrbench.nn.functional import full_precision
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,7 +61,8 @@ class Texture:
         if precision == "auto":
             precision = "bf16" if latent.device.type == "cuda" else "fp32"
         if precision == "fp32":
-            return prior.decode(latent)
+            with full_precision(latent.device):  # whatever the U-Nets around it run in
+                return prior.decode(latent.float())
         with torch.autocast(latent.device.type, dtype=PRECISIONS[precision]):
             return prior.decode(latent).float()
 
