@@ -166,10 +166,11 @@ def one_line() -> Iterator[None]:
 
 
 def _register_resolvers() -> None:
-    """``${assets:name}``: a file or folder shipped inside the package."""
+    """``${assets:name}``: a file or folder shipped inside the package. ``${lr_pixels:256,${scale}}``: HR in LR pixels."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("assets", lambda name: str(PACKAGE / "assets" / name), replace=True)
+    OmegaConf.register_new_resolver("lr_pixels", lambda hr, scale: int(hr) // int(scale), replace=True)
 
 
 def check(cfg: "DictConfig", arguments: Sequence[str] = ()) -> None:
