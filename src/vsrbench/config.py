@@ -166,7 +166,10 @@ def one_line() -> Iterator[None]:
 
 
 def _register_resolvers() -> None:
-    """``${assets:name}``: a file or folder shipped inside the package. ``${lr_pixels:256,${scale}}``: HR in LR pixels."""
+    """What values of conf/ may follow from.
+
+    ``${assets:name}``: a file or folder shipped inside the package. ``${lr_pixels:256,${scale}}``: HR in LR pixels.
+    """
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("assets", lambda name: str(PACKAGE / "assets" / name), replace=True)
