@@ -307,7 +307,7 @@ def test_a_file_of_a_method_that_hides_its_settings_is_named(conf: Path, file: s
 
 def test_a_method_says_at_which_sizes_it_makes_sense_untrained(conf: Path) -> None:
     spoil(conf / "method" / "dgaf.yaml", r"^  untrained: .*\n")
-    with pytest.raises(ConfigError, match="method=dgaf size=tiny variant=paper has no trained weights here"):
+    with pytest.raises(WeightsError, match="the trained part of method=dgaf size=tiny variant=paper has no weights"):
         build_method(compose(["method=dgaf", "size=tiny"], verb="upscale"))
     assert not list(build_method(compose(["method=bicubic"], verb="upscale")).parameters())
 
