@@ -31,6 +31,10 @@ class Fake(nn.Module):
         self.scale, self.context, self.reach, self.multiple, self.minimum = scale, context, reach, multiple, minimum
         self.seen: list[Clip] = []
 
+    @property
+    def grid(self) -> int:
+        return self.multiple
+
     def visible(self, clip: Clip) -> Clip:
         return replace(clip, hr=None)
 

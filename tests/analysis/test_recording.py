@@ -7,7 +7,7 @@ import latent
 from vsrbench.analysis.recording import Span, X0Recorder, check_method, choose_clips, record
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.tiles import pad
+from vsrbench.inference.tiles import enlarge
 
 NODE: dict[str, Any] = {"split": "test", "clips": None, "frames": 3}
 
@@ -51,7 +51,7 @@ def test_a_recording_is_what_sampling_showed(size: tuple[int, int]) -> None:
     """With sizes that need padding the recording has the frames' own size."""
     method, clip, noise = latent.method("dgaf"), latent.make_clip(3, size), Noise(1)
     found = record(method, clip, noise, flows=True)
-    trace, padded = Last(), pad(clip, method.multiple, method.minimum)
+    trace, padded = Last(), enlarge(clip, method.multiple, method.minimum)
     method.upscale(padded, noise, trace=trace)
     height, width = size
     assert torch.equal(found.x0[-1], trace.x0[0, ..., :height, :width].float())

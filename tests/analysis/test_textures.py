@@ -17,7 +17,7 @@ from vsrbench.analysis.textures import Measures, Recorder, Run, centre, pictured
 from vsrbench.config import compose
 from vsrbench.data.sources import Source
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.tiles import pad
+from vsrbench.inference.tiles import enlarge
 from vsrbench.progress import Bars
 
 FIXED = ["task=textures", "size=tiny", "data=sample", "analysis.frames=3", "analysis.clips=[coffee_zoom]"]
@@ -69,7 +69,7 @@ def test_x_is_what_each_step_started_from(configured: Any, settings: list[str]) 
     source = run.sources[0]
     kept = sampled(run, source, 2)
     trace, method = PerFrame(2), run.method
-    method.upscale(pad(source.read(0, 3), method.multiple, method.minimum), run.noise, trace=trace)
+    method.upscale(enlarge(source.read(0, 3), method.multiple, method.minimum), run.noise, trace=trace)
     assert len(kept.x) == len(kept.x0) == len(kept.timesteps) == 3
     for step in range(3):
         assert torch.equal(kept.x[step][1:], trace.x[step])

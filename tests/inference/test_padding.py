@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inference_fakes import Fake, noise_clip
-from vsrbench.inference.tiles import pad, padded_size, upscale_padded
+from vsrbench.inference.tiles import enlarge, padded_size, upscale_padded
 from vsrbench.types import Clip
 
 
@@ -24,7 +24,7 @@ def test_padding_leaves_the_picture_as_it_is(size: tuple[int, int], multiple: in
 
 
 def test_padding_repeats_the_last_row_and_column() -> None:
-    padded = pad(clip((5, 6)), multiple=8, minimum=1).lr
+    padded = enlarge(clip((5, 6)), multiple=8, minimum=1).lr
     assert padded.shape[-2:] == (8, 8)
     assert torch.equal(padded[..., 5:, :6], padded[..., 4:5, :6].expand(-1, -1, -1, 3, -1))
     assert torch.equal(padded[..., 6:], padded[..., 5:6].expand(-1, -1, -1, -1, 2))
@@ -34,7 +34,7 @@ def test_padding_repeats_the_last_row_and_column() -> None:
 def test_exact_flow_and_occlusion_are_padded_too(frames: int) -> None:
     flow = torch.rand(1, 2, 2, 5, 6)
     given = clip((5, 6), flow_forward=flow, occlusion=flow > 0.5).window(0, frames)
-    padded = pad(given, multiple=4, minimum=1)
+    padded = enlarge(given, multiple=4, minimum=1)
     assert padded.flow_forward.shape == (1, frames - 1, 2, 8, 8)
     assert padded.occlusion.dtype == torch.bool
     assert torch.equal(padded.flow_forward[..., :5, :6], given.flow_forward)

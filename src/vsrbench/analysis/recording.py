@@ -92,7 +92,7 @@ def record(method: Any, clip: Clip, noise: NoiseSource, flows: bool, progress: P
 
     method: one that ``check_method`` lets pass. Raises ConfigError where the method shows no x0 of the whole clip.
     """
-    padded = pad(clip, method.multiple, method.minimum).to(method.device)
+    padded, noise = pad(clip, method, noise)
     trace = X0Recorder()
     method.upscale(padded, noise, trace=trace, progress=progress)
     timesteps = method.sampler.timesteps(method.prior.schedule)

@@ -15,6 +15,7 @@ from vsrbench.analysis.session import Session
 from vsrbench.analysis.strength import Strength, high_pass, high_pass_strength
 from vsrbench.data.sources import Source
 from vsrbench.diffusion.frames import initial_latents, on_prior_grid
+from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.flow.rescaled import on_grid
 from vsrbench.flow.warp import warp
@@ -72,13 +73,13 @@ def sampled(session: Session, source: Source, frame: int) -> Run:
     Raises ConfigError where the method takes no step on all frames before the next.
     """
     method, clip = session.method, source.read(0, source.frames)
-    padded = pad(clip, method.multiple, method.minimum).to(method.device)
+    padded, noise = pad(clip, method, session.noise)
     trace = Recorder([frame - 1, frame])
-    method.upscale(padded, session.noise, trace=trace, progress=session.sampling)
+    method.upscale(padded, noise, trace=trace, progress=session.sampling)
     timesteps = method.sampler.timesteps(method.prior.schedule)
     if len(trace.x0) != len(timesteps):
         raise ConfigError("task=textures needs a method that takes each step on all frames before the next")
-    first = first_latents(session, padded)[0, trace.frames]
+    first = first_latents(session, padded, noise)[0, trace.frames]
     session.seen[source.name], session.timesteps, session.channels = source.frames, timesteps, 3
     height, width = (source.scale * n for n in clip.lr.shape[-2:])
     return Run(
@@ -92,12 +93,12 @@ def sampled(session: Session, source: Source, frame: int) -> Run:
     )
 
 
-def first_latents(session: Session, padded: Clip) -> Tensor:
+def first_latents(session: Session, padded: Clip, noise: NoiseSource) -> Tensor:
     """x at the first visited timestep (B,T,4,h,w): the same draws as in sampling, since noise is keyed."""
     method = session.method
     clip = on_prior_grid(padded, session.cfg.method.get("lr_enlargement", "bicubic"))
     with method.autocast():
-        return initial_latents(method.prior, method.sampler, clip, session.noise, method.batch)
+        return initial_latents(method.prior, method.sampler, clip, noise, method.batch)
 
 
 @dataclass(frozen=True)

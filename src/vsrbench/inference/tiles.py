@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from vsrbench.diffusion.noise import CroppedNoise
 from vsrbench.errors import ConfigError
 from vsrbench.types import Clip, Progress
 
@@ -36,12 +37,14 @@ def upscale_tiled(
     if tile is None or (tile >= height and tile >= width):
         return upscale_padded(method, clip, noise, progress)
     scale = method.scale
-    rows, columns = placed(height, tile, overlap), placed(width, tile, overlap)
+    rows, columns = (placed(side, tile, overlap, method.grid) for side in (height, width))
     row_weights, column_weights = weights(rows, height, overlap, scale), weights(columns, width, overlap, scale)
     frames = torch.zeros(*clip.lr.shape[:3], height * scale, width * scale)
     for (top, bottom), vertical in zip(rows, row_weights, strict=True):
         for (left, right), horizontal in zip(columns, column_weights, strict=True):
-            piece = upscale_padded(method, cut(clip, top, bottom, left, right), noise, progress)
+            piece = upscale_padded(
+                method, cut(clip, top, bottom, left, right), noise, progress, (height, width), (top, left)
+            )
             place = frames[..., top * scale : bottom * scale, left * scale : right * scale]
             place += piece * (vertical[:, None] * horizontal)
     return frames.clamp_(0, 1)
@@ -55,12 +58,23 @@ def check_tiles(tile: int | None, overlap: int) -> None:
         raise ConfigError(f"inference.tile={tile} must be larger than inference.overlap={overlap}")
 
 
-def placed(size: int, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Start and stop of the fewest equal tiles that cover ``size`` pixels, spread evenly."""
-    tile = min(tile, size)
-    steps = -(-(size - tile) // (tile - overlap)) if size > tile else 0
-    starts = [round(i * (size - tile) / steps) for i in range(steps)] if steps else []
-    return [(start, start + tile) for start in [*starts, size - tile]]
+def placed(size: int, tile: int, overlap: int, grid: int = 1) -> list[tuple[int, int]]:
+    """Start and stop of the fewest tiles that cover ``size`` pixels, spread evenly, starting at multiples of ``grid``.
+
+    Equal ones, but for the last, which is shorter by less than ``grid``. Raises ConfigError for tiles too small for
+    the overlap and the grid.
+    """
+    if size <= tile:
+        return [(0, size)]
+    stride, last = tile - overlap - (grid - 1), -(-(size - tile) // grid) * grid
+    if stride < 1:
+        raise ConfigError(
+            f"inference.tile={tile} must be larger than inference.overlap={overlap} by {grid} or more: tiles of this "
+            f"method start at multiples of {grid} LR pixels"
+        )
+    steps = -(-last // stride)
+    starts = sorted({round(i * last / steps / grid) * grid for i in range(steps + 1)})
+    return [(start, min(start + tile, size)) for start in starts]
 
 
 def weights(spans: list[tuple[int, int]], size: int, overlap: int, scale: int) -> list[Tensor]:
@@ -85,32 +99,52 @@ def weights(spans: list[tuple[int, int]], size: int, overlap: int, scale: int) -
 
 
 def cut(clip: Clip, top: int, bottom: int, left: int, right: int) -> Clip:
-    """A tile of a clip, without ``hr``.
-
-    # ours: the tile's corner becomes part of its name, and so of its noise: with one noise for all tiles the
-    # same texture would appear in each of them.
-    """
+    """A tile of a clip, without ``hr``."""
     names = ("lr", "flow_forward", "flow_backward", "occlusion")
     given = {name: getattr(clip, name) for name in names if getattr(clip, name) is not None}
     parts: dict[str, Any] = {name: value[..., top:bottom, left:right] for name, value in given.items()}
-    return replace(clip, **parts, hr=None, name=[f"{name}@{top},{left}" for name in clip.name])
+    return replace(clip, **parts, hr=None)
 
 
 @torch.inference_mode()
-def upscale_padded(method: "Method", clip: Clip, noise: "NoiseSource", progress: Progress | None = None) -> Tensor:
+def upscale_padded(
+    method: "Method",
+    clip: Clip,
+    noise: "NoiseSource",
+    progress: Progress | None = None,
+    frame: tuple[int, int] | None = None,
+    corner: tuple[int, int] = (0, 0),
+) -> Tensor:
     """``method.upscale`` for LR of any size, on the method's device: (B,T,3,s*h,s*w) float32 in [0,1], on the CPU.
 
-    ``hr`` is left out, unless the method may look at it (``Method.visible``).
+    ``hr`` is left out, unless the method may look at it (``Method.visible``). frame, corner: of a tile, the LR sides
+    of the whole frame and where the tile begins.
     """
     height, width = clip.lr.shape[-2:]
-    padded = pad(clip, method.multiple, method.minimum).to(method.device)
+    padded, noise = pad(clip, method, noise, frame, corner)
     if (truth := method.visible(clip).hr) is not None:
         padded = replace(padded, hr=truth)
     frames = method.upscale(padded, noise, progress=progress)
     return frames[..., : height * method.scale, : width * method.scale].float().cpu()
 
 
-def pad(clip: Clip, multiple: int, minimum: int) -> Clip:
+def pad(
+    clip: Clip,
+    method: "Method",
+    noise: "NoiseSource",
+    frame: tuple[int, int] | None = None,
+    corner: tuple[int, int] = (0, 0),
+) -> tuple[Clip, "NoiseSource"]:
+    """The clip as the method needs it, on its device, and the noise that belongs to it.
+
+    Inside the frame the noise is that of the frame without padding. frame, corner: as for ``upscale_padded``.
+    """
+    padded = enlarge(clip, method.multiple, method.minimum).to(method.device)
+    height, width, rows, columns = *clip.lr.shape[-2:], *padded.lr.shape[-2:]
+    return padded, CroppedNoise(noise, frame or (height, width), corner, (rows, columns))
+
+
+def enlarge(clip: Clip, multiple: int, minimum: int) -> Clip:
     """The clip without ``hr``, its LR sides at least ``minimum`` and divisible by ``multiple``.
 
     # ours: the last row and column are repeated, at the bottom and on the right only, so that frames keep

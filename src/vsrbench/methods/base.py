@@ -74,6 +74,11 @@ class Method(nn.Module):
         self.batch = 4
         self.given: set[str] = set()  # parts whose weights came from somewhere
 
+    @property
+    def grid(self) -> int:
+        """What the corners of tiles are divisible by, so that grids coarser than LR are those of the whole frame."""
+        return self.multiple
+
     # --- upscaling -------------------------------------------------------------------------------
 
     @property

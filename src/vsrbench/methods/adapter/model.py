@@ -76,7 +76,7 @@ class AdapterVSR(Method):
         self.post = PostProcessing(**(post or {}))
         self.tuned, self.max_context = tuned, max_context
         self.stages = self.stages_for({"train_vit": train_vit})
-        self.multiple = 8 * prior.vae.factor // 4
+        self.multiple = max(1, prior.vae.factor // 4)  # frames reach the VAE in whole latent pixels
 
     @property
     def context(self) -> int:

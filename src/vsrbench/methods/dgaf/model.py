@@ -66,8 +66,7 @@ class DGAF(Method):
         self.flow_upscaling, self.flow_input, self.lr_enlargement = flow_upscaling, flow_input, lr_enlargement
         self.max_context = max_context
         self.scale = scale
-        # three halvings of the latent grid; odd sizes work but pad cheaply
-        self.multiple, self.minimum = 8 * 4 // scale, 16 * 4 // scale
+        self.minimum = 16 * 4 // scale  # ours: the U-Net's coarsest level keeps a pixel or more
 
     @property
     def context(self) -> int:

@@ -36,7 +36,7 @@ class LDM(Method):
         super().__init__()
         self.prior, self.sampler = prior.eval(), sampler
         self.scale, self.lr_enlargement = scale, lr_enlargement
-        self.multiple, self.minimum = 8 * 4 // scale, 16 * 4 // scale
+        self.minimum = 16 * 4 // scale  # ours: the U-Net's coarsest level keeps a pixel or more
 
     def parts(self) -> dict[str, nn.Module]:
         return {"denoising_unet": self.prior.unet, "vae": self.prior.vae}

@@ -41,8 +41,7 @@ class StableVSR(Method):
         "tcm": Stage(trainable=("tcm",), losses=TERMS),
         "prior": Stage(trainable=("denoising_unet",), losses=("prediction",)),
     }
-    multiple = 8
-    minimum = 16
+    minimum = 16  # ours: the U-Net's coarsest level keeps a pixel or more
 
     @check_arguments("method")
     def __init__(

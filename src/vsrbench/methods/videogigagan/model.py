@@ -106,6 +106,10 @@ class VideoGigaGAN(Method):
         alone = not self.row["temporal"] and not self.row["propagation"]
         return 0 if alone else FULL_CLIP if self.max_context is None else self.max_context
 
+    @property
+    def grid(self) -> int:
+        return 8  # the encoder halves three times
+
     def parts(self) -> dict[str, nn.Module]:
         return {"generator": self.generator}
 
