@@ -217,6 +217,19 @@ def test_another_normalisation_is_refused(network: SpyNetwork) -> None:
             spynet_state({**network.state_dict(), "mean": value}, "flow.weights=x")
 
 
+def test_what_was_fetched_is_taken_by_itself(
+    network: SpyNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("VSRBENCH_SPYNET", raising=False)
+    file = tmp_path / "BasicVSR_REDS4.pth"
+    torch.save({"params": {f"spynet.{key}": value for key, value in network.state_dict().items()}}, file)
+    monkeypatch.setattr("vsrbench.flow.spynet.fetched", {"basicvsr_reds4": file}.get)
+    taken = build(compose(["flow=spynet"]).flow).net.state_dict()
+    assert all(torch.equal(taken[key], value) for key, value in network.state_dict().items())
+    untouched = build(compose(["flow=spynet", "flow.random=true"]).flow).net.state_dict()
+    assert any(not torch.equal(untouched[key], value) for key, value in network.state_dict().items())
+
+
 def test_without_weights_it_says_what_to_give_or_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("VSRBENCH_SPYNET", raising=False)
     with pytest.raises(WeightsError, match=r"spynet_20210409-c6c1bd09\.pth.*flow=dis or flow=farneback"):

@@ -28,6 +28,7 @@ FRAME = [name for name in RECIPES if METRICS[name].kind == "frame"]
 @pytest.fixture
 def empty_hub(tmp_path, monkeypatch):
     monkeypatch.delenv("VSRBENCH_METRIC_WEIGHTS", raising=False)
+    monkeypatch.setenv("VSRBENCH_WEIGHTS", str(tmp_path / "nothing-fetched"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     return tmp_path
 
@@ -109,6 +110,32 @@ def test_the_hub_folder_is_put_back(tmp_path):
     with pytest.raises(ConfigError, match=r"RN50\.pt is missing"), staged(["clip/RN50.pt"], tmp_path):
         pass
     assert torch.hub.get_dir() == before
+
+
+def test_a_fetched_file_serves_and_the_command_that_fetches_is_named(empty_hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", with_pyiqa)
+    monkeypatch.setenv("VSRBENCH_WEIGHTS", str(tmp_path / "fetched"))
+    assert "`vsrbench weights fetch stlpips_alex`" in str(why_unavailable("stlpips_alex"))
+    file = tmp_path / "fetched" / "stlpips" / "alex_shift_tolerant.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert find("stlpips/alex_shift_tolerant.pth", empty_hub) == file
+    assert "is not the published file" in str(why_unavailable("stlpips_alex"))
+    assert why_unavailable("stlpips_alex", verify=False) is None
+
+
+def test_shift_tolerant_lpips_is_no_lpips():
+    """Where the published files were fetched: its values for a blurred frame, which LPIPS does not share."""
+    pytest.importorskip("pyiqa", reason="needs the extra: pip install 'vsrbench[metrics]'")
+    made = create(["stlpips_alex", "stlpips_vgg"])
+    if any(isinstance(metric, str) for metric in made.values()):
+        pytest.skip("not here: vsrbench weights fetch stlpips")
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(96.0), indexing="ij")
+    frame = (0.5 + 0.4 * torch.sin(0.7 * x) * torch.cos(0.5 * y)).expand(3, 96, 96)
+    blurred = torch.nn.functional.avg_pool2d(frame[None], 9, 1, 4)[0]
+    for metric in made.values():
+        assert not isinstance(metric, str) and not isinstance(metric, Lpips)
+        assert metric(frame, frame) == pytest.approx(0, abs=1e-6) and metric(blurred, frame) > 0.1
 
 
 def test_nothing_is_asked_nothing_is_made():

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vsrbench.annotations import check_arguments
 from vsrbench.errors import ConfigError
 from vsrbench.nn.functional import full_precision
+from vsrbench.weights.cache import fetched
 from vsrbench.weights.files import read
 from vsrbench.weights.report import load_strictly, no_weights
 
@@ -109,14 +110,16 @@ class RAFT(nn.Module):
 
         self.updates, self.batch_statistics = updates, batch_statistics
         self.net = raft_large(weights=None)
+        if weights is None and not random and (file := fetched("raft_large")):
+            weights = str(file)
         if weights is not None:
             state = read(Path(weights).expanduser(), "flow.weights").tensors
             load_strictly(self.net, state, f"flow.weights={weights} does not hold raft_large's state dict")
         elif not random:
             raise no_weights(
                 "flow=raft",
-                "set flow.weights=FILE (or VSRBENCH_RAFT) to torchvision's raft_large state dict "
-                "(raft_large_C_T_SKHT_V2-ff5fadd5.pth), use flow=dis, which needs none",
+                "`vsrbench weights fetch raft`, or set flow.weights=FILE (or VSRBENCH_RAFT) to torchvision's "
+                "raft_large state dict (raft_large_C_T_SKHT_V2-ff5fadd5.pth), or use flow=dis, which needs none",
                 "flow.random=true",
             )
         self.eval().requires_grad_(False)

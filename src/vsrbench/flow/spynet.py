@@ -13,10 +13,12 @@ from torch.nn import functional as F
 
 from vsrbench.flow.warp import warp
 from vsrbench.nn.functional import full_precision, precise
+from vsrbench.weights.cache import fetched
 from vsrbench.weights.files import read
 from vsrbench.weights.key_maps import MEAN, STD, spynet_state
 from vsrbench.weights.report import load_strictly, no_weights
 
+KNOWN = "basicvsr_reds4"  # of the published files the one with the smallest error of flow (docs/weights.md)
 LEVELS = 6
 FILES = (
     "the weights of the BasicVSR line (spynet_20210409-c6c1bd09.pth) or of BasicSR (spynet_sintel_final-3d2a1287.pth)"
@@ -73,19 +75,22 @@ class SpyNetwork(nn.Module):
 
 
 class SpyNet(nn.Module):
-    """SPyNet as a frozen flow estimator; weights by path.
+    """SPyNet as a frozen flow estimator.
 
-    weights: any layout that ``spynet_state`` knows. Raises WeightsError for a file that does not fit, and for
-    None unless ``random=True`` (counting, shape tests).
+    weights: a file of any layout that ``spynet_state`` knows; None: what ``weights fetch spynet`` fetched. Raises
+    WeightsError for a file that does not fit, and for None where nothing was fetched, unless ``random=True``
+    (counting, shape tests).
     """
 
     def __init__(self, weights: str | None = None, random: bool = False) -> None:
         super().__init__()
+        if weights is None and not random and (file := fetched(KNOWN)):
+            weights = str(file)
         if weights is None and not random:
             raise no_weights(
                 "flow=spynet",
-                f"set flow.weights=FILE (or VSRBENCH_SPYNET) to {FILES}, use flow=dis or flow=farneback, which need "
-                "none",
+                f"`vsrbench weights fetch spynet`, or set flow.weights=FILE (or VSRBENCH_SPYNET) to {FILES}, or use "
+                "flow=dis or flow=farneback, which need none",
                 "flow.random=true",
             )
         self.net = SpyNetwork() if weights is None else load_spynet(weights)

@@ -29,6 +29,8 @@ METRICS = {
     "sharpness": Metric("frame", "higher", True, "1"),
     "lpips_alex": Metric("frame", "lower", True, "1"),
     "lpips_vgg": Metric("frame", "lower", True, "1"),
+    "stlpips_alex": Metric("frame", "lower", True, "1"),
+    "stlpips_vgg": Metric("frame", "lower", True, "1"),
     "dists": Metric("frame", "lower", True, "1"),
     "random_features": Metric("frame", "lower", True, "1"),
     "musiq": Metric("frame", "higher", False, "1"),

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from vsrbench.errors import ConfigError
+from vsrbench.weights.cache import folder as fetched_folder
+from vsrbench.weights.catalogue import catalogue
 
 VARIABLE = "VSRBENCH_METRIC_WEIGHTS"
 PIXELS = 4_000_000  # ours: of the frames that a network takes at once, four of 720p; VGG16 keeps 0.5 GB for each
@@ -47,6 +49,7 @@ ALEXNET = "checkpoints/alexnet-owt-7be5be79.pth"
 VGG16 = "checkpoints/vgg16-397923af.pth"
 NIQE = "pyiqa/niqe_modelparameters.mat"
 CLIP = "clip/RN50.pt"
+STLPIPS = {"alex": "stlpips/alex_shift_tolerant.pth", "vgg": "stlpips/vgg_shift_tolerant.pth"}
 CLIP_NEEDS = {
     "clip": "pip install openai-clip",
     "pkg_resources": "pip install 'setuptools<81' (the package clip imports pkg_resources, which newer ones lack)",
@@ -54,6 +57,9 @@ CLIP_NEEDS = {
 RECIPES = {
     "lpips_alex": Recipe("lpips", True, (ALEXNET, "pyiqa/LPIPS_v0.1_alex-df73285e.pth"), least=31),
     "lpips_vgg": Recipe("lpips-vgg", True, (VGG16, "pyiqa/LPIPS_v0.1_vgg-a78928a0.pth"), least=16),
+    # shift-tolerant LPIPS (Ghildyal and Liu 2022): networks and values of its own, never to be called LPIPS
+    "stlpips_alex": Recipe("stlpips", True, (STLPIPS["alex"],), least=32),
+    "stlpips_vgg": Recipe("stlpips-vgg", True, (STLPIPS["vgg"],), least=32),
     "dists": Recipe("dists", True, (VGG16, "pyiqa/DISTS_weights-f5e65c96.pth")),
     "musiq": Recipe("musiq", False, ("pyiqa/musiq_koniq_ckpt-e95806b9.pth",)),
     "clipiqa": Recipe("clipiqa", False, (CLIP,), packages=CLIP_NEEDS),
@@ -63,9 +69,14 @@ RECIPES = {
     "fid": Recipe("fid", True, ("pyiqa/pt_inception-2015-12-05-6726825d.pth",)),
     "ewarp_thesis": Recipe(None, False, (VGG16,)),
 }
-PUBLISHERS = {"pyiqa": "IQA-PyTorch", "checkpoints": "torchvision", "clip": "OpenAI CLIP"}
+PUBLISHERS = {"pyiqa": "IQA-PyTorch", "checkpoints": "torchvision", "clip": "OpenAI CLIP", "stlpips": "stlpips-pytorch"}
 INSTEAD = {NIQE: "niqe_pris_params.npz"}  # BasicSR's file of the same parameters
-SHA256 = {CLIP: "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", INSTEAD[NIQE]: "2a7c182a"}
+SHA256 = {
+    CLIP: "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
+    INSTEAD[NIQE]: "2a7c182a",
+    STLPIPS["alex"]: "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+    STLPIPS["vgg"]: "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
+}
 
 
 SMALL = "pixels or more a side"
@@ -90,7 +101,11 @@ class Perceptual:
 
         self.reference = recipe.reference
         with staged(recipe.files, folder) as hub, contextlib.redirect_stdout(io.StringIO()):
-            options = {"backbone": str(hub / CLIP)} if CLIP in recipe.files else dict(recipe.options)
+            options = dict(recipe.options)
+            if CLIP in recipe.files:
+                options = {"backbone": str(hub / CLIP)}
+            if recipe.files[0] in STLPIPS.values():
+                options = {"pretrained_model_path": str(hub / recipe.files[0])}
             self.net: Any = pyiqa.create_metric(recipe.pyiqa, device=device, **options)
 
     def __call__(self, out: Tensor, reference: Tensor | None) -> float:
@@ -157,8 +172,10 @@ def why_unavailable(name: str, folder: Path | None = None, verify: bool = True) 
     for file in recipe.files:
         path, publisher = find(file, folder), PUBLISHERS[file.partition("/")[0]]
         if path is None:
+            entry = next((e for e in catalogue() if f"{e.place}/{e.files}" == file and e.fetchable), None)
+            fetch = f"`vsrbench weights fetch {entry.name}`, or " if entry else ""
             remedy = f"{VARIABLE} or TORCH_HOME moves the folder"
-            return f"{folder / file} is missing: put {publisher}'s file there ({remedy})"
+            return f"{folder / file} is missing: {fetch}put {publisher}'s file there ({remedy})"
         if verify and not is_published(path, file):
             return f"{path} is not the published file, its SHA-256 is another: put {publisher}'s file there"
     return None
@@ -176,9 +193,11 @@ def create(
 
 
 def find(file: str, folder: Path) -> Path | None:
-    """The file on disk: at its place below the folder, or directly in it, or BasicSR's file of the same content."""
+    """The file on disk: at its place below the folder, or directly in it, or BasicSR's file of the same content, or
+    fetched (``weights.cache``)."""
     names = [file, Path(file).name, *([INSTEAD[file]] if file in INSTEAD else [])]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+    places = [*(folder / name for name in names), fetched_folder() / file]
+    return next((place for place in places if place.is_file()), None)
 
 
 def is_published(path: Path, file: str) -> bool:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from vsrbench.errors import WeightsError
 from vsrbench.nn.functional import full_precision, precise
+from vsrbench.weights.cache import fetched
 from vsrbench.weights.files import read
 from vsrbench.weights.report import load_strictly, no_weights
 
@@ -123,10 +124,14 @@ def check_lpips() -> None:
     if absent:
         raise no_weights(
             "LPIPS",
-            f"put the files of torchvision and IQA-PyTorch there (TORCH_HOME moves the folder): {', '.join(absent)}",
+            "`vsrbench weights fetch lpips`, or put the files of torchvision and IQA-PyTorch there (TORCH_HOME moves "
+            f"the folder): {', '.join(absent)}",
             "module.features=random_features (fixed random filters, no LPIPS)",
         )
 
 
 def _files() -> list[Path]:
-    return [Path(torch.hub.get_dir()) / file for file in (VGG16, LINEAR)]
+    """In torch's hub folder, or fetched."""
+    names = {VGG16: "vgg16", LINEAR: "lpips_vgg"}
+    known = {file: fetched(name) for file, name in names.items()}
+    return [known[file] or Path(torch.hub.get_dir()) / file for file in names]

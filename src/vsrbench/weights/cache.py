@@ -71,6 +71,12 @@ def locate_all(name: str) -> list[Path]:
     return [path for path in paths if path is not None]
 
 
+def fetched(name: str) -> Path | None:
+    """The file of known weights that are one file, None where it is not on this disk."""
+    entry = entry_of(name)
+    return find(entry, entry.contents[0])
+
+
 def _remedy(entry: Entry, content: Content) -> str:
     path = target(entry, content)
     fetch = f"`vsrbench weights fetch {entry.name}`"
