@@ -248,7 +248,7 @@ def test_advance_is_told_of_every_frame_of_every_branch() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alignment": "flow"}, "method.alignment=flow: use one of dcn, warp"),
+        ({"alignment": "flow"}, "method.alignment=flow: use dcn or warp"),
         ({"order": 3}, "method.order=3: use 1 or 2"),
         ({"groups": 3}, "method.groups=3"),
         ({"groups": 1, "order": 2}, "method.groups=1"),

@@ -17,7 +17,7 @@ def test_kinds() -> None:
 
 
 def test_errors_name_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"method\.front\.flow_net=raft: use one of spynet, pyramid"):
+    with pytest.raises(ConfigError, match=r"method\.front\.flow_net=raft: use spynet or pyramid"):
         trained_flow("raft", 2, (4,), None, "method.front")
     with pytest.raises(ConfigError, match=r"method\.flow_weights=x\.pth are SPyNet's: use method\.flow_net=spynet"):
         trained_flow("pyramid", 2, (4,), "x.pth", "method")

@@ -305,8 +305,8 @@ def test_losses_that_cannot_be_had_are_refused(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("flow_net=raft", "method.flow_net=raft: use one of spynet, pyramid"),
-        ("residual=nearest", "method.residual=nearest: use one of bilinear, bicubic"),
+        ("flow_net=raft", "method.flow_net=raft: use spynet or pyramid"),
+        ("residual=nearest", "method.residual=nearest: use bilinear or bicubic"),
         ("flow_weights=x.pth", "method.flow_weights=x.pth are SPyNet's"),
         ("alignment=none", "method.alignment=none"),
     ],

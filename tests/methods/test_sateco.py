@@ -294,8 +294,8 @@ def test_a_sampled_clip_is_made_once_for_every_sample_and_set_of_weights() -> No
 def test_the_same_weights_with_other_settings_make_another_sample(setting: str) -> None:
     one, other = awake(method(stage="refiner")), method(setting, stage="refiner")
     other.method.networks.load_state_dict(one.method.networks.state_dict())
-    assert one.made_by() == awake(method(stage="refiner")).made_by()
-    assert one.made_by() != other.made_by()
+    assert one.maker_hash() == awake(method(stage="refiner")).maker_hash()
+    assert one.maker_hash() != other.maker_hash()
 
 
 def test_another_crop_of_the_same_name_is_another_sample() -> None:
@@ -390,14 +390,14 @@ def test_a_stage_without_any_loss_is_refused(stage: str, terms: str) -> None:
         ("refiner.w=null", r"method\.refiner\.w=None: use a number"),
         ("refiner.width=0", r"method\.refiner\.width=0: use 1 or more"),
         ("encoder.blocks=0", r"method\.encoder\.blocks=0: use 1 or more"),
-        ("guidance.vae=none", r"method\.guidance\.vae=none: use one of zero_conv, sfa, sfa_tfa"),
+        ("guidance.vae=none", r"method\.guidance\.vae=none: use zero_conv, sfa or sfa_tfa"),
         ("guidance.tfa_kernel=3", r"method\.guidance\.tfa_kernel=3: use three odd numbers"),
         ("guidance.tfa_kernel=[1,1]", r"method\.guidance\.tfa_kernel=\[1, 1\]: use three odd numbers"),
         ("upscaler.heads=0", r"method\.upscaler\.heads=0: use 1 or more"),
         ("upscaler.features=0", r"method\.upscaler\.features=0: use 1 or more"),
         ("upscaler.window=[2,8]", r"method\.upscaler\.window=\[2, 8\]: .* use \[2,h,w\]"),
         ("upscaler.window=[2,0,8]", r"method\.upscaler\.window=\[2, 0, 8\]: .* use \[2,h,w\]"),
-        ("result=x_h", r"method\.result=x_h: use one of refined, decoded, upscaled"),
+        ("result=x_h", r"method\.result=x_h: use refined, decoded or upscaled"),
         ("objective.unet={noise:1}", r"module\.objective\.unet has no noise; it has prediction, x0, pixel, gradient"),
         ("objective.vae={lpips:1}", r"module\.objective\.vae has no lpips; it has pixel, features"),
         ("+objective.refiner={pixel:1}", r"module\.objective has no refiner; it has unet, vae"),

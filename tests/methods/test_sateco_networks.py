@@ -244,7 +244,7 @@ def test_equations_3_and_4() -> None:
 
 def test_what_guidance_is_not() -> None:
     for settings, message in (
-        ({"kind": "spade"}, "guidance.unet=spade: use one of zero_conv, sfa, sfa_tfa"),
+        ({"kind": "spade"}, "guidance.unet=spade: use zero_conv, sfa or sfa_tfa"),
         ({"init": "zero"}, "init=zero"),
         ({"norm": "batch"}, "norm=batch"),
         ({"kernel": 2}, "2 is no odd kernel"),

@@ -319,7 +319,7 @@ def test_settings_that_cannot_work() -> None:
     own = prior()
     with pytest.raises(ConfigError, match="overlap"):
         sampling(own, length=3, overlap=3)
-    with pytest.raises(ConfigError, match="colour=sepia: use one of none, wavelet, adain"):
+    with pytest.raises(ConfigError, match="colour=sepia: use none, wavelet or adain"):
         sampling(own, colour="sepia")
     with pytest.raises(ConfigError, match="enlarges 4 times"):
         Networks(prior("upscaler"), UPSCALER, scale=8)

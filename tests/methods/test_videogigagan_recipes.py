@@ -59,7 +59,7 @@ def numbered(frames: int, hr: bool = False) -> Clip:
 )
 def test_short_clips_go_on_in_reverse(frames: int, mirror: int | None, order: list[int]) -> None:
     made = latent.method("videogigagan", f"method.mirror={'null' if mirror is None else mirror}")
-    seen = made.as_seen(numbered(frames, hr=True))
+    seen = made.pad_time(numbered(frames, hr=True))
     assert seen.index.tolist() == [order]
     for tensor in (seen.lr, seen.hr):
         assert torch.allclose(tensor[0, :, 0, 0, 0], torch.tensor(order) / 10)
@@ -68,7 +68,7 @@ def test_short_clips_go_on_in_reverse(frames: int, mirror: int | None, order: li
 def test_a_mirrored_clip_is_upscaled_as_its_longer_self() -> None:
     made = latent.method("videogigagan", "method.mirror=5", "method.chunk=10")
     clip = numbered(3)
-    both = made.as_seen(clip)
+    both = made.pad_time(clip)
     found = made.upscale(clip, Noise(0))
     made.mirror = None
     assert found.shape[1] == 3

@@ -4,18 +4,22 @@ Shared by the methods that look at a whole clip before they upscale it; plain mo
 """
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_value
 from vsrbench.errors import ConfigError
 from vsrbench.flow.deform import deform_conv2d
 from vsrbench.flow.warp import resize_flow, warp
 from vsrbench.nn.functional import full_precision, precise, recomputed, zero_init
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks
 
-ALIGNMENTS = ("dcn", "warp")
+Alignment = Literal["dcn", "warp"]
+Order = Literal[1, 2]  # frames back
 TAPS = 9  # of a 3x3 kernel
 
 
@@ -36,8 +40,8 @@ class GridPropagation(nn.Module):
         channels: int = 64,
         blocks: int = 7,
         branches: int = 4,
-        alignment: str = "dcn",
-        order: int = 2,
+        alignment: Alignment = "dcn",
+        order: Order = 2,
         groups: int = 16,
         max_residue: float = 10.0,
         offload: bool = False,
@@ -45,8 +49,7 @@ class GridPropagation(nn.Module):
         setting: str = "method",
     ) -> None:
         super().__init__()
-        if branches < 1:
-            raise ConfigError(f"{setting}.branches={branches}: use 1 or more")
+        check_value(f"{setting}.branches", branches, Annotated[int, Ge(1)])
         self.offload, self.checkpointing = offload, checkpointing
         self.names = [f"{'forward' if i % 2 else 'backward'}_{i // 2 + 1}" for i in range(branches)]
         self.deform_align = nn.ModuleDict(
@@ -109,15 +112,13 @@ class GridPropagation(nn.Module):
 
 
 def make_alignment(
-    channels: int, alignment: str, order: int, groups: int, max_residue: float, setting: str = "method"
+    channels: int, alignment: Alignment, order: Order, groups: int, max_residue: float, setting: str = "method"
 ) -> nn.Module:
     """The alignment of one branch. Raises ConfigError for settings that mean nothing."""
-    if order not in (1, 2):
-        raise ConfigError(f"{setting}.order={order}: use 1 or 2 (frames back)")
+    check_value(f"{setting}.order", order, Order)
+    check_value(f"{setting}.alignment", alignment, Alignment)
     if alignment == "warp":
         return WarpAlignment(channels, order)
-    if alignment != "dcn":
-        raise ConfigError(f"{setting}.alignment={alignment}: use one of {', '.join(ALIGNMENTS)}")
     if groups < 1 or groups % order or (order * channels) % groups:
         raise ConfigError(
             f"{setting}.groups={groups}: {order} x {channels} channels must divide into as many groups, and the groups "

@@ -1,30 +1,31 @@
 """Flow networks that a method trains with the rest of it: which there are, the thin one, and the error of flow."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_value
 from vsrbench.errors import ConfigError
 from vsrbench.flow.spynet import SpyNetwork, load_spynet
 from vsrbench.flow.warp import resize_flow, warp
 from vsrbench.nn.functional import charbonnier, full_precision, precise, zero_init
 from vsrbench.types import Clip
 
-NETS = ("spynet", "pyramid")
+FlowNet = Literal["spynet", "pyramid"]
 
 
-def trained_flow(kind: str, levels: int, widths: Sequence[int], weights: str | None, settings: str) -> nn.Module:
+def trained_flow(kind: FlowNet, levels: int, widths: Sequence[int], weights: str | None, settings: str) -> nn.Module:
     """``spynet`` (BasicVSR++), from a file of weights where one is given, or the thin ``pyramid`` (ours, small sizes).
 
     levels, widths: of the pyramid, see ``PyramidFlow``. settings: where these are set, for the errors, as in
     ``method.front``. Raises ConfigError for another kind and for weights of another, WeightsError for a file that does
     not fit.
     """
-    if kind not in NETS:
-        raise ConfigError(f"{settings}.flow_net={kind}: use one of {', '.join(NETS)}")
+    check_value(f"{settings}.flow_net", kind, FlowNet)
     if kind == "spynet":
         return SpyNetwork() if weights is None else load_spynet(weights)
     if weights is not None:

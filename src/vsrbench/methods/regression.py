@@ -62,7 +62,7 @@ class RegressionModule(MethodModule):
         if clip.frames < 2:
             raise TrainingError("this method learns from neighbouring frames: set train.frames=2 or more")
         assert clip.hr is not None
-        lr, hr = self.method.as_seen(clip.lr), self.method.as_seen(clip.hr)
+        lr, hr = self.method.pad_time(clip.lr), self.method.pad_time(clip.hr)
         rgb, to_next, to_previous = self.method.net(lr)
         terms = {"pixel": charbonnier(rgb.float() - hr, eps=1e-6)}
         if self.perceptual is not None:

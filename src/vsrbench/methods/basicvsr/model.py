@@ -82,7 +82,7 @@ class BasicVSR(Method):
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
         """The whole clip; ``noise`` is not used. trace: told the flows once."""
-        lr = self.as_seen(clip.lr)
+        lr = self.pad_time(clip.lr)
         batch, frames = lr.shape[:2]
         if progress is not None:
             progress.start(2 * batch * frames, "propagation")
@@ -100,7 +100,7 @@ class BasicVSR(Method):
         remedy = f"set method.flow_weights=FILE (or VSRBENCH_SPYNET) to {FILES}"
         return {} if "spynet" in self.given else random_spynet(self.net.spynet, remedy)
 
-    def as_seen(self, frames: Tensor) -> Tensor:
+    def pad_time(self, frames: Tensor) -> Tensor:
         """Frames (B,T,...), followed by themselves in reverse where ``mirror`` says so."""
         return torch.cat([frames, frames.flip(1)], dim=1) if self.mirror else frames
 

@@ -1,25 +1,26 @@
 """BasicVSR++: networks, settings and upscaling."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.flow.propagation import GridPropagation
+from vsrbench.flow.propagation import Alignment, GridPropagation, Order
 from vsrbench.flow.spynet import FILES
-from vsrbench.flow.trained import random_spynet, trained_flow
+from vsrbench.flow.trained import FlowNet, random_spynet, trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.basicvsrpp import cost
-from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus
+from vsrbench.methods.basicvsrpp.networks import BasicVSRPlusPlus, Residual
 from vsrbench.nn.limits import check_least
 from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
 from vsrbench.weights.key_maps import is_published, own_state
 
-LEAST: dict[str, float] = {  # of the settings that are numbers
-    **dict.fromkeys(("mid_channels", "hr_channels", "flow_levels", "flow_widths", "flow_minimum"), 1),
-    **dict.fromkeys(("num_blocks", "feature_blocks", "reconstruction_blocks", "max_context"), 0),
-}
+Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
 
 
 class BasicVSRPP(Method):
@@ -42,35 +43,33 @@ class BasicVSRPP(Method):
         )
     }
 
+    @check_arguments("method")
     def __init__(
         self,
-        mid_channels: int = 64,
-        num_blocks: int = 7,
-        feature_blocks: int = 5,
-        reconstruction_blocks: int = 5,
-        hr_channels: int = 64,
-        residual: str = "bilinear",
+        mid_channels: Count = 64,
+        num_blocks: Whole = 7,
+        feature_blocks: Whole = 5,
+        reconstruction_blocks: Whole = 5,
+        hr_channels: Count = 64,
+        residual: Residual = "bilinear",
         zero_start: bool = False,
-        branches: int = 4,
-        alignment: str = "dcn",
-        order: int = 2,
-        groups: int = 16,
+        branches: Count = 4,
+        alignment: Alignment = "dcn",
+        order: Order = 2,
+        groups: Count = 16,
         max_residue: float = 10.0,
         offload: bool = False,
-        flow_net: str = "spynet",
-        flow_levels: int = 4,
+        flow_net: FlowNet = "spynet",
+        flow_levels: Count = 4,
         flow_widths: Sequence[int] = (16, 16, 16),
-        flow_minimum: int = 64,
+        flow_minimum: Count = 64,
         flow_weights: str | None = None,
         mirror: bool = False,
-        max_context: int | None = None,
+        max_context: Whole | None = None,
         name: str = "basicvsrpp",
     ) -> None:
         super().__init__()
-        counts = {"mid_channels": mid_channels, "hr_channels": hr_channels, "flow_levels": flow_levels}
-        check_least("method", {**counts, "flow_widths": flow_widths, "flow_minimum": flow_minimum}, LEAST)
-        blocks = {"num_blocks": num_blocks, "feature_blocks": feature_blocks, "max_context": max_context}
-        check_least("method", {**blocks, "reconstruction_blocks": reconstruction_blocks}, LEAST)
+        check_least("method", {"flow_widths": flow_widths}, {"flow_widths": 1})
         propagation = GridPropagation(
             mid_channels, num_blocks, branches, alignment, order, groups, max_residue, offload
         )
@@ -120,7 +119,7 @@ class BasicVSRPP(Method):
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
         """The whole clip; ``noise`` is not used. trace: told the flows once."""
-        lr = self.as_seen(clip.lr)
+        lr = self.pad_time(clip.lr)
         batch, frames = lr.shape[:2]
         if progress is not None:
             progress.start(batch * frames * (len(self.net.propagation.names) + 1), "propagation")
@@ -137,7 +136,7 @@ class BasicVSRPP(Method):
         remedy = f"set method.flow_weights=FILE (or VSRBENCH_SPYNET) to {FILES}"
         return {} if "spynet" in self.given else random_spynet(self.net.spynet, remedy)
 
-    def as_seen(self, frames: Tensor) -> Tensor:
+    def pad_time(self, frames: Tensor) -> Tensor:
         """Frames (B,T,...), followed by themselves in reverse where ``mirror`` says so."""
         return torch.cat([frames, frames.flip(1)], dim=1) if self.mirror else frames
 

@@ -1,19 +1,19 @@
 """The network of BasicVSR++ around its propagation: what comes before it and what comes after."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.errors import ConfigError
 from vsrbench.flow.propagation import GridPropagation, neighbour_flows
 from vsrbench.nn.functional import zero_init
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks, Upsample
 
-RESIDUALS = ("bilinear", "bicubic")
+Residual = Literal["bilinear", "bicubic"]
 
 
 class Reconstruction(nn.Module):
@@ -25,11 +25,9 @@ class Reconstruction(nn.Module):
     """
 
     def __init__(
-        self, sources: int, channels: int, blocks: int, hr_channels: int, residual: str, zero_start: bool
+        self, sources: int, channels: int, blocks: int, hr_channels: int, residual: Residual, zero_start: bool
     ) -> None:
         super().__init__()
-        if residual not in RESIDUALS:
-            raise ConfigError(f"method.residual={residual}: use one of {', '.join(RESIDUALS)}")
         self.residual = residual
         self.reconstruction = ConvResidualBlocks(sources * channels, channels, blocks)
         self.upsample1 = Upsample(channels, channels)
@@ -68,7 +66,7 @@ class BasicVSRPlusPlus(nn.Module):
         feature_blocks: int = 5,
         reconstruction_blocks: int = 5,
         hr_channels: int = 64,
-        residual: str = "bilinear",
+        residual: Residual = "bilinear",
         zero_start: bool = False,
         flow_minimum: int = 64,
     ) -> None:

@@ -1,13 +1,15 @@
 """Spatial feature adaptation (Sec. 3.2), temporal feature alignment (Sec. 3.3), and where they sit in a decoder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_value
 from vsrbench.errors import ConfigError
 from vsrbench.nn.functional import recomputed, zero_init
 from vsrbench.nn.windows import (
@@ -20,9 +22,9 @@ from vsrbench.nn.windows import (
     split_heads,
 )
 
-KINDS = ("zero_conv", "sfa", "sfa_tfa")
-INITS = ("identity", "paper")
-NORMS = ("instance", "layer")
+Kind = Literal["zero_conv", "sfa", "sfa_tfa"]
+Init = Literal["identity", "paper"]
+Norm = Literal["instance", "layer"]
 
 
 class SFA(nn.Module):
@@ -34,7 +36,7 @@ class SFA(nn.Module):
     ("instance") or over all channels ("layer").
     """
 
-    def __init__(self, channels: int, kernel: int = 3, norm: str = "instance", init: str = "identity") -> None:
+    def __init__(self, channels: int, kernel: int = 3, norm: Norm = "instance", init: Init = "identity") -> None:
         super().__init__()
         self.axes = (2, 3) if norm == "instance" else (1, 2, 3)
         self.residual = init == "identity"
@@ -68,7 +70,7 @@ class TubeletAttention(nn.Module):
     zero. kernel: of the 3D convolutions that make queries, keys and values, inside each tubelet, zeros around it.
     """
 
-    def __init__(self, channels: int, heads: int, kernel: Sequence[int] = (1, 1, 1), init: str = "identity") -> None:
+    def __init__(self, channels: int, heads: int, kernel: Sequence[int] = (1, 1, 1), init: Init = "identity") -> None:
         super().__init__()
         self.heads = heads
         self.to_query, self.to_key, self.to_value = (convolution(channels, kernel) for _ in range(3))
@@ -101,7 +103,7 @@ class TFA(nn.Module):
         kernel: Sequence[int] = (1, 1, 1),
         head_dim: int = 64,
         chunk: int = 1024,
-        init: str = "identity",
+        init: Init = "identity",
     ) -> None:
         super().__init__()
         self.window, self.chunk = window, chunk
@@ -163,32 +165,27 @@ class Guidance(nn.Module):
     def __init__(
         self,
         channels: Sequence[int],
-        kind: str = "sfa_tfa",
+        kind: Kind = "sfa_tfa",
         part: str = "unet",
         kernel: int = 3,
-        norm: str = "instance",
+        norm: Norm = "instance",
         window: int = 8,
         tfa_kernel: Sequence[int] = (1, 1, 1),
         head_dim: int = 64,
         chunk: int = 1024,
-        init: str = "identity",
+        init: Init = "identity",
     ) -> None:
         super().__init__()
-        for name, value, choices in (
-            (f"guidance.{part}", kind, KINDS),
-            ("init", init, INITS),
-            ("guidance.norm", norm, NORMS),
-        ):
-            if value not in choices:
-                raise ConfigError(f"method.{name}={value}: use one of {', '.join(choices)}")
+        check_value(f"method.guidance.{part}", kind, Kind)
+        check_value("method.init", init, Init)
+        check_value("method.guidance.norm", norm, Norm)
         if isinstance(tfa_kernel, int) or len(tfa_kernel) != 3:
             raise ConfigError(f"method.guidance.tfa_kernel={tfa_kernel}: use three odd numbers, [frames,h,w]")
         for name, size in (("kernel", kernel), *(("tfa_kernel", size) for size in tfa_kernel)):
             if size < 1 or size % 2 == 0:
                 raise ConfigError(f"method.guidance.{name}: {size} is no odd kernel size")
         for name, size in (("window", window), ("head_dim", head_dim), ("chunk", chunk)):
-            if size < 1:
-                raise ConfigError(f"method.guidance.{name}={size}: use 1 or more")
+            check_value(f"method.guidance.{name}", size, Annotated[int, Ge(1)])
         sfa = {"kernel": kernel, "norm": norm, "init": init}
         tfa = {"window": window, "kernel": tfa_kernel, "head_dim": head_dim, "chunk": chunk, "init": init}
         self.points = nn.ModuleList(GuidancePoint(width, kind, sfa, tfa) for width in channels)

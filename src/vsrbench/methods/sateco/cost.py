@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsrbench.diffusion.frames import folded
 from vsrbench.methods.base import Work
 from vsrbench.methods.sateco.adapters import Guidance
 from vsrbench.methods.sateco.guidance import decode, encode, predict
@@ -25,7 +26,7 @@ def work(method: Any, clip: Clip) -> dict[str, Work]:
     windows = len(spans) / clip.frames  # per frame of the clip
     frames, steps = windows * window.frames, float(method.sampler.steps)
     upscaled = networks.upscaler(window.lr).float()
-    latent, features = encode(prior, upscaled.flatten(0, 1), method.batch)
+    latent, features = encode(prior, folded(upscaled), method.batch)
     guides = networks.latent_encoder(latent)
     x, t = latent[:1].unsqueeze(0), prior.schedule.length // 2
     lines: dict[str, Work] = {}

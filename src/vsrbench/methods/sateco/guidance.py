@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from vsrbench.diffusion.frames import folded
 from vsrbench.diffusion.prior import Prior, to_network
 from vsrbench.methods.sateco.adapters import Guidance
 from vsrbench.nn.functional import recomputed
@@ -66,13 +68,13 @@ def predict(
     guides: G (B·T,C,...) of ``LatentEncoder``, finest first. lr: (B,T,3,h',w') in [0,1], seen by an upscaler's UNet
     alone. guidance=None: the frozen prior by itself.
     """
-    batch, frames = x.shape[:2]
+    clips, frames = x.shape[:2]
     steps = t.repeat_interleave(frames) if isinstance(t, Tensor) and t.ndim else t
     inside = None
     if guidance is not None:
         inside = _InDecoder(guidance, guides, block_ends(prior.unet), frames, checkpointing)
-    output = prior.predict(x.flatten(0, 1), lr.flatten(0, 1), steps, inside, checkpointing=checkpointing)
-    return output.unflatten(0, (batch, frames))
+    output = prior.predict(folded(x), folded(lr), steps, inside, checkpointing=checkpointing)
+    return rearrange(output, "(b t) c h w -> b t c h w", b=clips)
 
 
 def encode(prior: Prior, rgb: Tensor, batch: int = 4) -> tuple[Tensor, list[Tensor]]:
@@ -82,20 +84,20 @@ def encode(prior: Prior, rgb: Tensor, batch: int = 4) -> tuple[Tensor, list[Tens
     ``Prior.encode`` gives it. ``batch`` frames at a time.
     """
     encoder, quantise = prior.vae.encoder, prior.vae.quant_conv
-    found: list[Tensor] = []  # features of all frames, written as they come: twice as many would not fit at 720p
+    features: list[Tensor] = []  # of all frames, written as they come: twice as many would not fit at 720p
 
     def one(number: Tensor, rgb: Tensor) -> Tensor:
-        hidden, features = _encoder_levels(encoder, to_network(rgb))
-        found.extend(f.new_empty(len(total), *f.shape[1:]) for f in features if len(found) < len(features))
-        for whole, feature in zip(found, features, strict=True):
-            whole[number] = feature
+        hidden, levels = _encoder_levels(encoder, to_network(rgb))
+        features.extend(f.new_empty(len(total), *f.shape[1:]) for f in levels if len(features) < len(levels))
+        for whole, level in zip(features, levels, strict=True):
+            whole[number] = level
         hidden = encoder.mid_block(hidden)
         hidden = encoder.conv_out(encoder.conv_act(encoder.conv_norm_out(hidden)))
         moments = hidden if quantise is None else quantise(hidden)
         return moments.chunk(2, dim=1)[0] * prior.scaling
 
     total = torch.arange(len(rgb), device=rgb.device)
-    return in_pieces(one, (total, rgb), batch), found
+    return in_pieces(one, (total, rgb), batch), features
 
 
 def _encoder_levels(encoder: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -124,7 +126,7 @@ def decode(
     """
     clips, frames = latent.shape[:2]
     decoder, vae = prior.vae.decoder, prior.vae
-    hidden = latent.flatten(0, 1) / prior.scaling
+    hidden = folded(latent) / prior.scaling
     for i, block in enumerate(decoder.up_blocks):
         start = _Start(vae) if i == 0 else _Upsampling(decoder.up_blocks[i - 1])
         hidden = in_pieces(_Segment(start, block, checkpointing), (hidden,), batch)
@@ -137,7 +139,7 @@ def decode(
         return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(hidden)))
 
     rgb = in_pieces(head, (hidden,), batch)
-    return (rgb / 2 + 0.5).unflatten(0, (clips, frames))
+    return rearrange(rgb / 2 + 0.5, "(b t) c h w -> b t c h w", b=clips)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.sateco import cost
+from vsrbench.methods.sateco.adapters import Init
 from vsrbench.methods.sateco.networks import Networks
-from vsrbench.methods.sateco.sampling import Sampling, minimum, multiple, restore
+from vsrbench.methods.sateco.sampling import Colour, Result, Sampling, minimum, multiple, restore
 from vsrbench.types import Clip, Progress, Trace
 
 
@@ -33,6 +36,7 @@ class SATeCo(Method):
         "refiner": Stage(("refiner",), ("charbonnier",), needs=("vae",)),
     }
 
+    @check_arguments("method")
     def __init__(
         self,
         prior: Prior,
@@ -41,11 +45,11 @@ class SATeCo(Method):
         encoder: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Any] | None = None,
         refiner: Mapping[str, Any] | None = None,
-        init: str = "identity",
-        length: int = 6,
-        overlap: int = 2,
-        colour: str = "none",
-        result: str = "refined",
+        init: Init = "identity",
+        length: Annotated[int, Ge(1)] = 6,
+        overlap: Annotated[int, Ge(0)] = 2,
+        colour: Colour = "none",
+        result: Result = "refined",
         scale: int = 4,
         name: str = "sateco",
     ) -> None:
@@ -100,7 +104,7 @@ class SATeCo(Method):
         noise: NoiseSource,
         trace: Trace | None = None,
         progress: Progress | None = None,
-        result: str | None = None,
+        result: Result | None = None,
     ) -> Tensor:
         """Fig. 2: upscaler, guided denoising, guided decoding, refiner, in windows of ``length`` frames.
 

@@ -6,18 +6,19 @@ from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Gt, Le
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.annotations import check_arguments
-from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.frames import folded, frame_noise
 from vsrbench.diffusion.noise import Noise, NoiseSource, stable_seed
 from vsrbench.diffusion.objective import TERMS, draw_timesteps, objective
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.module import MethodModule, say
 from vsrbench.methods.sateco.guidance import decode, encode, predict
 from vsrbench.methods.sateco.model import SATeCo
-from vsrbench.methods.sateco.sampling import generate
+from vsrbench.methods.sateco.sampling import Result, generate
 from vsrbench.nn.functional import charbonnier
 from vsrbench.nn.perceptual import Features, check_lpips, feature_loss
 from vsrbench.types import Clip, Progress
@@ -27,7 +28,8 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "unet": {"prediction": 1.0},  # "the standard setting in [36]"
     "vae": {"pixel": 1.0, "features": 0.1},  # ours: the paper says "similarity" and no more
 }
-MAKES = {"upscaler": "upscaled", "unet": "decoded", "vae": "decoded"}  # what a stage is validated by
+# What a stage is validated by.
+STAGE_RESULTS: dict[str, Result] = {"upscaler": "upscaled", "unet": "decoded", "vae": "decoded"}
 
 
 class SATeCoModule(MethodModule):
@@ -60,7 +62,7 @@ class SATeCoModule(MethodModule):
         self.features, self.bridge, self.latent_noise = features, bridge, latent_noise
         self.timesteps, self.checkpointing = timesteps, checkpointing
         self.feature_loss: nn.Module | None = None
-        self.maker: str | None = None  # hash of what samples X_d for stage=refiner; made when it is needed
+        self.maker: str | None = None  # see maker_hash; computed when it is needed
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
         """See ``MethodModule.begin_stage``; what earlier ones left behind is forgotten. Raises ConfigError where no
@@ -95,7 +97,7 @@ class SATeCoModule(MethodModule):
 
     def upscale(self, clip: Clip, noise: NoiseSource, progress: Progress | None = None) -> Tensor:
         """What the stage makes."""
-        return self.method.upscale(clip, noise, progress=progress, result=MAKES.get(self.stage))
+        return self.method.upscale(clip, noise, progress=progress, result=STAGE_RESULTS.get(self.stage))
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Of the current stage (Sec. 3.5)."""
@@ -124,13 +126,13 @@ class SATeCoModule(MethodModule):
             signal = _between(latent, lr_latent, self._left(t)) if self.bridge else latent
             eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
             x_t = prior.schedule.add_noise(signal, eps, t)
-        guides = networks.latent_encoder(lr_latent.flatten(0, 1))
+        guides = networks.latent_encoder(folded(lr_latent))
         output = predict(prior, networks.unet_guidance, x_t, t, guides, clip.lr, self.checkpointing).float()
         frames = t.repeat_interleave(clip.frames)
-        known = None if self.bridge else eps.flatten(0, 1)  # with the bridge: what takes the HR latent to this x_t
+        known = None if self.bridge else folded(eps)  # with the bridge: what takes the HR latent to this x_t
         terms = objective(
-            prior, self.objective["unet"], x_t.flatten(0, 1), output.flatten(0, 1), frames, latent.flatten(0, 1),
-            hr.flatten(0, 1), eps=known, low_band=self.method.sampler.low_band,
+            prior, self.objective["unet"], folded(x_t), folded(output), frames, folded(latent), folded(hr), eps=known,
+            low_band=self.method.sampler.low_band,
         )  # fmt: skip
         return terms
 
@@ -150,7 +152,7 @@ class SATeCoModule(MethodModule):
         decoded = decode(method.prior, guidance, latent, features, method.batch, self.checkpointing).float()
         terms = {"pixel": weights["pixel"] * F.l1_loss(decoded, hr)}
         if self.feature_loss is not None:
-            terms["features"] = weights["features"] * self.feature_loss(decoded.flatten(0, 1), hr.flatten(0, 1))
+            terms["features"] = weights["features"] * self.feature_loss(folded(decoded), folded(hr))
         return terms
 
     def refiner_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
@@ -161,12 +163,12 @@ class SATeCoModule(MethodModule):
         """
         with torch.no_grad():
             upscaled = self.method.networks.upscaler(clip.lr).float()
-            maker = self.made_by()
+            maker = self.maker_hash()
             decoded = torch.cat([self._sampled(clip.rows([b]), noise, maker) for b in range(len(clip.name))])
         refined = self.method.networks.refiner(upscaled, decoded.to(upscaled))
         return {"charbonnier": charbonnier(refined.float() - _truth(clip))}
 
-    def made_by(self) -> str:
+    def maker_hash(self) -> str:
         """Hash of what X_d of a given LR clip depends on: weights and settings of all other parts, sampler, windows."""
         if self.maker is None:
             weights = {name: weights_hash(part) for name, part in self.method.parts().items() if name != "refiner"}
@@ -183,22 +185,22 @@ class SATeCoModule(MethodModule):
         def make() -> Tensor:
             training = self.training
             self.eval()
-            found = generate(replace(self.method.run, batch=self.method.batch), clip, noise)[1]
+            decoded = generate(replace(self.method.run, batch=self.method.batch), clip, noise)[1]
             self.train(training)
-            return found
+            return decoded
 
         return self.cache(key, make).to(clip.lr.device)
 
     def _latents(self, frames: Tensor) -> Tensor:
         """Latents (B,T,4,h,w) of frames (B,T,3,H,W) in [0,1], a few at a time."""
-        found = [self.method.prior.encode(part) for part in frames.flatten(0, 1).split(self.method.batch)]
-        return torch.cat(found).float().unflatten(0, frames.shape[:2])
+        latents = [self.method.prior.encode(part) for part in folded(frames).split(self.method.batch)]
+        return rearrange(torch.cat(latents).float(), "(b t) c h w -> b t c h w", b=len(frames))
 
     def _upscaled_latent(self, clip: Clip) -> tuple[Tensor, list[Tensor]]:
         """Z (B,T,4,h,w) of X_u, and the VAE encoder's features of it."""
         upscaled = self.method.networks.upscaler(clip.lr).float()
-        latent, features = encode(self.method.prior, upscaled.flatten(0, 1), self.method.batch)
-        return latent.float().unflatten(0, upscaled.shape[:2]), features
+        latent, features = encode(self.method.prior, folded(upscaled), self.method.batch)
+        return rearrange(latent.float(), "(b t) c h w -> b t c h w", b=len(upscaled)), features
 
     def _left(self, t: Tensor) -> Tensor:
         """How much of Z the signal in x_t (B,) still is where a DDIM run that started at Z knew x0 from the first step.
@@ -214,17 +216,17 @@ class SATeCoModule(MethodModule):
 def objectives(settings: Mapping[str, Mapping[str, float]] | None) -> dict[str, dict[str, float]]:
     """Weights of the terms by stage. Raises ConfigError for stages and terms that there are not."""
     known = {"unet": TERMS[:-1], "vae": ("pixel", "features")}
-    found = {}
+    weights = {}
     for stage, terms in known.items():
-        given = dict((settings or {}).get(stage) or WEIGHTS[stage])
-        unknown = sorted(given.keys() - set(terms))
+        own = dict((settings or {}).get(stage) or WEIGHTS[stage])
+        unknown = sorted(own.keys() - set(terms))
         if unknown:
             raise ConfigError(f"module.objective.{stage} has no {', '.join(unknown)}; it has {', '.join(terms)}")
-        found[stage] = {term: given.get(term, 0.0) for term in terms}
+        weights[stage] = {term: own.get(term, 0.0) for term in terms}
     extra = sorted((settings or {}).keys() - known.keys())
     if extra:
         raise ConfigError(f"module.objective has no {', '.join(extra)}; it has {', '.join(known)}")
-    return found
+    return weights
 
 
 def _truth(clip: Clip) -> Tensor:
@@ -233,5 +235,5 @@ def _truth(clip: Clip) -> Tensor:
 
 
 def _between(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """Part of the way from a to b (B,...), for each sample its own (B,)."""
-    return a + share.view(-1, *[1] * (a.ndim - 1)) * (b - a)
+    """Part of the way from a to b (B,T,C,H,W), for each sample its own (B,)."""
+    return a + rearrange(share, "b -> b 1 1 1 1") * (b - a)

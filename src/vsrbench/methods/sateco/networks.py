@@ -7,7 +7,7 @@ from torch import nn
 
 from vsrbench.diffusion.prior import Prior
 from vsrbench.errors import ConfigError
-from vsrbench.methods.sateco.adapters import SFA, TFA, Guidance, ZeroConv
+from vsrbench.methods.sateco.adapters import SFA, TFA, Guidance, Init, ZeroConv
 from vsrbench.methods.sateco.encoder import LatentEncoder
 from vsrbench.methods.sateco.guidance import unet_widths, vae_widths
 from vsrbench.methods.sateco.refiner import Refiner
@@ -30,7 +30,7 @@ class Networks(nn.Module):
         encoder: Mapping[str, Any] | None = None,
         guidance: Mapping[str, Any] | None = None,
         refiner: Mapping[str, Any] | None = None,
-        init: str = "identity",
+        init: Init = "identity",
         scale: int = 4,
     ) -> None:
         super().__init__()

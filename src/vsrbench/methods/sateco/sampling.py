@@ -4,11 +4,15 @@ Legend: X_u = upscaled clip, Z = its latent, G and V = guidance for UNet and VAE
 """
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
+from einops import rearrange
 from torch import Tensor
 
-from vsrbench.diffusion.frames import Steps, frame_noise
+from vsrbench.annotations import check_fields
+from vsrbench.diffusion.frames import Steps, folded, frame_noise
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
@@ -18,8 +22,8 @@ from vsrbench.methods.sateco.networks import Networks
 from vsrbench.nn.colour import adain_color, replace_low_band, wavelet_color
 from vsrbench.types import Clip, Progress, Trace
 
-COLOURS = ("none", "wavelet", "adain")
-RESULTS = ("refined", "decoded", "upscaled")
+Colour = Literal["none", "wavelet", "adain"]
+Result = Literal["refined", "decoded", "upscaled"]  # X_H, X_d, X_u
 
 
 @dataclass(frozen=True)
@@ -38,22 +42,16 @@ class Sampling:
     prior: Prior
     networks: Networks
     sampler: Sampler
-    length: int = 6
-    overlap: int = 2
+    length: Annotated[int, Ge(1)] = 6
+    overlap: Annotated[int, Ge(0)] = 2
     batch: int = 4
-    colour: str = "none"
-    result: str = "refined"
+    colour: Colour = "none"
+    result: Result = "refined"
 
     def __post_init__(self) -> None:
-        if self.length < 1 or not 0 <= self.overlap < self.length:
-            raise ConfigError(
-                f"method.length={self.length}, method.overlap={self.overlap}: use 1 frame or more, and an overlap of 0 "
-                "or more below the length"
-            )
-        if self.colour not in COLOURS:
-            raise ConfigError(f"method.colour={self.colour}: use one of {', '.join(COLOURS)}")
-        if self.result not in RESULTS:
-            raise ConfigError(f"method.result={self.result}: use one of {', '.join(RESULTS)}")
+        check_fields(self, "method")
+        if self.overlap >= self.length:
+            raise ConfigError(f"method.overlap={self.overlap}: use less than method.length={self.length}")
 
     @property
     def context(self) -> int:
@@ -82,8 +80,8 @@ def restore(
         frames = sum((last - first) * len(row.lr) for row, own in zip(rows, spans, strict=True) for first, last in own)
         progress.start(frames * run.sampler.steps, "frame steps")
         progress = _Started(progress)
-    found = [_blended(run, row, own, noise, trace, progress) for row, own in zip(rows, spans, strict=True)]
-    return torch.cat(found).clamp(0, 1)
+    clips = [_blended(run, row, own, noise, trace, progress) for row, own in zip(rows, spans, strict=True)]
+    return torch.cat(clips).clamp(0, 1)
 
 
 def _blended(
@@ -95,20 +93,20 @@ def _blended(
     progress: Progress | None,
 ) -> Tensor:
     if len(spans) == 1:
-        return made(run, clip, noise, trace, progress)
+        return window_result(run, clip, noise, trace, progress)
     total, weight = None, torch.zeros(clip.frames)
     for first, last in spans:
         share = ramp(last - first, run.overlap)
         weight[first:last] += share
-        part = made(run, clip.window(first, last), noise, trace, progress)
+        part = window_result(run, clip.window(first, last), noise, trace, progress)
         if total is None:
             total = part.new_zeros(len(part), clip.frames, *part.shape[2:])
-        total[:, first:last] += part * share.to(part).view(-1, 1, 1, 1)
+        total[:, first:last] += part * rearrange(share.to(part), "t -> t 1 1 1")
     assert total is not None
-    return total / weight.to(total).view(-1, 1, 1, 1)
+    return total / rearrange(weight.to(total), "t -> t 1 1 1")
 
 
-def made(
+def window_result(
     run: Sampling, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
 ) -> Tensor:
     """``run.result`` of one window: X_H, X_d or X_u (B,T,3,s·h,s·w), not clamped."""
@@ -125,12 +123,12 @@ def generate(
 ) -> tuple[Tensor, Tensor]:
     """X_u and X_d (B,T,3,s·h,s·w), not clamped, of one window: what the refiner is given, and is trained on."""
     upscaled = run.networks.upscaler(clip.lr).float()
-    latent, features = encode(run.prior, upscaled.flatten(0, 1), run.batch)
+    latent, features = encode(run.prior, folded(upscaled), run.batch)
     latents = sample(run, clip, latent, noise, trace, progress)
     decoded = decode(run.prior, run.networks.vae_guidance, latents, features, run.batch).float()
     if run.sampler.low_band > 0:
-        fixed = replace_low_band(decoded.flatten(0, 1), upscaled.flatten(0, 1), run.sampler.low_band)
-        decoded = fixed.view_as(decoded)
+        frames = replace_low_band(folded(decoded), folded(upscaled), run.sampler.low_band)
+        decoded = rearrange(frames, "(b t) c h w -> b t c h w", b=len(decoded))
     return upscaled, decoded
 
 
@@ -147,7 +145,8 @@ def sample(
     x = frame_noise(noise, clip, tuple(latent.shape[1:]), "initial")  # each frame has its own
     if run.sampler.start == "lr_noised":
         first = run.sampler.timesteps(run.prior.schedule)[0]
-        x = run.prior.schedule.add_noise(latent.float(), x.flatten(0, 1), first).view_as(x)
+        noised = run.prior.schedule.add_noise(latent.float(), folded(x), first)
+        x = rearrange(noised, "(b t) c h w -> b t c h w", b=len(x))
 
     x0: Tensor | None = None
     steps = Steps(run.prior.schedule, run.sampler, clip, noise, trace=trace, progress=progress)
@@ -164,7 +163,7 @@ def refine(run: Sampling, upscaled: Tensor, decoded: Tensor) -> Tensor:
     if run.colour == "none":
         return refined
     fix = wavelet_color if run.colour == "wavelet" else adain_color
-    return fix(refined.flatten(0, 1), upscaled.flatten(0, 1)).view_as(refined)
+    return rearrange(fix(folded(refined), folded(upscaled)), "(b t) c h w -> b t c h w", b=len(refined))
 
 
 def placed(frames: int, length: int, overlap: int, start: int = 0) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from vsrbench.flow.propagation import GridPropagation, neighbour_flows
+from vsrbench.flow.propagation import Alignment, GridPropagation, Order, neighbour_flows
 from vsrbench.flow.trained import mark_pretrained
 from vsrbench.flow.warp import warp
 from vsrbench.nn.residual import ConvResidualBlocks
@@ -47,8 +47,8 @@ class Front(nn.Module):
         feature_blocks: int = 5,
         blocks: int = 7,
         branches: int = 4,
-        alignment: str = "dcn",
-        order: int = 2,
+        alignment: Alignment = "dcn",
+        order: Order = 2,
         groups: int = 16,
         max_residue: float = 10.0,
         flow_minimum: int = 64,

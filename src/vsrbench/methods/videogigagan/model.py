@@ -10,7 +10,7 @@ from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError
 from vsrbench.flow.spynet import FILES
-from vsrbench.flow.trained import mark_pretrained, random_spynet, trained_flow
+from vsrbench.flow.trained import FlowNet, mark_pretrained, random_spynet, trained_flow
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.videogigagan import cost
 from vsrbench.methods.videogigagan.blocks import Down, Shuttle
@@ -145,7 +145,7 @@ class VideoGigaGAN(Method):
         )
         return frames
 
-    def as_seen(self, clip: Clip) -> Clip:
+    def pad_time(self, clip: Clip) -> Clip:
         """The clip, mirrored in time where it is shorter than ``mirror``; exact flow is left out then."""
         length, frames = self.mirror or 0, clip.frames
         if not 1 < frames < length:
@@ -161,7 +161,7 @@ class VideoGigaGAN(Method):
     ) -> Tensor:
         """Propagation over the whole clip, the U-Net on chunks of ``chunk`` frames that do not overlap (Sec. 3.3)."""
         with self.autocast():
-            frames = self.generate(self.as_seen(clip), noise, self.chunk, progress)
+            frames = self.generate(self.pad_time(clip), noise, self.chunk, progress)
             return frames[:, : clip.frames].float().clamp(0, 1)
 
     def become_image_model(self) -> None:
@@ -198,7 +198,7 @@ def inflated(values: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Ten
 
 
 def make_front(
-    flow_net: str = "spynet",
+    flow_net: FlowNet = "spynet",
     flow_levels: int = 4,
     flow_widths: Sequence[int] = (16, 16, 16),
     flow_weights: str | None = None,

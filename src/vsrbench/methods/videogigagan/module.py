@@ -162,7 +162,7 @@ class VideoGigaGANModule(MethodModule):
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """The generator's terms; in training the discriminator's own come beside them."""
-        clip = self.method.as_seen(clip)
+        clip = self.method.pad_time(clip)
         assert clip.hr is not None
         frames = self.method.generate(clip, noise)
         return self.output_terms(frames, clip.hr, self.judge(frames, clip))
@@ -198,7 +198,7 @@ class VideoGigaGANModule(MethodModule):
 
     def add_batch(self, clip: Clip, last: bool) -> None:
         """Add one batch to the gradients of both networks. last: gradients are then shared between ranks (DDP)."""
-        seen = self.method.as_seen(clip)
+        seen = self.method.pad_time(clip)
         assert seen.hr is not None
         active = self.adversarial(self.global_step)
         fake = precise(self.method.generate(seen, self.noise))
