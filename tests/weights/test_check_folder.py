@@ -3,15 +3,20 @@
 import json
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import latent
+from vsrbench.config import build, compose
+from vsrbench.diffusion.prior import load_prior, save_prior
 from vsrbench.errors import WeightsError
 from vsrbench.weights import files
+from vsrbench.weights.commands.check import check_path
 from vsrbench.weights.commands.check_folder import check_folder
 from vsrbench.weights.commands.fit import Fit
+from vsrbench.weights.folders import load_config
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -43,6 +48,44 @@ def test_a_whole_pipeline_folder(pipeline: Path) -> None:
     assert any("9 output convolutions" in note for note in found["controlnet"].notes)
     assert "prediction_type v_prediction" in found["scheduler"].notes[0]
     assert found["prompt"].notes == ["1x4x8"]
+
+
+@pytest.fixture
+def stable_diffusion(tmp_path: Path) -> Path:
+    """A folder as Stable Diffusion 1.5 is published: no scaling factor, no prediction type."""
+    prior = build(compose(["method=sateco", "size=tiny"], verb="eval").prior)
+    save_prior(prior, tmp_path / "sd", torch.float32)
+    for file, key in (("vae/config.json", "scaling_factor"), ("scheduler/scheduler_config.json", "prediction_type")):
+        content = json.loads((tmp_path / "sd" / file).read_text())
+        del content[key]
+        (tmp_path / "sd" / file).write_text(json.dumps(content))
+    return tmp_path / "sd"
+
+
+@pytest.mark.filterwarnings("ignore:.*Stable Diffusion's is")
+def test_what_stable_diffusion_leaves_out_has_diffusers_defaults(stable_diffusion: Path) -> None:
+    prior = load_prior(str(stable_diffusion), kind="image")
+    assert prior.scaling == 0.18215 and prior.schedule.config["prediction_type"] == "epsilon"
+    bare = stable_diffusion / "scheduler" / "scheduler_config.json"
+    for name, alpha in (("PNDMScheduler", False), ("DDIMScheduler", True)):
+        bare.write_text(json.dumps({"_class_name": name}))
+        schedule = load_config(str(stable_diffusion), "scheduler", bare.name, "image")
+        theirs = getattr(diffusers, name)().config
+        assert {key: theirs[key] for key in schedule if key in theirs} == {
+            key: value for key, value in schedule.items() if key in theirs
+        }
+        assert schedule["set_alpha_to_one"] is alpha
+
+
+def test_a_folder_is_judged_as_what_it_is_or_should_be(stable_diffusion: Path, pipeline: Path) -> None:
+    assert all(fit.fits and not fit.warnings for fit in check_folder(stable_diffusion))
+    assert all(fit.fits for fit in check_path(str(stable_diffusion), compose(["method=sateco"], verb="weights")))
+    assert check_folder(stable_diffusion / "vae")[0].fits, "a part by the UNet beside it"
+    wrong = {fit.part: fit for fit in check_folder(stable_diffusion, "upscaler")}
+    assert "in_channels 4: an x4 upscaler's takes 7" in wrong["unet"].errors[0]
+    assert "has no scaling_factor" in wrong["vae"].errors[0]
+    wrong = {fit.part: fit for fit in check_folder(pipeline, "image")}
+    assert "in_channels 7: Stable Diffusion's takes 4" in wrong["unet"].errors[0]
 
 
 def test_no_tensor_is_read(pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +131,7 @@ def test_pickles_prefixes_and_old_attention_names_fit(pipeline: Path) -> None:
 )
 def test_faults_of_configs(pipeline: Path, part: str, file: str, changes: dict, fault: str) -> None:
     edit(pipeline / part / file, **changes)
-    found = parts(pipeline)[part]
+    found = {fit.part: fit for fit in check_folder(pipeline, "upscaler")}[part]
     assert not found.fits and any(fault in line for line in found.errors)
 
 

@@ -14,19 +14,28 @@ from torch import Tensor, nn
 from vsrbench.errors import WeightsError
 from vsrbench.weights.files import first_line, read, write
 from vsrbench.weights.hub import locate
-from vsrbench.weights.layout import FILES, config_errors, config_warnings, current_name, read_json, required_files
+from vsrbench.weights.layout import (
+    FILES,
+    completed,
+    config_errors,
+    config_warnings,
+    current_name,
+    read_json,
+    required_files,
+)
 from vsrbench.weights.report import load_strictly
 
 
 def load_config(path: str, part: str, name: str = "config.json", kind: str = "upscaler") -> dict[str, Any]:
-    """A part's JSON configuration, looked through for what that of a prior of this kind would not say.
+    """A part's JSON configuration, looked through for what that of a prior of this kind would not say, and completed
+    with diffusers' defaults where these are meant (kind "image").
 
     Raises WeightsError naming the absent or broken file, or a value that cannot be meant; warns about unusual ones.
     """
     file = locate(path) / part / name
     if not file.is_file():
         raise WeightsError(f"{file} is missing: a prior folder needs unet/, vae/ and scheduler/ with their configs")
-    config = read_json(file)
+    config = completed(part, read_json(file), kind)
     for line in config_errors(part, config, kind):
         raise WeightsError(f"{file} {line}")
     for line in config_warnings(part, config, kind):

@@ -36,7 +36,15 @@ WHAT_FOR = {
     "prediction_type": "the network's output would be read as something else",
 }
 IN_CHANNELS = {"upscaler": 7, "image": 4}  # 4 latent; an upscaler's 3 more are the LR frame
-# Keys that must be written down: diffusers' own defaults are those of other models (0.18215, epsilon, linear).
+# What diffusers takes for keys that the folders of Stable Diffusion 1.5 and 2.1-base leave out.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "vae": {"scaling_factor": 0.18215},
+    "scheduler": {
+        "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "num_train_timesteps": 1000,
+        "prediction_type": "epsilon", "steps_offset": 0,
+    },
+}  # fmt: skip
+# Keys that an upscaler must write down: those defaults are of other models.
 REQUIRED = {
     "vae": ("scaling_factor", "block_out_channels"),
     "scheduler": ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type"),
@@ -81,6 +89,25 @@ def required_files(folder: Path, names: tuple[str, ...] = FILES) -> list[Path]:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object. Raises WeightsError for anything else."""
     return stored.read_json(file, "fetch the folder again", WeightsError)
+
+
+def completed(part: str, config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A config with what diffusers fills in where that is right: for Stable Diffusion itself (kind "image")."""
+    if kind != "image":
+        return dict(config)
+    defaults = dict(DEFAULTS.get(part, {}))
+    if part == "scheduler":
+        defaults["set_alpha_to_one"] = config.get("_class_name") != "PNDMScheduler"  # whose own default is False
+    return defaults | dict(config)
+
+
+def folder_kind(folder: Path) -> str:
+    """Which kind of prior a pipeline folder, or one of its parts, is by its UNet; "upscaler" where that is unknown."""
+    for place in (folder / "unet", folder, folder.parent / "unet"):
+        config = read_json(place / "config.json") if (place / "config.json").is_file() else {}
+        if config.get("_class_name") == CLASSES["unet"]:
+            return "image" if config.get("in_channels") == IN_CHANNELS["image"] else "upscaler"
+    return "upscaler"
 
 
 def config_errors(part: str, config: Mapping[str, Any], kind: str = "upscaler") -> list[str]:

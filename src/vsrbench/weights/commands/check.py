@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vsrbench.benchmarks.shapes import without_weights
-from vsrbench.config import build, stored_nodes
+from vsrbench.config import build, given, stored_nodes
 from vsrbench.errors import WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.runs import is_run
@@ -20,7 +20,7 @@ from vsrbench.weights.commands.fit import Fit, compare
 from vsrbench.weights.files import Header, headers_of, read, read_headers
 from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.key_maps import is_published, own_state, spynet_state
-from vsrbench.weights.layout import FILES
+from vsrbench.weights.layout import FILES, folder_kind
 from vsrbench.weights.trained import checkpoint_file
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ def check_path(path: str, cfg: "DictConfig") -> list[Fit]:
         return check_file(source, cfg)
     folder = locate(path, "input", ANYTHING)
     run = any((folder / sub / name).is_file() for sub in ("", "checkpoints") for name in ("best.ckpt", "last.ckpt"))
-    return check_file(checkpoint_file(folder), cfg) if run else check_folder(folder)
+    return check_file(checkpoint_file(folder), cfg) if run else check_folder(folder, prior_kind(cfg))
+
+
+def prior_kind(cfg: "DictConfig") -> str | None:
+    """The kind of prior that the command names, by its method or prior; None where it names neither."""
+    named = any(word.startswith(("method=", "prior=", "prior.")) for word in given())
+    kind = str((cfg.prior or {}).get("kind", "upscaler"))
+    return kind if named or kind != "upscaler" else None
 
 
 def show(fits: list[Fit], console: "Console") -> bool:
@@ -89,7 +96,7 @@ def check_file(file: Path, cfg: "DictConfig") -> list[Fit]:
     cfg: the method that trained parts are compared with, unless the file lies in a run folder, which names its own.
     """
     if file.name in FILES and (file.parent / "config.json").is_file():
-        return [check_part(file.parent)]
+        return [check_part(file.parent, prior_kind(cfg) or folder_kind(file.parent))]
     headers = read_headers(file)
     if file.suffix == ".ckpt":
         return _trained(file, headers, _run_config(file) or cfg)

@@ -11,9 +11,11 @@ from vsrbench.weights.files import Header, read_headers
 from vsrbench.weights.layout import (
     FILES,
     TRANSFORMERS_FILES,
+    completed,
     config_errors,
     config_warnings,
     current_name,
+    folder_kind,
     read_json,
     required_files,
 )
@@ -29,19 +31,23 @@ PREFIX = "text_model."  # newer transformers leave it out
 NOT_LEARNED = "embeddings.position_ids"  # stored by older transformers
 
 
-def check_folder(folder: Path) -> list[Fit]:
-    """A part's folder, or a pipeline folder with its parts. Raises WeightsError where it holds neither."""
+def check_folder(folder: Path, kind: str | None = None) -> list[Fit]:
+    """A part's folder, or a pipeline folder with its parts. Raises WeightsError where it holds neither.
+
+    kind: of the prior that it should be, "upscaler" or "image"; None: of the one that it is, by its UNet.
+    """
+    kind = kind or folder_kind(folder)
     if (folder / "config.json").is_file():
-        return _check_classes(folder, [check_part(folder)])
+        return _check_classes(folder, [check_part(folder, kind)])
     parts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name not in NOT_NEEDED)
-    fits = [check_part(part) for part in parts if (part / "config.json").is_file()]
+    fits = [check_part(part, kind) for part in parts if (part / "config.json").is_file()]
     if not fits:
         raise WeightsError(
             f"{folder} holds no weights in the diffusers layout: give a folder with config.json and "
             "diffusion_pytorch_model.safetensors, or one whose subfolders (unet/, vae/, ...) are such"
         )
     if (folder / "scheduler" / "scheduler_config.json").is_file():
-        fits.append(check_scheduler(folder / "scheduler" / "scheduler_config.json"))
+        fits.append(check_scheduler(folder / "scheduler" / "scheduler_config.json", kind))
     if (folder / "tokenizer").is_dir():
         fits.append(check_tokenizer(folder / "tokenizer"))
     if (folder / "prompt_embeds.safetensors").is_file():
@@ -51,15 +57,15 @@ def check_folder(folder: Path) -> list[Fit]:
     return _check_classes(folder, fits)
 
 
-def check_scheduler(file: Path) -> Fit:
+def check_scheduler(file: Path, kind: str) -> Fit:
     """The schedule's values, and whether this project's samplers know them."""
     from vsrbench.diffusion.schedule import Schedule
 
     try:
-        config = read_json(file)
+        config = completed("scheduler", read_json(file), kind)
         fit = Fit("scheduler", str(config.get("_class_name", "?")), file.name)
-        fit.errors += [f"{file.name} {line}" for line in config_errors("scheduler", config)]
-        fit.warnings += [f"{file.name}: {line}" for line in config_warnings("scheduler", config)]
+        fit.errors += [f"{file.name} {line}" for line in config_errors("scheduler", config, kind)]
+        fit.warnings += [f"{file.name}: {line}" for line in config_warnings("scheduler", config, kind)]
         fit.notes.append(", ".join(f"{key} {config[key]}" for key in SCHEDULE if key in config))
         Schedule(**config)
     except ConfigError as error:
@@ -133,11 +139,14 @@ def config_class(config: Config) -> str:
     return str(config.get("_class_name") or architectures[0])
 
 
-def check_part(folder: Path) -> Fit:
-    """One subfolder with a ``config.json``: does its weights file fit the config, does the config fit this project?"""
+def check_part(folder: Path, prior: str) -> Fit:
+    """One subfolder with a ``config.json``: does its weights file fit the config, does the config fit this project?
+
+    prior: the kind of prior that it should be a part of.
+    """
     part = folder.name
     try:
-        config = read_json(folder / "config.json")
+        config = completed(part, read_json(folder / "config.json"), prior)
         kind = config_class(config)
         if kind not in SHAPES:
             return Fit(part, kind or "?", notes=["nothing here uses this class; not looked at"])
@@ -149,9 +158,12 @@ def check_part(folder: Path) -> Fit:
     current = {rename(current_name(key)): header for key, header in headers.items()}
     current.pop(NOT_LEARNED, None)
     fit = compare(part, kind, source, {rename(key): value for key, value in own.items()}, current)
-    fit.errors += [f"config.json {line}" for line in config_errors(part, config)]
-    fit.warnings += [f"config.json: {line}" for line in config_warnings(part, config)]
+    fit.errors += [f"config.json {line}" for line in config_errors(part, config, prior)]
+    fit.warnings += [f"config.json: {line}" for line in config_warnings(part, config, prior)]
     NOTES.get(kind, lambda config, fit: None)(config, fit)
+    factor = 2 ** (len(config["block_out_channels"]) - 1) if kind == "AutoencoderKL" else 4
+    if prior == "upscaler" and factor != 4:
+        fit.errors.append(f"reduces by {factor}; these methods need a factor of 4")
     return fit
 
 
@@ -203,8 +215,6 @@ def _unet_notes(config: Config, fit: Fit) -> None:
 def _vae_notes(config: Config, fit: Fit) -> None:
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     fit.notes.append(f"scaling_factor {config.get('scaling_factor')}, factor {factor}")
-    if factor != 4:
-        fit.errors.append(f"reduces by {factor}; these methods need a factor of 4")
 
 
 def _tcm_notes(config: Config, fit: Fit) -> None:
