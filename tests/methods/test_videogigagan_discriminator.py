@@ -212,6 +212,15 @@ def test_penalty_reaches_every_parameter_in_float32_under_autocast() -> None:
     assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
 
+def test_penalty_through_the_attention_of_size_paper() -> None:
+    """Distances over space and time, several layers deep, can be differentiated twice."""
+    plan = {"attention": (8, 16), "attention_depth": (2, 2), "temporal_depth": {8: 2, 16: 2}}
+    network = awake(tiny(temporal_attention="l2", **plan))
+    gradient_penalty(network, clips()).backward()
+    inner = [p for name, p in network.named_parameters() if "to_kv" in name or "to_key" in name]
+    assert len(inner) == 8 and all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in inner)
+
+
 def test_adversarial_losses_at_undecided_and_sure_logits() -> None:
     zero, sure = torch.zeros(2, 3), torch.full((2, 3), 30.0)
     assert float(discriminator_loss(zero, zero)) == pytest.approx(2 * math.log(2))

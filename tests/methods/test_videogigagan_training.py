@@ -104,10 +104,10 @@ def test_one_backward_pass_gives_both_networks_their_own_gradients(stepper: Call
     made = awake(method("module.objective.propagation_clip=null"))
     sample = clip(batch=2)
     fake = made.method.generate(sample, made.noise)
-    terms = made.output_terms(fake, sample.hr, made.judge(fake, sample))
+    terms = made.output_terms(fake, sample.hr, made.logits_of(fake, sample))
     ours = torch.autograd.grad(sum(terms.values()), list(made.method.generator.parameters()))
-    real, false = made.judge(sample.hr, sample), made.judge(fake.detach(), sample)
-    penalty = gradient_penalty(lambda x: made.judge(x, sample, scaled=True), 2 * sample.hr - 1)
+    real, false = made.logits_of(sample.hr, sample), made.logits_of(fake.detach(), sample)
+    penalty = gradient_penalty(lambda x: made.logits_of(x, sample, scaled=True), 2 * sample.hr - 1)
     loss = discriminator_loss(real, false) + 0.2048 / 2 * 16 * penalty  # step 0 carries R1
     theirs = torch.autograd.grad(loss, list(made.discriminator.parameters()))
     stepper(made)

@@ -38,8 +38,8 @@ class Guard:
         """
         broken = [(name, "is not finite") for name, value in values.items() if not math.isfinite(value)]
         harmless = bounded or {}
-        judged = {name: value for name, value in values.items() if value > harmless.get(name, 0.0)}
-        spikes = [(name, text) for name, value in judged.items() if (text := self._spike(name, value)) is not None]
+        harmful = {name: value for name, value in values.items() if value > harmless.get(name, 0.0)}
+        spikes = [(name, text) for name, value in harmful.items() if (text := self._spike(name, value)) is not None]
         for name, value in values.items():
             if math.isfinite(value):
                 self.history.setdefault(name, deque(maxlen=WINDOW)).append(value)

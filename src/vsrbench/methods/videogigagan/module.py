@@ -66,7 +66,7 @@ class VideoGigaGANModule(MethodModule):
         self.objective, self.features, self.checkpointing = Objective.of(objective), features, checkpointing
         self.discriminator = Discriminator(crop * method.scale, temporal=method.row["temporal"], **discriminator)
         self.guard = Guard()
-        self.seen: dict[str, list[Tensor]] = {}
+        self.values: dict[str, list[Tensor]] = {}
         self.last_r1: float | None = None
         self.misfit = ""  # why a discriminator that was loaded cannot be trained further
         self.feature_loss: Callable[[Tensor, Tensor], Tensor]
@@ -165,9 +165,9 @@ class VideoGigaGANModule(MethodModule):
         clip = self.method.pad_time(clip)
         assert clip.hr is not None
         frames = self.method.generate(clip, noise)
-        return self.output_terms(frames, clip.hr, self.judge(frames, clip))
+        return self.output_terms(frames, clip.hr, self.logits_of(frames, clip))
 
-    def judge(self, frames: Tensor, clip: Clip, checkpointing: bool | None = None, scaled: bool = False) -> Tensor:
+    def logits_of(self, frames: Tensor, clip: Clip, checkpointing: bool | None = None, scaled: bool = False) -> Tensor:
         """Logits (B,T) of frames (B,T,3,H,W) in [0,1], or in [-1,1] where they are ``scaled``."""
         if frames.shape[-1] != self.discriminator.size:
             ours, theirs = frames.shape[-1] // self.method.scale, self.discriminator.size // self.method.scale
@@ -182,8 +182,7 @@ class VideoGigaGANModule(MethodModule):
 
     def penalised(self, step: int) -> bool:
         """True where the discriminator's step number ``step`` carries R1: of the step alone, so resuming keeps it."""
-        due = step % self.objective.r1_every == 0 and self.objective.r1 > 0
-        return due and self.adversarial(step)
+        return self.objective.r1 > 0 and step % self.objective.r1_every == 0 and self.adversarial(step)
 
     def output_terms(self, frames: Tensor, hr: Tensor, logits: Tensor | None) -> dict[str, Tensor]:
         """The generator's weighted terms for frames (B,T,3,H,W) about [0,1]; logits: the discriminator's of them."""
@@ -196,21 +195,21 @@ class VideoGigaGANModule(MethodModule):
             terms["gan"] = weights.gan * generator_loss(logits)
         return terms
 
-    def add_batch(self, clip: Clip, last: bool) -> None:
+    def add_batch(self, source: Clip, last: bool) -> None:
         """Add one batch to the gradients of both networks. last: gradients are then shared between ranks (DDP)."""
-        seen = self.method.pad_time(clip)
-        assert seen.hr is not None
+        clip = self.method.pad_time(source)
+        assert clip.hr is not None
         active = self.adversarial(self.global_step)
-        fake = precise(self.method.generate(seen, self.noise))
+        fake = precise(self.method.generate(clip, self.noise))
         output = fake.detach().requires_grad_(True)
-        logits = [self.judge(output, seen), self.judge(seen.hr, seen)] if active else []
-        terms = self.output_terms(output, seen.hr, logits[0] if active else None)
+        logits = [self.logits_of(output, clip), self.logits_of(clip.hr, clip)] if active else []
+        terms = self.output_terms(output, clip.hr, logits[0] if active else None)
         slopes = {  # the discriminator's own loss needs the graph behind its logits once more
             name: torch.autograd.grad(term, output, retain_graph=name == "gan")[0] for name, term in terms.items()
         }
-        beside = self.flow_terms(clip)
-        own = self.discriminator_terms(seen, *logits) if active else {}
-        rest = list(beside.values()) + (list(own.values()) or [resting(self.discriminator)])
+        beside = self.flow_terms(source)
+        own = self.discriminator_terms(clip, *logits) if active else {}
+        rest = list(beside.values()) + (list(own.values()) or [zero_of(self.discriminator)])
         # The derivative of this product by the generator's parameters is that of its terms.
         carrier = (fake * torch.stack(list(slopes.values())).sum(0)).sum()
         with nullcontext() if last else getattr(self.trainer.model, "no_sync", nullcontext)():
@@ -223,7 +222,7 @@ class VideoGigaGANModule(MethodModule):
         values |= {name: term.detach() for name, term in own.items()}
         values |= {f"gradient of {name}": norm([slope]) for name, slope in slopes.items()}
         for name, value in values.items():
-            self.seen.setdefault(name, []).append(value)
+            self.values.setdefault(name, []).append(value)
 
     def flow_terms(self, clip: Clip) -> dict[str, Tensor]:
         """The flow's own error, where it has a weight; it has no gradient at the output."""
@@ -239,25 +238,25 @@ class VideoGigaGANModule(MethodModule):
         terms = {DISCRIMINATOR: discriminator_loss(real, fake)}
         if self.penalised(self.global_step):
 
-            def judge(frames: Tensor) -> Tensor:
+            def logits_of(frames: Tensor) -> Tensor:
                 # without checkpoints: what they compute again cannot be differentiated twice
-                return self.judge(frames, clip, checkpointing=False, scaled=True)
+                return self.logits_of(frames, clip, checkpointing=False, scaled=True)
 
-            terms[R1] = self.objective.r1_weight * gradient_penalty(judge, to_network(clip.hr))
+            terms[R1] = self.objective.r1_weight * gradient_penalty(logits_of, to_network(clip.hr))
         return terms
 
     def finish_step(self, clip: Clip) -> None:
         """Step both optimisers, or neither where the guard forbids it; the step counts all the same."""
-        step, seen = self.global_step, self.seen
-        self.seen = {}
+        step, values = self.global_step, self.values
+        self.values = {}
         active = self.adversarial(step)
         groups = self.groups()
         lengths = {name: norm(self.gradients(name, parameters)) for name, parameters in groups.items()}
-        if R1 in seen:
-            self.last_r1 = over_ranks(torch.stack(seen[R1]).mean()) / self.objective.r1_weight
+        if R1 in values:
+            self.last_r1 = over_ranks(torch.stack(values[R1]).mean()) / self.objective.r1_weight
         limit = self.objective.propagation_clip
         bounded = {} if limit is None else {"gradient of the propagation": limit}
-        verdict = self.guard.verdict(self.judged(step, seen, lengths), bounded)
+        verdict = self.guard.verdict(self.guard_values(step, values, lengths), bounded)
         if verdict is None:
             self.shorten_all(groups, lengths)
         else:
@@ -271,16 +270,16 @@ class VideoGigaGANModule(MethodModule):
             numbers[R1] = self.last_r1
         self.observed |= {name: torch.tensor(number, device=self.device) for name, number in numbers.items()}
 
-    def judged(self, step: int, seen: dict[str, list[Tensor]], lengths: dict[str, Tensor]) -> dict[str, float]:
-        """What the guard is to judge, causes first: terms, their gradients at the output, gradients of the networks."""
-        values = {name: max(found, key=badness) for name, found in seen.items()}
-        values |= {f"gradient of the {name}": length for name, length in lengths.items()}
-        own = values.pop(f"gradient of the {DISCRIMINATOR}")
+    def guard_values(self, step: int, values: dict[str, list[Tensor]], lengths: dict[str, Tensor]) -> dict[str, float]:
+        """What the guard watches, causes first: terms, their gradients at the output, gradients of the networks."""
+        worst_values = {name: max(parts, key=magnitude) for name, parts in values.items()}
+        worst_values |= {f"gradient of the {name}": length for name, length in lengths.items()}
+        own = worst_values.pop(f"gradient of the {DISCRIMINATOR}")
         if self.penalised(step):  # another gradient than without R1, with a median of its own
-            values[f"gradient of the {DISCRIMINATOR} with R1"] = own
+            worst_values[f"gradient of the {DISCRIMINATOR} with R1"] = own
         elif self.adversarial(step):
-            values[f"gradient of the {DISCRIMINATOR}"] = own
-        return worst(values, self.device)
+            worst_values[f"gradient of the {DISCRIMINATOR}"] = own
+        return worst(worst_values, self.device)
 
     def gradients(self, name: str, parameters: list[Any]) -> list[Tensor]:
         """Gradients of a group. Raises TrainingError naming parameters that got none, which DDP would refuse later."""
@@ -343,7 +342,7 @@ class VideoGigaGANModule(MethodModule):
         self.last_r1 = stored["r1"]
 
 
-def resting(network: nn.Module) -> Tensor:
+def zero_of(network: nn.Module) -> Tensor:
     """Zero with every parameter in it: DDP wants them all in every step, also before the discriminator begins."""
     return torch.stack([parameter.sum() for parameter in network.parameters()]).sum() * 0.0
 
@@ -353,7 +352,7 @@ def to_network(frames: Tensor) -> Tensor:
     return 2 * frames - 1
 
 
-def badness(value: Tensor) -> float:
+def magnitude(value: Tensor) -> float:
     """For the largest of several values: whatever is not finite is larger than all."""
     number = float(value)
     return number if math.isfinite(number) else math.inf
