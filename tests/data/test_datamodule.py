@@ -87,6 +87,46 @@ def test_an_epoch_of_photographs_counts_paths(make_tree) -> None:
     assert list(module.val_dataloader()) == []
 
 
+def training_clips(*overrides: str) -> tuple[list[str], list[str]]:
+    """Names of the clips that train, and of those of the set that are not there."""
+    module = data(*overrides)
+    return [source.name for source in module.clips("train")], module.coverage("train")["absent"]
+
+
+def test_validation_clips_of_reds_do_not_train_and_one_switch_lets_them(make_tree) -> None:
+    official = {f"val/val_sharp/{name}": 2 for name in ("000", "001", "006", "017", "002")}
+    root = f"data.root={make_tree({'train/train_sharp/000': 2, 'train/train_sharp/001': 2, **official})}"
+    val = [clip.name for clip in data("data=reds", root).clips("val")]
+    assert val == ["240", "241", "246", "257"]
+    here, absent = training_clips("data=reds", root)
+    assert here == ["001", "242"] and len(here) + len(absent) == 262
+    here, absent = training_clips("data=reds", root, "data.splits.val=null")
+    assert here == ["001", "240", "241", "242", "246", "257"] and len(here) + len(absent) == 266
+    here, absent = training_clips("data=reds", root, "data.splits.train.partition=stablevsr_train")
+    assert here == ["001"] and len(here) + len(absent) == 236
+
+
+def test_no_published_set_validates_on_clips_that_train_or_test(make_tree) -> None:
+    root = make_tree({f"sequences/00001/{n:04d}": 7 for n in range(1, 6)}, name="im{}.png", first=1)
+    (root / "sep_trainlist.txt").write_text("00001/0001\n00001/0002\n00001/0003\n00001/0004\n")
+    (root / "sep_testlist.txt").write_text("00001/0005\n")
+    module = data("data=vimeo", f"data.root={root}")
+    train, val, test = ({clip.name for clip in module.clips(split)} for split in ("train", "val", "test"))
+    assert len(train) == len(val) == 2 and test == {"00001/0005"} and not train & val
+    assert training_clips("data=vimeo", f"data.root={root}", "data.splits.val=null")[0] == sorted(train | val)
+    (root / "sep_trainlist.txt").write_text("00001/0001\n")
+    with pytest.raises(DataError, match=r"none can be held out: train without validation \(data.splits.val=null\)"):
+        data("data=vimeo", f"data.root={root}").train_dataloader()
+
+
+def test_a_folder_holds_its_validation_clips_out_where_it_has_others(make_tree, caplog) -> None:
+    many = f"data.root={make_tree({'a': 2, 'b': 2, 'c': 2})}"
+    assert training_clips("data=folder", many)[0] == ["c"] and not caplog.text
+    few = f"data.root={make_tree({'a': 2, 'b': 2})}"
+    assert training_clips("data=folder", few, "data.splits.val.clips=2", "data.splits.train.partition=a")[0] == ["a"]
+    assert "validation clips are training clips (a)" in caplog.text
+
+
 def test_what_a_data_set_does_not_have(make_tree) -> None:
     module = data("data=vid4", f"data.root={make_tree({'GT/city': 2})}")
     with pytest.raises(DataError, match=r"data=vid4 has no training split"):
@@ -128,4 +168,4 @@ def test_a_clip_whose_name_is_a_number_can_be_chosen(make_tree) -> None:
 
 def test_absent_training_clips_are_said(make_tree, caplog) -> None:
     data("data=reds", f"data.root={reds(make_tree)}").train_dataloader()
-    assert "training without 264 absent clips, the first is 002" in caplog.text
+    assert "training without 260 absent clips, the first is 002" in caplog.text

@@ -259,6 +259,18 @@ def test_vimeo_lists_by_name(make_tree, settings, partition: str, listing: str, 
     assert full_size("vimeo", partition) == (clips, 7 * clips)
 
 
+def test_the_held_out_septuplets_are_drawn_from_seed_and_names(tmp_path) -> None:
+    listing = tmp_path / "sep_trainlist.txt"
+    clips = [f"{folder:05d}/{n:04d}" for folder in range(1, 4) for n in range(1, 101)]
+    listing.write_text("\n".join(clips))
+    drawn = names("vimeo", "sep_heldout", tmp_path)
+    assert len(drawn) == 64 and drawn == sorted(drawn) and {*drawn} < {*clips}
+    assert drawn[:3] == ["00001/0001", "00001/0004", "00001/0014"]
+    listing.write_text("\n".join(reversed(clips)))
+    assert {*names("vimeo", "sep_heldout", tmp_path)} == {*drawn}
+    assert full_size("vimeo", "sep_heldout") == (64, 448)
+
+
 @pytest.mark.parametrize("frames", [2, 7])
 def test_a_septuplet_that_ends_early_has_no_centre_to_score(make_tree, settings, frames: int) -> None:
     root = make_tree({"sequences/00001/0002": frames}, name="im{}.png", first=1)

@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.degradations import Degradation
-from vsrbench.data.finder import find
+from vsrbench.data.finder import clip_names, find
 from vsrbench.data.loading import Batches
 from vsrbench.data.paths import Paths
 from vsrbench.data.samples import ClipSamples, PhotoSamples, Recipe, TrainingSamples
@@ -34,7 +35,8 @@ def leave_signals_to_the_parent(worker: int) -> None:
 class VideoData(pl.LightningDataModule):
     """Clips for evaluation and samples for training (conf/data/<set>.yaml builds it).
 
-    splits: {train, val, test: {partition, clips, frames} or null}; recipe: see ``Recipe``; other settings: see
+    splits: {train, val, test: {partition, clips, frames} or null}; clips of the validation split are taken out of the
+    training split. recipe: see ``Recipe``; other settings: see
     ``catalog.Settings`` and ``Pairing``. first_sample: number of the next training sample, set before a resumed
     run asks for its loader. validation: how many of the first validation clips, and how many of the first frames of
     each, ``val_dataloader`` gives; null: all. Nothing is read before it is asked for. Trainers must not replace the
@@ -134,8 +136,26 @@ class VideoData(pl.LightningDataModule):
             if split not in (self.splits or ()):
                 known = ", ".join(self.splits or ["none"])
                 raise ConfigError(f"data={self.settings.set} has no split {split!r}: it has {known}")
-            self._catalogs[split] = find(self.settings, self.splits[split])
+            catalog = find(self.settings, self.splits[split])
+            self._catalogs[split] = self._without_validation(catalog) if split == "train" else catalog
         return self._catalogs[split]
+
+    def _without_validation(self, catalog: Catalog) -> Catalog:
+        """What is trained on: the clips of the training split that the validation split does not have.
+
+        Where that would leave none (one clip or video of a user's own), all stay, which is said.
+        """
+        held_out = set(clip_names(self.settings, self.splits.get("val"))) if catalog.sources else set()
+        sources = [source for source in catalog.sources if source.name not in held_out]
+        if catalog.sources and not sources:
+            log.warning(
+                "validation clips are training clips (%s), so validation measures nothing but progress: give more "
+                "clips, or train without validation (data.splits.val=null)",
+                ", ".join(source.name for source in catalog.sources),
+            )
+            return catalog
+        absent = [name for name in catalog.absent if name not in held_out]
+        return replace(catalog, sources=sources, absent=absent)
 
     def _rank_and_world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

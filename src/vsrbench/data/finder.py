@@ -1,6 +1,7 @@
 """From a split's settings to its clips: which data set looks where."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vsrbench.data import folders, packed, rendered, trees
@@ -23,6 +24,28 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
     }
     if split is None:
         return Catalog()
+    partition, clips, frames = _checked(settings, split)
+    if settings.set not in finders:
+        raise ConfigError(f"data.set={settings.set}: use one of {', '.join(sorted(finders))}")
+    packed.refuse_as_root(settings.root)
+    finder = packed.clips if settings.packed else finders[settings.set]
+    return _limited(finder(settings, partition, clips), frames)
+
+
+def clip_names(settings: Settings, split: Mapping[str, Any] | None) -> list[str]:
+    """The clips that a split means, by name; those of a published set whether they are there or not."""
+    if split is None:
+        return []
+    if settings.set not in trees.SETS:
+        return [source.name for source in find(settings, split).sources]
+    partition, clips, _ = _checked(settings, split)
+    root = Path(settings.packed or settings.folder)
+    names, _ = trees.partition_names(settings.set, trees.load_list(settings.set), partition, root)
+    return names[:clips]
+
+
+def _checked(settings: Settings, split: Mapping[str, Any]) -> tuple[Any, int | None, int | None]:
+    """Partition, clips and frames of a split. Raises ConfigError for another form."""
     if not isinstance(split, Mapping):
         raise ConfigError(f"a split of data={settings.set} is {{partition, clips, frames}} or null, not {split}")
     partition, clips, frames = (split.get(key) for key in ("partition", "clips", "frames"))
@@ -32,11 +55,7 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
         raise ConfigError(f"a split's partition={partition}: give a name or a list of names")
     if isinstance(partition, int | float):
         partition = str(partition)  # the name of a clip may be a number
-    if settings.set not in finders:
-        raise ConfigError(f"data.set={settings.set}: use one of {', '.join(sorted(finders))}")
-    packed.refuse_as_root(settings.root)
-    finder = packed.clips if settings.packed else finders[settings.set]
-    return _limited(finder(settings, partition, clips), frames)
+    return partition, clips, frames
 
 
 def _limited(catalog: Catalog, frames: int | None) -> Catalog:

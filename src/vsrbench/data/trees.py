@@ -1,5 +1,6 @@
 """Published data sets: their clips, partitions and folder trees, read from ``lists/<set>.yaml``."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def full_size(set_name: str, partition: Any) -> tuple[int, int | None]:
     book = load_list(set_name)
     entry = _list_entry(book, partition)
     names = [] if entry else _named(set_name, book, partition)
-    clips = int(entry["clips"]) if entry else len(names)
+    clips = int(entry.get("take", entry["clips"])) if entry else len(names)
     if book.get("at_most"):
         return clips, None
     return clips, clips * int(book["frames"]) if "frames" in book else sum(frames_of(book, name) for name in names)
@@ -225,5 +226,18 @@ def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> 
         raise DataError(f"the list {path} is empty: it should have {entry['clips']} lines; fetch it again")
     if len(names) > entry["clips"]:
         raise DataError(f"{path} has {len(names)} lines, the official list has {entry['clips']}: use the official one")
+    if "take" in entry:
+        return _drawn(names, entry["take"], entry["seed"]), []
     missing = entry["clips"] - len(names)
     return names, [f"{missing} clips that {path.name} does not list"] if missing else []
+
+
+def _drawn(names: list[str], count: int, seed: int) -> list[str]:
+    """``count`` of the names, half of them at most, in the list's order. The draw depends on seed and names alone."""
+    ranks = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    drawn = set(ranks[: min(count, len(names) // 2)])
+    if not drawn:
+        raise DataError(
+            "one training clip is listed, none can be held out: train without validation (data.splits.val=null)"
+        )
+    return [name for name in names if name in drawn]
