@@ -111,3 +111,11 @@ def test_reading_and_writing_videos_loads_no_training_package() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("words", [[], ["method=bicubic"]])
+def test_a_command_without_a_method_says_which_it_takes(words: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vsrbench.upscale", str(tmp_path / "gone.mp4"), str(tmp_path / "out"), *words]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    said = "no method= is given: method=dgaf size=mini, the default, a miniature that is shipped" in ended.stderr
+    assert ended.returncode == 2 and "no such file" in ended.stderr and said is not bool(words)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 GROUPS = ("method", "data", "degradation", "flow", "prior", "sampler")  # of conf/: what a stored node may be
 TARGET = re.compile(r"_target_: *[\"']?(vsrbench(?:\.\w+)+)")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: "1" hands errors on as they are; otherwise it prints them and exits
+NAMES_A_METHOD = ("method=", "experiments=", "predictions=")
 FULL_ERROR_WANTED = os.environ.get(FULL_ERROR) == "1"
 
 
@@ -101,6 +102,10 @@ def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
             check_nodes(cfg)
             _refuse_absent_task(cfg)
             _refuse_hydras_own_multirun(cfg)
+            if verb in ("upscale", "eval") and not any(a.startswith(NAMES_A_METHOD) for a in arguments):
+                from vsrbench import help as texts
+
+                print(texts.of_default(str(cfg.method.name), str(cfg.size)), file=sys.stderr)
             return run(cfg)
 
     main = hydra.main(version_base="1.3", config_path=str(home() / "conf"), config_name=verb)(task)

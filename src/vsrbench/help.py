@@ -42,7 +42,7 @@ EXAMPLES = {
     "train": ["vsrbench train method=dgaf data=reds data.root=DIR", "vsrbench train -m seed=1,2,3 launcher=slurm"],
     "eval": ["vsrbench eval method=bicubic data=vid4 data.root=DIR", "vsrbench eval predictions=FRAMES data=sample"],
     "compare": ["vsrbench compare experiments=compare/* data=sample"],
-    "upscale": ["vsrbench upscale in.mp4 out.mp4 method=dgaf", "vsrbench upscale frames/ out/ method=bicubic"],
+    "upscale": ["vsrbench upscale in.mp4 out.mp4 method=basicvsr", "vsrbench upscale frames/ out/ method=dgaf"],
     "bench": ["vsrbench bench params method=dgaf", "vsrbench bench flops method=stablevsr size=paper"],
     "data": ["vsrbench data check data=reds data.root=DIR", "vsrbench data pack data=reds data.root=DIR output=PACK"],
     "weights": [
@@ -95,6 +95,13 @@ def bare(verb: str) -> str | None:
     if verb not in NEEDS:
         return None
     return f"{NEEDS[verb]}, for instance\n  {EXAMPLES[verb][0]}\nvsrbench {verb} --help shows its settings"
+
+
+def of_default(method: str, size: str) -> str:
+    """The line of a command that was given no method: which it takes, and why not to take it for the paper's."""
+    what = ", a miniature that is shipped and not the paper's network" if size == "mini" else ""
+    other = "method=basicvsr has published weights (`vsrbench weights fetch basicvsr`)"
+    return f"no method= is given: method={method} size={size}, the default{what}; {other}"
 
 
 def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""``python -m vsrbench.upscale in.mp4 out.mp4 method=dgaf size=mini``: upscale a video or a folder of frames.
+"""``python -m vsrbench.upscale in.mp4 out.mp4 method=basicvsr``: upscale a video or a folder of frames.
 
 Both paths may be video files or folders of frames; the settings ``inference`` and ``video`` say how.
 """
