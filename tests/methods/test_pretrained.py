@@ -108,6 +108,14 @@ def test_the_result_names_random_features(tmp_path: Path) -> None:
         train.run(compose([*given, "name=other", "module.features=lpips_vgg"]))
 
 
+def test_the_result_names_frozen_networks_with_random_weights(tmp_path: Path) -> None:
+    train.run(
+        compose(["method=dgaf", "size=tiny", *SMALL, "flow=spynet", "flow.random=true", f"runs={tmp_path}", "name=run"])
+    )
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["substitutes"] == {"prior": "random weights", "flow": "random weights"}
+
+
 def test_stages_before_the_vaes_say_that_lpips_will_be_missing(capsys: pytest.CaptureFixture[str]) -> None:
     made = latent.module("sateco", "module.features=lpips_vgg")
     made.begin_stage("upscaler", None, None)

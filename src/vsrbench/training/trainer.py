@@ -83,7 +83,7 @@ def train(
         module.check_start()
     if point is None:
         module.method.check_pretrained(cfg.untrained)
-    substitutes = module.substitutes() if point is None else point.get("substitutes", {})
+    substitutes = substitutes_in(cfg, module) if point is None else point.get("substitutes", {})
     apply_checkpointing(module, cfg.gradient_checkpointing)
     apply_compile(module, cfg.compile)
     if cfg.trainer.strategy == "fsdp":
@@ -138,6 +138,12 @@ def lost_ranks_told() -> Iterator[None]:
         raise RunError(
             f"{LOST_RANK}, its own message says why ({said}): the same command goes on from the last checkpoint"
         ) from error
+
+
+def substitutes_in(cfg: "DictConfig", module: MethodModule) -> dict[str, str]:
+    """See ``MethodModule.substitutes``; with the frozen networks that ``random=true`` of their nodes built."""
+    nodes = [name for name in ("prior", "flow", "vit") if cfg.get(name) and cfg[name].get("random")]
+    return dict.fromkeys(nodes, "random weights") | module.substitutes()
 
 
 def build_module(cfg: "DictConfig", load: bool) -> MethodModule:
