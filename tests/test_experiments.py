@@ -29,7 +29,13 @@ def found(pattern: str = "**/*") -> list[str]:
 
 NAMES = found()
 DGAF, STABLE, VIDEO = found("dgaf/*"), found("stablevsr/*"), found("videogigagan/*")
-OTHERS = ("dgaf/f5", "stablevsr/f6", "stablevsr/fewstep", "stablevsr/t1")  # figures, a sweep, halves of a table
+OTHERS = (
+    "dgaf/f5",
+    "dgaf/literal_st8",
+    "stablevsr/f6",
+    "stablevsr/fewstep",
+    "stablevsr/t1",
+)  # figures, a sweep, halves of a table
 PAPERS = {"dgaf": "dgaf_vsr", "stablevsr": "stablevsr"}
 TABLES = {  # what a name begins with: the table whose rows the files are for
     "dgaf/t1_reds4": "table1_reds4", "dgaf/t1_vid4": "table1_vid4", "dgaf/t2": "table2", "dgaf/t3": "table3",
@@ -134,6 +140,12 @@ def test_an_ablation_sets_what_its_row_prints_and_nothing_else(name: str) -> Non
         assert settings["flow._target_"].lower().endswith(str(row["flow"].value).lower())
     own = {key: value for key, value in differences(name, "dgaf/t1_reds4_dgaf").items() if "flow." not in key}
     assert own.items() <= printed.items() and len(own) <= 1
+
+
+@pytest.mark.parametrize("row", ["s1", "s2_5", "s6_4"])
+def test_table_8_by_the_letter_differs_from_table_8_in_the_frames_for_flow_alone(row: str) -> None:
+    own = differences(f"dgaf/literal_st8 row={row}", f"dgaf/st8 row={row}")
+    assert own == {"method.flow_factor": "rescale"}
 
 
 def test_rows_of_the_papers_own_configuration_are_the_same_run() -> None:

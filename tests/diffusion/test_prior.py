@@ -221,10 +221,10 @@ def test_the_prompt_is_computed_once(with_encoder: Path, monkeypatch: pytest.Mon
     cached = list((with_encoder.parent / "cache").iterdir())
     assert len(cached) == 1
 
-    def never(_: Path) -> None:
+    def never(*_: object) -> None:
         raise AssertionError("the encoder was asked again")
 
-    monkeypatch.setattr("vsrbench.weights.folders.encode_empty_prompt", never)
+    monkeypatch.setattr("vsrbench.weights.folders.encode_prompt", never)
     assert torch.equal(load_prompt(str(with_encoder)), first)
 
 

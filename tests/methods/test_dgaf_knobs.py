@@ -1,5 +1,7 @@
 """Every knob of DGAF-VSR is a plain override that changes the output; those that mean nothing are refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ PRINTED = [f"method.rescale={s}" for s in (1, 1.6, 2, 2.5, 3.2, 5, 6.4)]
 PRINTED += ["method.rescale_mode=bicubic", "method.rescale_mode=none", "method.guidance=encoder"]
 PRINTED += ["method.in_pair=false", "method.flow_upscaling=post", "flow=farneback"]
 OTHERS = ["align=released", "pick=corner", "neighbours=same_step", "guide_attention=false", "new_channels=copy"]
-OTHERS += ["flow_input=bicubic", "flow_input=released"]
+OTHERS += ["flow_input=bicubic", "flow_input=released", "projection=z_next"]
 
 
 @pytest.mark.parametrize("knob", [*PRINTED, *(f"method.{other}" for other in OTHERS), "variant=released"])
@@ -56,6 +58,8 @@ def test_flow_from_networks_needs_no_other_change() -> None:
         ("flow_upscaling=none", r"method\.flow_upscaling=none: use pre or post"),
         ("flow_input=area", r"method\.flow_input=area"),
         ("lr_enlargement=area", r"method\.lr_enlargement=area"),
+        ("projection=x0", r"method\.projection=x0: use z_t or z_next"),
+        ("flow_factor=s", r"method\.flow_factor=s: use hr or rescale"),
         ("new_channels=random", r"method\.new_channels=random: use zero or copy"),
     ],
 )
@@ -103,6 +107,71 @@ def test_the_released_corner_is_the_top_left_sample() -> None:
     assert torch.equal(upscale_warp_downscale(x0, flow, 4, pick="corner"), x0)
     moved = upscale_warp_downscale(x0, flow, 4, pick="centre")
     assert torch.equal(moved[..., :-1], x0[..., 1:])
+
+
+# --- two readings of Section 4 -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [1, 1.6, 2, 4, 6.4])
+@pytest.mark.parametrize("frames", ["nearest", "bicubic", "released"])
+def test_the_literal_s_enlarges_the_frames_for_flow_as_ogwm_does(factor: float, frames: str) -> None:
+    """Sec. 4 writes the frames of FM and the features of OGWM with one s: then flow lives on OGWM's grid."""
+    lr = latent.make_clip(1, (15, 20)).lr[0]
+    settings = [f"method.rescale={factor}", f"method.flow_input={frames}"]
+    literal = latent.method("dgaf", *settings, "method.flow_factor=rescale").flow_frames(lr)
+    assert literal.shape[-2:] == (round(15 * factor), round(20 * factor))
+    fixed = latent.method("dgaf", *settings).flow_frames(lr)
+    assert fixed.shape[-2:] == (60, 80)
+    assert torch.equal(literal, fixed) == (factor == 4)
+    if factor != 4:
+        clip = latent.make_clip(3)
+        assert (upscaled(*settings, "method.flow_factor=rescale", clip=clip) - upscaled(*settings, clip=clip)).any()
+
+
+def test_z_t_minus_1_is_projected_with_the_steps_own_noise_estimate() -> None:
+    """Sec. 4.2: deterministic steps leave x0 as it is; ancestral ones leave their fresh noise in it."""
+    clip = latent.make_clip(3)
+    for kind, same in (("ddim", True), ("ddpm", False)):
+        settings = [f"sampler.kind={kind}", "sampler.steps=4"]
+        frames = upscaled(*settings, clip=clip), upscaled(*settings, "method.projection=z_next", clip=clip)
+        assert torch.allclose(*frames, atol=1e-5) == same
+
+    seen: dict[int, dict[str, Tensor]] = {}
+
+    class Spy:
+        def on_step(self, step: int, frame: int | None, **tensors: Tensor) -> None:
+            seen.setdefault(step, {}).update(tensors)
+
+    method = awake("method.projection=z_next", "flow=exact")
+    still = torch.zeros(1, 2, 2, 16, 16)
+    method.upscale(replace(clip, flow_forward=still, flow_backward=still), Noise(0), Spy())
+    schedule, visited = method.prior.schedule, method.sampler.timesteps(method.prior.schedule)
+    first = Noise(0)
+    x = torch.stack([first.normal((4, 16, 16), "initial", "clip#0", t) for t in range(3)])[None]
+    eps = (x - schedule.abar(visited[0], x).sqrt() * seen[0]["x0"]) / (1 - schedule.abar(visited[0], x)).sqrt()
+    abar = schedule.abar(visited[1], x)
+    expected = (seen[0]["x"] - (1 - abar).sqrt() * eps) / abar.sqrt()
+    assert torch.allclose(seen[1]["aligned"][:, 0], expected[:, 1], atol=1e-4), "step 1 is guided by the next frame"
+
+
+def test_z_t_minus_1_needs_the_printed_order() -> None:
+    with pytest.raises(ConfigError, match=r"method\.projection=z_next needs method\.neighbours=last_step"):
+        awake("method.projection=z_next", "method.neighbours=same_step")
+
+
+@torch.no_grad()
+def test_training_mirrors_the_projection() -> None:
+    """At deterministic samplers both readings are one; ancestral ones show the guide a noisier neighbour."""
+    losses = {}
+    for kind in ("ddim", "ddpm"):
+        for reading in ("z_t", "z_next"):
+            module = latent.module("dgaf", f"sampler.kind={kind}", "sampler.steps=4", f"method.projection={reading}")
+            latent.awake(module.method.guide, scale=0.3)
+            module.begin_stage("guide", lambda p: torch.optim.Adam(p, 1e-3), Noise(0))
+            losses[kind, reading] = module.losses(latent.make_clip(3, batch=2), Noise(0))["prediction"]
+    assert torch.equal(losses["ddim", "z_t"], losses["ddim", "z_next"])
+    assert torch.equal(losses["ddim", "z_t"], losses["ddpm", "z_t"])
+    assert not torch.allclose(losses["ddpm", "z_t"], losses["ddpm", "z_next"])
 
 
 # --- guidance of the encoder alone ---------------------------------------------------------------

@@ -43,6 +43,17 @@ def initial_latents(prior: Prior, sampler: Sampler, clip: Clip, noise: NoiseSour
     return prior.schedule.add_noise(torch.cat(latents), folded(eps), first).view_as(eps)
 
 
+def noised_lr(prior: Prior, clip: Clip, noise: NoiseSource) -> Clip:
+    """The clip as the prior's U-Net is to see it: LR frames with the noise that the prior's level names, if it has one.
+
+    A frame's noise is the same at every step, as its authors draw it once. Flow and colour look at the clip itself.
+    """
+    if not prior.noise_level:
+        return clip
+    eps = frame_noise(noise, clip, tuple(clip.lr.shape[2:]), "lr_noise")
+    return replace(clip, lr=prior.noise_lr(folded(clip.lr), folded(eps)).view_as(clip.lr))
+
+
 @dataclass(frozen=True)
 class Steps:
     """The diffusion steps of a clip: iterating gives (step, timestep), ``update`` takes x over a step.
@@ -77,10 +88,15 @@ class Steps:
         return x
 
 
-def unguided(prior: Prior, clip: Clip, x: Tensor, t: int, batch: int) -> Tensor:
-    """x0 (B,T,4,h,w) of all frames at timestep t by the prior alone, ``batch`` frames at a time."""
-    frames = zip(folded(x).split(batch), folded(clip.lr).split(batch), strict=True)
-    parts = [prior.schedule.x0(part, prior.predict(part, lr, t).float(), t) for part, lr in frames]
+def unguided(prior: Prior, clip: Clip, x: Tensor, t: int, batch: int, guidance_scale: float = 1.0) -> Tensor:
+    """x0 (B,T,4,h,w) of all frames at timestep t by the prior alone, ``batch`` frames at a time.
+
+    guidance_scale: of classifier-free guidance, see ``Prior.predict``.
+    """
+    parts = []
+    for part, lr in zip(folded(x).split(batch), folded(clip.lr).split(batch), strict=True):
+        output = prior.predict(part, lr, t, guidance_scale=guidance_scale)
+        parts.append(prior.schedule.x0(part, output.float(), t))
     return torch.cat(parts).view_as(x)
 
 

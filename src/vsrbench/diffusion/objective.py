@@ -1,6 +1,6 @@
 """Loss terms of latent methods: the prior's own target as printed, and the terms that the miniatures add."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -87,3 +87,19 @@ def draw_timesteps(noise: NoiseSource, clip: Clip, limit: int) -> Tensor:
 def draw_choice(noise: NoiseSource, clip: Clip, purpose: str, options: int) -> list[int]:
     """One of ``options`` per sample."""
     return [int(noise.uniform((), purpose, name) * options) for name in clip.name]
+
+
+def over_steps(
+    noise: NoiseSource, clip: Clip, steps: Sequence[int], terms: Callable[[int, Clip], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """ours: loss terms where each sample of a batch draws a step of the sampler; samples of one step go together.
+
+    terms(step, their part of the clip) gives means, which are weighted by the samples' share.
+    """
+    drawn = [steps[number] for number in draw_choice(noise, clip, "step", len(steps))]
+    sums: dict[str, Tensor] = {}
+    for step in sorted(set(drawn)):
+        rows = [row for row, own in enumerate(drawn) if own == step]
+        for name, value in terms(step, clip.rows(rows)).items():
+            sums[name] = sums.get(name, 0) + value * len(rows) / len(drawn)
+    return sums

@@ -1,7 +1,7 @@
 """The frozen image prior as diffusers modules: the Stable Diffusion x4 upscaler, Stable Diffusion, or a miniature."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,11 @@ from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError
 from vsrbench.weights.files import write
 from vsrbench.weights.folders import cast, load_config, load_part, load_prompt, save_network
+from vsrbench.weights.hub import locate
 from vsrbench.weights.report import no_weights
 
 KINDS = ("upscaler", "image")
+BETAS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")
 WHERE = {
     "upscaler": "the Stable Diffusion x4 upscaler, or the folder released with StableVSR",
     "image": "Stable Diffusion 2.1-base or 1.5; the 2.x repositories of stabilityai have left the hub: use a copy such "
@@ -22,15 +24,18 @@ WHERE = {
 
 
 class Prior(nn.Module):
-    """UNet, VAE, schedule, embedded empty prompt.
+    """UNet, VAE, schedule, embedded prompt.
 
     kind: "upscaler", the Stable Diffusion x4 upscaler: the UNet takes 7 channels, latent and LR frame, the VAE has
     factor 4. "image", Stable Diffusion itself: the UNet takes the latent alone, the VAE has any factor (8).
-    noise_level: class label of a UNet with a class embedding (the stock upscaler's 0..350); None for UNets
-    without one (the released StableVSR and DGAF-VSR). The LR frame itself gets no noise, as released.
+    noise_level: of a UNet with a class embedding (the stock upscaler's 0..350), both its class label and the noise on
+    the LR frames (``noise_lr``); None for UNets without one (the released StableVSR and DGAF-VSR). lr_schedule: how
+    much noise a level is; None: ``schedule``. negative: the embedded text that classifier-free guidance leads away
+    from; None: the prompt's own.
     """
 
     prompt: Tensor
+    negative: Tensor
 
     def __init__(
         self,
@@ -39,11 +44,15 @@ class Prior(nn.Module):
         schedule: Schedule,
         prompt: Tensor,
         noise_level: int | None = None,
-        kind: str = "upscaler",
+        kind: Literal["upscaler", "image"] = "upscaler",
+        lr_schedule: Schedule | None = None,
+        negative: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.unet, self.vae, self.schedule = unet, vae, schedule
+        self.lr_schedule = schedule if lr_schedule is None else lr_schedule
         self.register_buffer("prompt", prompt, persistent=False)
+        self.register_buffer("negative", prompt.clone() if negative is None else negative, persistent=False)
         self.noise_level = noise_level
         self.kind = kind
         _check_fit(unet, vae, prompt, noise_level, kind)
@@ -66,6 +75,15 @@ class Prior(nn.Module):
         """Class labels for the UNet, (1,), or None."""
         return None if self.noise_level is None else torch.tensor([self.noise_level], device=device)
 
+    def noise_lr(self, lr: Tensor, eps: Tensor) -> Tensor:
+        """LR frames (B,3,h,w) in [0,1] as the UNet is to see them at ``noise_level``: noised in the range [-1,1].
+
+        ours: level 0 and None leave them clean. The authors' code adds noise of 1 % at level 0 too.
+        """
+        if not self.noise_level:
+            return lr
+        return from_network(self.lr_schedule.add_noise(to_network(lr), eps, self.noise_level))
+
     def predict(
         self,
         x: Tensor,
@@ -73,13 +91,20 @@ class Prior(nn.Module):
         t: Tensor | int,
         residuals: Guidance | None = None,
         checkpointing: bool = False,
+        guidance_scale: float = 1.0,
     ) -> Tensor:
         """The network's prediction (B,4,h,w) for x_t (B,4,h,w) and LR frames (B,3,h,w) in [0,1].
 
-        Stable Diffusion itself (kind "image") does not look at ``lr``.
+        Stable Diffusion itself (kind "image") does not look at ``lr``. guidance_scale: of classifier-free guidance
+        (Ho and Salimans 2022), the prediction under the prompt led away from that under ``negative``; 1: none.
         """
         joined = torch.cat([x, to_network(lr)], dim=1) if self.kind == "upscaler" else x
-        return forward(self.unet, joined, t, self.prompt, residuals, self.labels(x.device), checkpointing)
+        labels = self.labels(x.device)
+        output = forward(self.unet, joined, t, self.prompt, residuals, labels, checkpointing)
+        if guidance_scale == 1:
+            return output
+        without = forward(self.unet, joined, t, self.negative, residuals, labels, checkpointing)
+        return without + guidance_scale * (output - without)
 
     def encode(self, rgb: Tensor, noise: Tensor | None = None) -> Tensor:
         """RGB (B,3,f·h,f·w) in [0,1] → latents (B,4,h,w) as the UNet sees them: mode, or a sample with ``noise``."""
@@ -89,12 +114,17 @@ class Prior(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (B,4,h,w) → RGB (B,3,f·h,f·w), nominally in [0,1], not clamped."""
-        return self.vae.decode(latent / self.scaling).sample / 2 + 0.5
+        return from_network(self.vae.decode(latent / self.scaling).sample)
 
 
 def to_network(rgb: Tensor) -> Tensor:
     """[0,1] → [-1,1], the range all diffusers networks want."""
     return 2 * rgb - 1
+
+
+def from_network(image: Tensor) -> Tensor:
+    """[-1,1] → [0,1]."""
+    return image / 2 + 0.5
 
 
 def load_prior(
@@ -107,15 +137,21 @@ def load_prior(
     prompt_tokens: int = 77,
     seed: int = 0,
     kind: str = "upscaler",
+    prompt: str = "",
+    negative_prompt: str = "",
 ) -> Prior:
     """A prior from a diffusers folder or hub id, or with random weights when that is asked for.
 
     path: folder with ``unet/ vae/ scheduler/`` and ``prompt_embeds.safetensors`` or ``text_encoder/
     tokenizer/``; or a hub id. random: build ``unet`` and ``vae`` from their configs with seeded weights.
-    kind: see ``Prior``. Raises WeightsError when there is neither, or when weights do not fit the folder's own config.
+    kind, noise_level: see ``Prior``; a folder's ``low_res_scheduler/`` says how much noise a level is. prompt,
+    negative_prompt: texts, which need the folder's text encoder where they are not empty. Raises WeightsError when
+    there is neither, or when weights do not fit the folder's own config.
     """
     if kind not in KINDS:
         raise ConfigError(f"prior.kind={kind}: use one of {', '.join(KINDS)}")
+    if random and (prompt or negative_prompt):
+        raise ConfigError("prior.random=true has no text encoder: leave prior.prompt and prior.negative_prompt empty")
     if random:
         return _random_prior(unet or {}, vae or {}, scheduler or {}, noise_level, prompt_tokens, seed, kind)
     if path is None:
@@ -129,21 +165,37 @@ def load_prior(
         load_part(path, "unet", kind),
         load_part(path, "vae", kind),
         Schedule(**load_config(path, "scheduler", "scheduler_config.json", kind)),
-        load_prompt(path),
+        load_prompt(path, prompt),
         noise_level,
         kind,
+        _lr_schedule(path, kind),
+        load_prompt(path, negative_prompt),
     )
 
 
+def _lr_schedule(path: str, kind: str) -> Schedule | None:
+    """How much noise a level is, where the folder says so (the stock upscaler's): its betas are all that is used."""
+    if not (locate(path) / "low_res_scheduler" / "scheduler_config.json").is_file():
+        return None
+    config = load_config(path, "low_res_scheduler", "scheduler_config.json", kind)
+    return Schedule(**{key: config[key] for key in BETAS if key in config})
+
+
 def save_prior(prior: Prior, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """A diffusers folder: ``unet/``, ``vae/``, ``scheduler/`` and the embedded prompt."""
-    from diffusers import DDIMScheduler
+    """A diffusers folder: ``unet/``, ``vae/``, ``scheduler/`` and the embedded prompt.
+
+    For a prior with noise levels also ``low_res_scheduler/``.
+    """
+    from diffusers import DDIMScheduler, DDPMScheduler
 
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("unet", "vae"):
         save_network(getattr(prior, part), folder / part, dtype)
     scheduler: Any = DDIMScheduler(**prior.schedule.config)
     scheduler.save_pretrained(folder / "scheduler")
+    if prior.noise_level is not None:
+        levels: Any = DDPMScheduler(**{key: prior.lr_schedule.config[key] for key in BETAS})
+        levels.save_pretrained(folder / "low_res_scheduler")
     write(folder / "prompt_embeds.safetensors", cast({"prompt_embeds": prior.prompt}, dtype))
 
 

@@ -96,10 +96,15 @@ class Schedule(nn.Module):
         if self.prediction_type == "v_prediction":
             return abar.sqrt() * x_t - (1 - abar).sqrt() * output
         if self.prediction_type == "epsilon":
-            return (x_t - (1 - abar).sqrt() * output) / abar.sqrt()
+            return self.project(x_t, output, t)
         return output
 
     def eps(self, x_t: Tensor, x0: Tensor, t: Tensor | int) -> Tensor:
         """The noise that takes x0 to x_t."""
         abar = self.abar(t, x_t)
         return (x_t - abar.sqrt() * x0) / (1 - abar).sqrt()
+
+    def project(self, x_t: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
+        """The noise-free approximation by an estimate of the noise (DGAF-VSR Eq. 3 as it is printed)."""
+        abar = self.abar(t, x_t)
+        return (x_t - (1 - abar).sqrt() * eps) / abar.sqrt()

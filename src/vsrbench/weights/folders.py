@@ -94,30 +94,35 @@ def load_pretrained(kind: Any, folder: Path, what: str) -> Any:
     return network.float().eval()
 
 
-def load_prompt(path: str) -> Tensor:
-    """The embedded empty prompt (1,n,d): stored beside the prior, in the cache, or computed once and cached.
+def load_prompt(path: str, text: str = "") -> Tensor:
+    """An embedded prompt (1,n,d): the empty one stored beside the prior; any in the cache, or computed and cached.
 
     Raises WeightsError when there is neither ``prompt_embeds.safetensors`` nor a text encoder, or they are broken.
     """
     folder = locate(path)
     stored = folder / "prompt_embeds.safetensors"
-    if stored.is_file():
+    if stored.is_file() and not text:
         return _stored_prompt(stored)
     encoder = folder / "text_encoder"
     if not (encoder / "config.json").is_file():
+        if text:
+            raise WeightsError(f"{folder} has no text_encoder/ and tokenizer/, which the prompt {text!r} needs")
         raise WeightsError(f"{folder} has neither prompt_embeds.safetensors nor text_encoder/ and tokenizer/")
-    cached = _cache_folder() / f"prompt-{_fingerprint(encoder)}.safetensors"
+    cached = _cache_folder() / f"prompt-{_fingerprint(encoder, text)}.safetensors"
     if cached.is_file():
         return _stored_prompt(cached)
-    embeds = encode_empty_prompt(folder)
+    embeds = encode_prompt(folder, text)
     cached.parent.mkdir(parents=True, exist_ok=True)
     write(cached, {"prompt_embeds": embeds})
     return embeds
 
 
 @torch.no_grad()
-def encode_empty_prompt(folder: Path) -> Tensor:
-    """ "" padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d)."""
+def encode_prompt(folder: Path, text: str = "") -> Tensor:
+    """The text padded to the tokenizer's length, no attention mask, last hidden state after the final norm (1,77,d).
+
+    Raises WeightsError for a text that is longer.
+    """
     from transformers import CLIPTextModel, CLIPTokenizer
 
     try:
@@ -127,7 +132,10 @@ def encode_empty_prompt(folder: Path) -> Tensor:
             f"{folder}: the tokenizer cannot be loaded ({first_line(error)}); it needs text_encoder/ and tokenizer/"
         ) from error
     model = load_pretrained(CLIPTextModel, folder / "text_encoder", "the text encoder")
-    tokens = tokenizer("", padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    length = tokenizer.model_max_length
+    tokens = tokenizer(text, padding="max_length", max_length=length, return_tensors="pt")
+    if tokens.input_ids.shape[1] > length:
+        raise WeightsError(f"the prompt {text!r} has {tokens.input_ids.shape[1]} tokens, {folder} takes {length}")
     return model(tokens.input_ids)[0]
 
 
@@ -142,12 +150,12 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("VSRBENCH_CACHE", "~/.cache/vsrbench")).expanduser()
 
 
-def _fingerprint(encoder: Path) -> str:
-    """Names, sizes and times of the encoder's files: enough to notice other weights without reading gigabytes."""
+def _fingerprint(encoder: Path, text: str) -> str:
+    """Text, and names, sizes and times of the encoder's files: enough to notice others without reading gigabytes."""
     import hashlib
 
     facts = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in encoder.iterdir())
-    return hashlib.blake2b(repr((str(encoder.resolve()), facts)).encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(repr((str(encoder.resolve()), facts, text)).encode(), digest_size=8).hexdigest()
 
 
 def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16) -> None:

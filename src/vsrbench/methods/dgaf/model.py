@@ -14,6 +14,7 @@ from vsrbench.diffusion.objective import TERMS
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.flow.bank import FlowBank, clip_flows
+from vsrbench.flow.rescaled import enlarged_size
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.dgaf import cost, released
 from vsrbench.methods.dgaf.guidance import Guidance
@@ -26,13 +27,14 @@ from vsrbench.types import Clip, Progress, Trace
 class DGAF(Method):
     """Densely guided diffusion with aligned features (Xu et al. 2025).
 
-    rescale, rescale_mode, align, pick, in_pair, neighbours: see ``Guidance``. guidance: "dense", or "encoder" for
-    encoder and middle only (Table 3 case 1). guide_attention, new_channels: see ``GuidingUNet``.
+    rescale, rescale_mode, align, pick, in_pair, neighbours, projection: see ``Guidance``. guidance: "dense", or
+    "encoder" for encoder and middle only (Table 3 case 1). guide_attention, new_channels: see ``GuidingUNet``.
     flow_upscaling: estimate flow between enlarged frames ("pre") or between LR frames and enlarge the flow ("post",
     Supp. Table 7 case 2). flow_input: how frames are enlarged ("nearest" as printed; "bicubic" by MATLAB's kernel;
-    "released" by torch's, not clamped). lr_enlargement: how LR frames of scale 8 and 16 reach the x4 prior.
-    max_context: upper bound of the frames a temporal chunk overlaps; None: as many
-    as make chunked equal to whole.
+    "released" by torch's, not clamped). flow_factor: how far: to HR ("hr", 4 times the prior's LR frames), or by s of
+    OGWM ("rescale"; Sec. 4 writes both with the same s). lr_enlargement: how LR frames of scale 8 and 16 reach the
+    x4 prior. max_context: upper bound of the frames a temporal chunk overlaps; None: as many as make chunked equal to
+    whole.
     """
 
     stages = {"guide": Stage(trainable=("guiding_unet",), losses=TERMS)}
@@ -50,11 +52,13 @@ class DGAF(Method):
         pick: Literal["centre", "corner"] = "centre",
         in_pair: bool = True,
         neighbours: Literal["last_step", "same_step"] = "last_step",
+        projection: Literal["z_t", "z_next"] = "z_t",
         guidance: Literal["dense", "encoder"] = "dense",
         guide_attention: bool = True,
         new_channels: Literal["zero", "copy"] = "zero",
         flow_upscaling: Literal["pre", "post"] = "pre",
         flow_input: Literal["nearest", "bicubic", "released"] = "nearest",
+        flow_factor: Literal["hr", "rescale"] = "hr",
         lr_enlargement: Literal["bicubic", "nearest"] = "bicubic",
         max_context: int | None = None,
         name: str = "dgaf",
@@ -62,8 +66,9 @@ class DGAF(Method):
         super().__init__()
         self.prior, self.sampler, self.flow = prior.eval().requires_grad_(False), sampler, flow
         self.guide = GuidingUNet(prior.unet, guide_attention, guidance == "dense", new_channels)
-        self.guidance = Guidance(rescale, rescale_mode, align, pick, in_pair, neighbours)
+        self.guidance = Guidance(rescale, rescale_mode, align, pick, in_pair, neighbours, projection)
         self.flow_upscaling, self.flow_input, self.lr_enlargement = flow_upscaling, flow_input, lr_enlargement
+        self.flow_factor = rescale if flow_factor == "rescale" else 4.0
         self.max_context = max_context
         self.scale = scale
         self.minimum = 16 * 4 // scale  # ours: the U-Net's coarsest level keeps a pixel or more
@@ -104,16 +109,17 @@ class DGAF(Method):
         return clip_flows(clip, self.flow, frames)
 
     def flow_frames(self, lr: Tensor) -> Tensor:
-        """LR frames (N,3,h,w) as the flow estimator is to see them: (N,3,4h,4w), or as they are."""
+        """LR frames (N,3,h,w) as the flow estimator is to see them: enlarged (to 4h,4w), or as they are."""
         # ours: "none" of Table 3 leaves out every interpolation, that of the frames too; its printed row (26.70 dB) is
         # worse than that of s=1 (27.22 dB, Supp. Table 8), so something else than the features' size must differ
         if self.flow_upscaling == "post" or self.guidance.mode == "none":
             return lr
+        size = enlarged_size(lr, self.flow_factor)
         if self.flow_input == "nearest":
-            return F.interpolate(lr, scale_factor=4, mode="nearest")
+            return F.interpolate(lr, size=size, mode="nearest")
         if self.flow_input == "bicubic":
-            return imresize(lr, 4).clamp(0, 1).to(lr.dtype)
-        return F.interpolate(lr, scale_factor=4, mode="bicubic", align_corners=False)  # a = -0.75, overshoot kept
+            return imresize(lr, self.flow_factor)[..., : size[0], : size[1]].clamp(0, 1).to(lr.dtype)
+        return F.interpolate(lr, size=size, mode="bicubic", align_corners=False)  # a = -0.75, overshoot kept
 
     @torch.inference_mode()
     def upscale(

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from vsrbench.annotations import check_arguments
-from vsrbench.diffusion.frames import on_prior_grid
+from vsrbench.diffusion.frames import frame_noise, noised_lr, on_prior_grid
 from vsrbench.diffusion.noise import Noise, NoiseSource
-from vsrbench.diffusion.objective import draw_choice, draw_timesteps
-from vsrbench.diffusion.pairs import draw_eps, encode, guided_terms, pair
+from vsrbench.diffusion.objective import draw_choice, over_steps
+from vsrbench.diffusion.pairs import GuidedLoss, NoisedPair, encode, noised_pair
+from vsrbench.diffusion.samplers import ddpm
 from vsrbench.errors import ConfigError
 from vsrbench.methods.dgaf.model import DGAF
 from vsrbench.methods.dgaf.sampling import align_neighbours, sample
@@ -57,77 +58,59 @@ class DGAFModule(MethodModule):
             return self.losses_on_trajectory(clip, noise)
         return self.losses_on_truth(clip, noise, trace)
 
+    @property
+    def guided(self) -> GuidedLoss:
+        """Of the frozen U-Net's output, guided by the neighbour's aligned x0."""
+        method = self.method
+        return GuidedLoss(method.prior, method.guide, self.objective, method.sampler.low_band, self.checkpointing)
+
     def losses_on_truth(self, clip: Clip, noise: NoiseSource, trace: Trace | None) -> dict[str, Tensor]:
         """Loss terms for the middle frame of three, guided by the previous or the next one (each half of the time)."""
+        method, prior = self.method, self.method.prior
+        # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
+        # ours: how training mirrors that is not printed; the gap is the sampler's own.
+        gap = 0 if method.guidance.same_step else method.sampler.gap(prior.schedule)
         choices = draw_choice(noise, clip, "neighbour", 2)
-        method, prior, schedule = self.method, self.method.prior, self.method.prior.schedule
-        current, neighbour, flow = pair(clip, choices, method.flow, method.flow_frames)
-        t = draw_timesteps(noise, clip, schedule.length)
-        earlier = t
-        if not method.guidance.same_step:
-            # Sec. 4.1: the neighbour's x0 comes from the previous, noisier diffusion step.
-            # ours: how training mirrors that is not printed; the gap is the sampler's own.
-            earlier = (t + method.sampler.gap(schedule)).clamp(max=schedule.length - 1)
+        drawn = noised_pair(prior, clip, choices, method.flow, method.flow_frames, noise, self.posterior, gap)
         with torch.no_grad():
-            latent, beside = (encode(prior, frame, noise, self.posterior) for frame in (current, neighbour))
-            eps = draw_eps(prior, current, noise)
-            x_t = schedule.add_noise(latent, eps, t)
-            noised = schedule.add_noise(beside, draw_eps(prior, neighbour, noise), earlier)
-            output = prior.predict(noised, neighbour.lr[:, 0], earlier)
-            aligned = method.guidance.align_neighbour(schedule.x0(noised, output.float(), earlier), flow)
-        if trace is not None:
-            target = schedule.target(latent, eps, t)
-            trace.on_step(0, None, x_neighbour=noised, output_neighbour=output, guidance=aligned, x=x_t, target=target)
-        return self._terms(x_t, current, aligned, t, latent, eps, trace)
+            aligned = method.guidance.align_neighbour(self._projected(drawn, noise), drawn.flow)
+        return self.guided.of_pair(drawn, aligned, aligned, trace)
+
+    def _projected(self, drawn: NoisedPair, noise: NoiseSource) -> Tensor:
+        """The neighbour's noise-free approximation as sampling has it one step later; see ``Guidance.projection``."""
+        method, schedule = self.method, self.method.prior.schedule
+        if method.guidance.projection == "z_t" or method.sampler.kind != "ddpm":
+            return drawn.x0  # deterministic steps leave it as it is
+        abar, later = schedule.abar(drawn.earlier, drawn.x0), schedule.abar(drawn.t, drawn.x0)
+        fresh = frame_noise(noise, drawn.neighbour, tuple(drawn.x0.shape[1:]), "step")[:, 0]
+        moved = ddpm(drawn.noised, drawn.x0, abar, later, fresh)
+        return schedule.project(moved, schedule.eps(drawn.noised, drawn.x0, drawn.earlier), drawn.t)
 
     def losses_on_trajectory(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """ours: sample without gradients up to a random guided step, then learn that step's target.
 
-        Each sample draws its own step; samples of one step run together. The step decides the neighbour,
-        as it does in sampling. Raises ConfigError where the sampler has no guided step, or frames wait for each other.
+        The step decides the neighbour, as it does in sampling. Raises ConfigError where the sampler has no guided
+        step, or frames wait for each other.
         """
         method, sampler = self.method, self.method.sampler
         if sampler.steps < 2:
             raise ConfigError("module.trajectory=true needs sampler.steps=2 or more: the first step is not guided")
         if method.guidance.same_step:
             raise ConfigError("module.trajectory=true needs method.neighbours=last_step")
-        steps = draw_choice(noise, clip, "step", sampler.steps - 1)
-        sums: dict[str, Tensor] = {}
-        for step in range(1, sampler.steps):
-            rows = [b for b, drawn in enumerate(steps) if drawn + 1 == step]
-            if not rows:
-                continue
-            part = clip.rows(rows)
-            previous = method.guidance.direction(step) == -1
-            frames = part.window(0, 2) if previous else part.window(1, 3)
-            place = 1 if previous else 0
-            with torch.no_grad():
-                flows = method.flows(frames)
-                run = replace(method.sampling(frames, flows), batch=len(rows))
-                x, x0 = sample(run, noise, stop=step)
-                assert x0 is not None
-                aligned, _ = align_neighbours(x0, flows, method.guidance, step)
-                current = frames.window(place, place + 1)
-                assert current.hr is not None
-                latent = method.prior.encode(current.hr[:, 0])
-            t = torch.full((len(rows),), sampler.timesteps(method.prior.schedule)[step], device=x.device)
-            for name, value in self._terms(x[:, place], current, aligned[:, place], t, latent).items():
-                sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
-        return sums
+        return over_steps(noise, clip, range(1, sampler.steps), lambda step, part: self._at_step(step, part, noise))
 
-    def _terms(
-        self,
-        x_t: Tensor,
-        current: Clip,
-        aligned: Tensor,
-        t: Tensor,
-        latent: Tensor,
-        eps: Tensor | None = None,
-        trace: Trace | None = None,
-    ) -> dict[str, Tensor]:
-        """Of the frozen U-Net's output at x_t (B,4,h,w), guided by the neighbour's ``aligned`` x0."""
+    def _at_step(self, step: int, part: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Loss terms of the middle frames at one step of the sampler."""
         method = self.method
-        return guided_terms(
-            method.prior, method.guide, self.objective, x_t, current, aligned, aligned, t, latent, eps,
-            method.sampler.low_band, self.checkpointing, trace,
-        )  # fmt: skip
+        previous = method.guidance.direction(step) == -1
+        frames, place = (part.window(0, 2), 1) if previous else (part.window(1, 3), 0)
+        with torch.no_grad():
+            flows = method.flows(frames)
+            run = replace(method.sampling(frames, flows), batch=len(part.name))
+            x, x0 = sample(run, noise, stop=step)
+            assert x0 is not None
+            aligned, _ = align_neighbours(x0, flows, method.guidance, step)
+            current = noised_lr(method.prior, frames.window(place, place + 1), noise)
+            latent = encode(method.prior, current, noise)
+        t = torch.full((len(part.name),), method.sampler.timesteps(method.prior.schedule)[step], device=x.device)
+        return self.guided.terms(x[:, place], current, aligned[:, place], aligned[:, place], t, latent)

@@ -3,12 +3,12 @@
 Legend: x = z_t, x0 = noise-free approximation (Eq. 3), aligned = the neighbour's x0 after OGWM.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import Steps, folded, initial_latents, visits
+from vsrbench.diffusion.frames import Steps, folded, initial_latents, noised_lr, visits
 from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
@@ -36,7 +36,9 @@ class Sampling:
 def sample(
     run: Sampling, noise: NoiseSource, stop: int | None = None, progress: Progress | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Latents (B,T,4,h,w) after the last step, and the last x0. stop: end before this step (training looks inside).
+    """Latents (B,T,4,h,w) after the last step, and what guides the next: the last x0, or z_t-1→0.
+
+    stop: end before this step (training looks inside).
 
     As printed (Sec. 4.1): the neighbour's x0 is that of the previous diffusion step, so frames do not wait for each
     other; the first step and the border frames run unguided.
@@ -44,17 +46,20 @@ def sample(
     if run.guidance.same_step:
         return sample_in_turn(run, noise, stop, progress)
     x = initial_latents(run.prior, run.sampler, run.clip, noise, run.batch)
+    run = replace(run, clip=noised_lr(run.prior, run.clip, noise))
     x0: Tensor | None = None
+    source: Tensor | None = None
     steps = Steps(run.prior.schedule, run.sampler, run.clip, noise, stop, run.trace, progress)
     for step, t in steps:
         last, guided = x0, None
-        if last is not None:
-            guided = align_neighbours(last, run.flows, run.guidance, step)  # OGWM, in pairs of steps
+        if source is not None:
+            guided = align_neighbours(source, run.flows, run.guidance, step)  # OGWM, in pairs of steps
             if run.trace is not None:
                 run.trace.on_step(step, None, aligned=guided[0])
         x0 = predict_x0(run, x, t, guided)  # FTCM, Eq. 3
-        x = steps.update(step, x, x0, last)
-    return x, x0
+        before, x = x, steps.update(step, x, x0, last)
+        source = x0 if run.guidance.projection == "z_t" else projected(run, before, x, x0, step)
+    return x, source
 
 
 def sample_in_turn(
@@ -65,8 +70,9 @@ def sample_in_turn(
     Forward in even steps, backward in odd ones; the first frame of every pass runs without the guide. The trace sees
     per frame x, output, x0, the aligned x0 and what the guide adds.
     """
-    prior, clip, schedule = run.prior, run.clip, run.prior.schedule
-    x, x0 = initial_latents(prior, run.sampler, clip, noise, run.batch), None
+    prior, schedule = run.prior, run.prior.schedule
+    x, x0 = initial_latents(prior, run.sampler, run.clip, noise, run.batch), None
+    clip = noised_lr(prior, run.clip, noise)
     steps = Steps(schedule, run.sampler, clip, noise, stop, run.trace, progress)
     for step, t in steps:
         frames: dict[int, Tensor] = {}
@@ -85,6 +91,14 @@ def sample_in_turn(
         last, x0 = x0, torch.stack([frames[i] for i in range(clip.frames)], dim=1)
         x = steps.update(step, x, x0, last)
     return x, x0
+
+
+def projected(run: Sampling, x: Tensor, following: Tensor, x0: Tensor, step: int) -> Tensor:
+    """z_t-1→0 (B,T,4,h,w), Sec. 4.2: Eq. 3 on the step's result ``following`` and its estimate of the noise in x."""
+    schedule, visited = run.prior.schedule, run.sampler.timesteps(run.prior.schedule)
+    if step + 1 == len(visited):
+        return x0  # nothing comes after it
+    return schedule.project(following, schedule.eps(x, x0, visited[step]), visited[step + 1])
 
 
 def align_neighbours(x0: Tensor, flows: FlowBank, guidance: Guidance, step: int) -> tuple[Tensor, list[bool]]:
@@ -111,8 +125,8 @@ def predict_x0(run: Sampling, x: Tensor, t: int, aligned: tuple[Tensor, list[boo
         guided = [i for i, row in enumerate(rows.tolist()) if has[row]]
         if aligned is not None and guided:
             flat = rows[guided]
-            found = guide_residuals(run, flat_x[flat], flat_lr[flat], folded(aligned[0])[flat], t)
-            residuals = found.map(lambda r, n=len(rows), g=guided: _scatter(r, g, n))  # type: ignore[misc]
+            own = guide_residuals(run, flat_x[flat], flat_lr[flat], folded(aligned[0])[flat], t)
+            residuals = own.map(lambda r, n=len(rows), g=guided: _scatter(r, g, n))  # type: ignore[misc]
         output = run.prior.predict(flat_x[rows], flat_lr[rows], t, residuals)
         outputs.append(run.prior.schedule.x0(flat_x[rows], output.float(), t))
     return torch.cat(outputs).view_as(x)

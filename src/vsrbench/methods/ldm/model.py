@@ -1,11 +1,14 @@
 """The latent diffusion prior as a method of its own: upscales frame by frame."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from vsrbench.diffusion.frames import Steps, finish, initial_latents, on_prior_grid, unguided
+from vsrbench.annotations import check_arguments
+from vsrbench.diffusion.frames import Steps, finish, initial_latents, noised_lr, on_prior_grid, unguided
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior, save_prior
 from vsrbench.diffusion.samplers import Sampler
@@ -17,7 +20,8 @@ class LDM(Method):
     """Stable Diffusion x4 upscaler (Rombach et al. 2022) or its miniature, without any temporal part.
 
     stage=vae trains the autoencoder, stage=unet the denoising U-Net on the frozen VAE's latents.
-    lr_enlargement: how LR frames of scale 8 and 16 reach the x4 prior.
+    lr_enlargement: how LR frames of scale 8 and 16 reach the x4 prior. guidance_scale: of classifier-free guidance
+    away from ``prior.negative_prompt``; 1: none (the stock upscaler's authors: 9, with noise level 20).
     """
 
     stages = {
@@ -25,17 +29,19 @@ class LDM(Method):
         "vae": Stage(trainable=("vae",), losses=("pixel", "gradient", "kl")),
     }
 
+    @check_arguments("method")
     def __init__(
         self,
         prior: Prior,
         sampler: Sampler,
         scale: int = 4,
-        lr_enlargement: str = "bicubic",
+        lr_enlargement: Literal["bicubic", "nearest"] = "bicubic",
+        guidance_scale: Annotated[float, Ge(1)] = 1.0,
         name: str = "ldm",
     ) -> None:
         super().__init__()
         self.prior, self.sampler = prior.eval(), sampler
-        self.scale, self.lr_enlargement = scale, lr_enlargement
+        self.scale, self.lr_enlargement, self.guidance_scale = scale, lr_enlargement, guidance_scale
         self.minimum = 16 * 4 // scale  # ours: the U-Net's coarsest level keeps a pixel or more
 
     def parts(self) -> dict[str, nn.Module]:
@@ -64,8 +70,9 @@ class LDM(Method):
     ) -> tuple[Tensor, Tensor | None]:
         """x (B,T,4,h,w) after the last step, or before step ``stop``, and the last x0."""
         x, x0 = initial_latents(self.prior, self.sampler, clip, noise, self.batch), None
+        seen = noised_lr(self.prior, clip, noise)
         steps = Steps(self.prior.schedule, self.sampler, clip, noise, stop, trace, progress)
         for step, t in steps:
-            last, x0 = x0, unguided(self.prior, clip, x, t, self.batch)
+            last, x0 = x0, unguided(self.prior, seen, x, t, self.batch, self.guidance_scale)
             x = steps.update(step, x, x0, last)
         return x, x0

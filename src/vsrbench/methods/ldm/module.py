@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import frame_noise, on_prior_grid
+from vsrbench.diffusion.frames import frame_noise, noised_lr, on_prior_grid
 from vsrbench.diffusion.noise import NoiseSource
-from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
+from vsrbench.diffusion.objective import draw_timesteps, objective, over_steps
 from vsrbench.diffusion.prior import to_network
 from vsrbench.methods.ldm.model import LDM
 from vsrbench.methods.module import MethodModule
@@ -50,29 +50,27 @@ class LDMModule(MethodModule):
         with torch.no_grad():
             latent = self.method.prior.encode(frame.hr[:, 0])
             x_t = self.method.prior.schedule.add_noise(latent, self._eps(noise, frame), t)
-        return self._terms(x_t, frame, t, latent)
+        return self._terms(x_t, frame, t, latent, noise)
 
     def _losses_on_trajectory(self, frame: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """ours: sample without gradients up to a random step, then learn that step's target."""
-        steps = draw_choice(noise, frame, "step", self.method.sampler.steps)
-        sums: dict[str, Tensor] = {}
-        for step in sorted(set(steps)):
-            rows = [b for b, drawn in enumerate(steps) if drawn == step]
-            part = frame.rows(rows)
-            assert part.hr is not None
-            with torch.no_grad():
-                x, _ = self.method.sample(part, noise, stop=step)
-                latent = self.method.prior.encode(part.hr[:, 0])
-            t = torch.full(
-                (len(rows),), self.method.sampler.timesteps(self.method.prior.schedule)[step], device=x.device
-            )
-            for name, value in self._terms(x[:, 0], part, t, latent).items():
-                sums[name] = sums.get(name, 0) + value * len(rows) / len(steps)
-        return sums
+        steps = range(self.method.sampler.steps)
+        return over_steps(noise, frame, steps, lambda step, part: self._at_step(step, part, noise))
 
-    def _terms(self, x_t: Tensor, frame: Clip, t: Tensor, latent: Tensor) -> dict[str, Tensor]:
+    def _at_step(self, step: int, part: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """Loss terms at one step of the sampler."""
+        method = self.method
+        assert part.hr is not None
+        with torch.no_grad():
+            x, _ = method.sample(part, noise, stop=step)
+            latent = method.prior.encode(part.hr[:, 0])
+        t = torch.full((len(part.name),), method.sampler.timesteps(method.prior.schedule)[step], device=x.device)
+        return self._terms(x[:, 0], part, t, latent, noise)
+
+    def _terms(self, x_t: Tensor, frame: Clip, t: Tensor, latent: Tensor, noise: NoiseSource) -> dict[str, Tensor]:
         prior, low_band = self.method.prior, self.method.sampler.low_band
-        output = prior.predict(x_t, frame.lr[:, 0], t, checkpointing=self.checkpointing)
+        lr = noised_lr(prior, frame, noise).lr[:, 0]
+        output = prior.predict(x_t, lr, t, checkpointing=self.checkpointing)
         assert frame.hr is not None
         hr = frame.hr[:, 0]
         return objective(prior, self.objective, x_t, output.float(), t, latent, hr, low_band=low_band)

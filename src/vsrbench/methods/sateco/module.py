@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vsrbench.annotations import check_arguments
-from vsrbench.diffusion.frames import folded, frame_noise
+from vsrbench.diffusion.frames import folded, frame_noise, noised_lr
 from vsrbench.diffusion.noise import Noise, NoiseSource, stable_seed
 from vsrbench.diffusion.objective import TERMS, draw_timesteps, objective
 from vsrbench.errors import ConfigError, WeightsError
@@ -127,7 +127,8 @@ class SATeCoModule(MethodModule):
             eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
             x_t = prior.schedule.add_noise(signal, eps, t)
         guides = networks.latent_encoder(folded(lr_latent))
-        output = predict(prior, networks.unet_guidance, x_t, t, guides, clip.lr, self.checkpointing).float()
+        lr = noised_lr(prior, clip, noise).lr
+        output = predict(prior, networks.unet_guidance, x_t, t, guides, lr, self.checkpointing).float()
         frames = t.repeat_interleave(clip.frames)
         known = None if self.bridge else folded(eps)  # with the bridge: what takes the HR latent to this x_t
         terms = objective(

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from vsrbench.annotations import check_fields
-from vsrbench.diffusion.frames import Steps, folded, frame_noise
+from vsrbench.diffusion.frames import Steps, folded, frame_noise, noised_lr
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
 from vsrbench.diffusion.samplers import Sampler
@@ -150,8 +150,9 @@ def sample(
 
     x0: Tensor | None = None
     steps = Steps(run.prior.schedule, run.sampler, clip, noise, trace=trace, progress=progress)
+    lr = noised_lr(run.prior, clip, noise).lr
     for step, t in steps:
-        output = predict(run.prior, run.networks.unet_guidance, x, t, guides, clip.lr)
+        output = predict(run.prior, run.networks.unet_guidance, x, t, guides, lr)
         last, x0 = x0, run.prior.schedule.x0(x, output.float(), t)
         x = steps.update(step, x, x0, last)
     return x

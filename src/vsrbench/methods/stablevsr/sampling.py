@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vsrbench.diffusion.frames import Steps, initial_latents, unguided, visits
+from vsrbench.diffusion.frames import Steps, initial_latents, noised_lr, unguided, visits
 from vsrbench.diffusion.guided import Residuals
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.diffusion.prior import Prior
@@ -57,8 +57,9 @@ def sample(
     """
     if run.strategy == "auto_regressive":
         return frame_after_frame(run, noise, progress), None
-    prior, clip, schedule = run.prior, run.clip, run.prior.schedule
-    x, x0 = initial_latents(prior, run.sampler, clip, noise, run.batch), None  # l. 1-3
+    prior, schedule = run.prior, run.prior.schedule
+    x, x0 = initial_latents(prior, run.sampler, run.clip, noise, run.batch), None  # l. 1-3
+    clip = noised_lr(prior, run.clip, noise)
     steps = Steps(schedule, run.sampler, clip, noise, stop, run.trace, progress)
     for step, t in steps:  # l. 4
         last = x0
@@ -101,7 +102,8 @@ def frame_after_frame(run: Sampling, noise: NoiseSource, progress: Progress | No
         progress.start(run.sampler.steps * run.clip.lr.shape[0] * run.clip.frames, "frame steps")
     finished: list[Tensor] = []
     for i in range(run.clip.frames):
-        clip, lr, texture = run.clip.window(i, i + 1), run.clip.lr[:, i], None
+        clip, texture = run.clip.window(i, i + 1), None
+        lr = noised_lr(prior, clip, noise).lr[:, 0]
         if finished:  # the result itself is the guidance: it holds no noise, so x_t and x0 are the same
             texture = run.texture.make(prior, finished[-1], finished[-1], run.flows.flow_to(i, i - 1))
         x = initial_latents(prior, run.sampler, clip, noise, run.batch)
