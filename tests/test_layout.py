@@ -15,7 +15,7 @@ PACKAGE = ROOT / "src" / "vsrbench"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part of the package may import of the others (itself is always allowed).
-EVERYONE = {"errors", "progress", "compat", "annotations", "stored"}
+EVERYONE = {"errors", "progress", "compat", "annotations", "stored", "interrupts"}
 BASE = EVERYONE | {"types"}
 KIT = BASE | {"flow", "nn", "weights"}
 ALLOWED = {
@@ -24,6 +24,7 @@ ALLOWED = {
     "errors": set(),
     "annotations": {"errors"},  # checks of arguments
     "progress": set(),
+    "interrupts": set(),
     "stored": {"errors"},
     "types": EVERYONE,
     "published": EVERYONE,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vsrbench import experiments, published
 from vsrbench.command_line import PACKAGE, expand_arguments, home, sweep_arguments
 from vsrbench.errors import ConfigError, RunError, VsrbenchError
+from vsrbench.interrupts import one_line_at_the_end
 from vsrbench.schema import check as schema
 from vsrbench.schema import messages, targets
 from vsrbench.schema.verbs import VERBS
@@ -85,7 +86,15 @@ def _settings_without(arguments: Sequence[str], verb: str) -> dict[str, Any]:
 
 
 def launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
-    """Run ``run(cfg)`` under Hydra with the command line's overrides; a user's error is one line and exit code 2."""
+    """Run ``run(cfg)`` under Hydra with the command line's overrides.
+
+    A user's error is one line and exit code 2; so are Ctrl-C and SIGTERM, with 130 and 143.
+    """
+    with one_line_at_the_end(verb):
+        _launch(run, verb)
+
+
+def _launch(run: Callable[["DictConfig"], Any], verb: str) -> None:
     import hydra
 
     _register_resolvers()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vsrbench import eval as evaluate
 from vsrbench.config import compose, one_line
 from vsrbench.errors import DataError
+from vsrbench.interrupts import one_line_at_the_end
 
 if TYPE_CHECKING:
     from vsrbench.evaluation.conformance import BicubicRow
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="folder of data sets, or of one")
     parser.add_argument("--runs", default="runs", help="folder of the run folders")
     options = parser.parse_args(arguments)
-    with one_line():
+    with one_line_at_the_end("conformance"), one_line():
         if not options.data.is_dir():
             raise DataError(f"no folder {options.data}: give one that holds data sets (make conformance DATA=DIR)")
         rows = survey(options.data.resolve(), options.runs)

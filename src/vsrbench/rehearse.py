@@ -12,6 +12,7 @@ from collections import Counter
 
 from vsrbench import analyse, bench, train
 from vsrbench import eval as evaluate
+from vsrbench.interrupts import one_line_at_the_end
 from vsrbench.rehearsal import Outcome, commands, rehearse
 
 RUN = {"train": train.run, "eval": evaluate.run, "bench": bench.run, "analyse": analyse.run}
@@ -26,7 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not names:
         parser.error("no file below experiments/ matches the pattern")
     started = time.perf_counter()
-    outcomes = rehearse_all(names)
+    with one_line_at_the_end("rehearse"):
+        outcomes = rehearse_all(names)
     show(outcomes, time.perf_counter() - started)
     if any(outcome.state == "failed" for outcome in outcomes):
         raise SystemExit(1)

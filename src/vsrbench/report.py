@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsrbench.config import one_line
+from vsrbench.interrupts import one_line_at_the_end
 from vsrbench.reports.arguments import USAGE, Arguments, parse
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not given or given[0] in ("-h", "--help"):
         print(USAGE)
         raise SystemExit(0 if given else 2)
-    with one_line():
+    with one_line_at_the_end("report"), one_line():
         parsed = parse(given)
         {"report": report, "compare": compare, "claims": claims, "sweep": sweep, "study": study, "votes": votes}[
             parsed.task
