@@ -14,7 +14,7 @@ from vsrbench.metrics.perceptual import RECIPES
 from vsrbench.metrics.scorer import NOTHING_VISIBLE, Scorer, Settings
 from vsrbench.types import Clip
 
-OWN = [n for n in METRICS if n not in RECIPES and n not in ("dover", "tlpips_tecogan", "tlpips_stablevsr")]
+OWN = [n for n in METRICS if n not in RECIPES and n not in ("dover", "vmaf", "tlpips_tecogan", "tlpips_stablevsr")]
 
 
 def truth_of(data: Clip) -> torch.Tensor:

@@ -51,6 +51,7 @@ METRICS = {
     "error_change": Metric("pair", "lower", True, "8-bit levels"),
     "colour_drift": Metric("clip", "lower", False, "8-bit levels"),
     "chunk_seam": Metric("clip", "lower", True, "8-bit levels"),
+    "vmaf": Metric("clip", "higher", True, "1"),
     "dover": Metric("clip", "higher", False, "1"),
     "fid": Metric("set", "lower", True, "1"),
 }

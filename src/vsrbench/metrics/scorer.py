@@ -24,6 +24,7 @@ from vsrbench.metrics.frame import LUMAS, psnr, sharpness, ssim
 from vsrbench.metrics.masks import RULES, visible
 from vsrbench.metrics.perceptual import RECIPES, Lpips, Perceptual, create, too_small, why_unavailable
 from vsrbench.metrics.sets import InceptionFeatures, frechet
+from vsrbench.metrics.vmaf import Vmaf, why_no_vmaf
 from vsrbench.nn.perceptual import RandomFeatures
 from vsrbench.types import Clip
 
@@ -97,6 +98,7 @@ class Scorer:
         self.vgg = VGGFeatures(folder).to(device) if "ewarp_thesis" in available else None
         self.inception = InceptionFeatures(device, folder) if "fid" in available else None
         self.dover = Dover(device, folder) if "dover" in available else None
+        self.vmaf = Vmaf(device) if "vmaf" in available else None
         self.random = RandomFeatures().to(device) if "random_features" in available else None
         self.features: dict[str, list[Tensor]] = {"out": [], "truth": []}
 
@@ -108,6 +110,8 @@ class Scorer:
             return why_unavailable(name, folder, verify)
         if name == "dover":
             return why_no_dover(folder)
+        if name == "vmaf":
+            return why_no_vmaf()
         return self.flow if name in ESTIMATED and isinstance(self.flow, str) else None
 
     def clip(self) -> "ClipScorer":
@@ -137,6 +141,7 @@ class ClipScorer:
         self.casts: list[Tensor] = []
         self.changes: list[Tensor] = []
         self.frames: list[Tensor] = []
+        self.truths: list[Tensor] = []
         self.has_truth = False
 
     @torch.no_grad()
@@ -272,8 +277,10 @@ class ClipScorer:
             self.casts.append(self._casts(chunk)[new])
         if "chunk_seam" in self.values and self.has_truth:
             self.changes.append(self._error_change(chunk))
-        if self.scorer.dover is not None:
+        if self.scorer.dover is not None or self.scorer.vmaf is not None:
             self.frames.append(chunk.bytes["out"][new].cpu())
+        if self.scorer.vmaf is not None and self.has_truth:
+            self.truths.append(chunk.bytes["truth"][new].cpu())
         if self.scorer.inception is not None and self.has_truth:
             for who, features in self.scorer.features.items():
                 features.append(self.scorer.inception(chunk.bytes[who][new]))
@@ -282,6 +289,9 @@ class ClipScorer:
         if name == "dover":
             assert self.scorer.dover is not None
             return self.scorer.dover(torch.cat(self.frames))
+        if name == "vmaf":
+            assert self.scorer.vmaf is not None
+            return self.scorer.vmaf(torch.cat(self.frames), torch.cat(self.truths)) if self.truths else None
         if name == "colour_drift":
             casts = torch.cat(self.casts) if self.casts else torch.zeros(0, 3)
             return drift.colour_drift(casts) if len(casts) > 1 else None

@@ -26,7 +26,7 @@ DIGITS = {
 }  # others: 3
 TITLES = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "dists": "DISTS", "musiq": "MUSIQ", "niqe": "NIQE"}
 TITLES |= {"clipiqa": "CLIP-IQA", "fid": "FID", "dover": "DOVER", "ewarp": "E_warp", "rwe": "RWE", "tof": "tOF"}
-TITLES |= {"tlpips": "tLPIPS", "we": "WE"}
+TITLES |= {"tlpips": "tLPIPS", "we": "WE", "vmaf": "VMAF", "stlpips": "ST-LPIPS"}
 KINDS = {"y": "Y", "rgb": "RGB", "alex": "Alex", "vgg": "VGG"}
 # ours: one claim per quality; a test of every metric would leave none after Holm's correction
 TESTED = (
