@@ -158,3 +158,22 @@ class TestLoad:
         stored.write_text(stored.read_text()[:100])
         with pytest.raises(RunError, match=r"is damaged .*evaluate again"):
             results.load(stored)
+
+
+@pytest.mark.parametrize(
+    ("selection", "line"),
+    [
+        ({"set": "vid4", "clips": ["a", "z"]}, "selected by val/psnr_y on clips that are evaluated here: a"),
+        ({"set": "reds", "clips": ["a"]}, "selected by val/psnr_y on 1 other clips (reds), none of which is evaluated"),
+        ({"set": "vid4", "clips": ["z"]}, "selected by val/psnr_y on 1 other clips (vid4), none of which is evaluated"),
+        ({"set": None, "clips": None}, "selected by val/psnr_y on clips that an earlier version did not record"),
+    ],
+)
+def test_a_result_says_whether_its_weights_were_selected_on_the_clips_that_it_evaluates(
+    assembled, selection: dict, line: str
+) -> None:
+    result = assembled()
+    assert "selected" not in shown(result)
+    chosen = {"metric": "val/psnr_y", "step": 7, **selection}
+    result["provenance"] = results.origin({"seed": 1}, None, chosen)
+    assert f"weights: step 7, {line}" in " ".join(shown(result).split())

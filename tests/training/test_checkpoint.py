@@ -1,3 +1,4 @@
+import json
 import resource
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,10 +8,11 @@ import pytest
 import torch
 
 from training_fakes import FakeMethod, FakeModule, same, trained
+from vsrbench.config import compose
 from vsrbench.errors import ConfigError, RunError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.checkpoint import AtomicCheckpointIO, RunCheckpoint, resume_point
-from vsrbench.weights.trained import load_trained
+from vsrbench.weights.trained import checkpoint_file, load_trained, selection
 
 BIG = {"state_dict": {"w": torch.zeros(1_000_000)}}
 
@@ -85,6 +87,70 @@ def offered(tmp_path: Path, mode: str, *values: float) -> RunCheckpoint:
     for step, value in enumerate(values):
         checkpoints.offer(TRAINER, FakeModule(FakeMethod()), {names.PSNR_Y: value}, step)
     return checkpoints
+
+
+def loaded(source: Path) -> dict[str, torch.Tensor]:
+    method = FakeMethod()
+    load_trained(method, str(source))
+    return method.trained_state()
+
+
+def test_a_run_hands_out_the_weights_that_it_was_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The best by SSIM's minimum is another step than the last, so that the two differ."""
+    run = ("ema.decay=0.9", "trainer.max_steps=3", "validation.every=1", "validation.metric=val/ssim_y")
+    for weights in ("best", "last"):
+        folder = trained(tmp_path / weights, *run, "validation.mode=min", f"checkpoint.weights={weights}")
+        best, last = (torch.load(folder / f"checkpoints/{n}.ckpt", weights_only=True) for n in ("best", "last"))
+        assert best["global_step"] == 1 and last["global_step"] == 3
+        wanted = best["state_dict"] if weights == "best" else {**last["state_dict"], **last["ema"]["shadow"]}
+        capsys.readouterr()
+        for source in (folder, folder / "checkpoints"):
+            assert same({key: loaded(source)[key] for key in wanted}, wanted)
+        what = "best.ckpt of step 1, the best by val/ssim_y" if weights == "best" else (
+            "last.ckpt of step 3, the last averaged weights"
+        )  # fmt: skip
+        assert f"ckpt_path={folder}: {what} (checkpoint.weights={weights})" in capsys.readouterr().out
+        assert json.loads((folder / "result.json").read_text())["weights"] == f"checkpoints/{weights}.ckpt"
+        card = (folder / "README.md").read_text()
+        assert f"ckpt_path={weights}.ckpt" in card and f"weights of this run are those of `{weights}.ckpt`" in card
+        assert "validation clips | fake: " in card
+
+
+def test_runs_of_earlier_versions_hand_out_their_best_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained(tmp_path, "trainer.max_steps=2", "validation.every=1", "checkpoint.weights=last")
+    for name in ("best.ckpt", "last.ckpt"):
+        file = folder / "checkpoints" / name
+        content = torch.load(file, weights_only=True)
+        del content["vsrbench"]["weights"], content["vsrbench"]["validated"]
+        torch.save(content, file)
+    assert checkpoint_file(folder).name == "best.ckpt"
+    chosen = selection(folder / "checkpoints" / "best.ckpt")
+    assert chosen is not None and chosen["clips"] is None
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    loaded(folder)
+    assert "last.ckpt of step 2, the last weights (checkpoint.weights=best; there is no best.ckpt)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_best_checkpoint_says_which_clips_selected_it_and_a_last_one_that_none_did(tmp_path: Path) -> None:
+    folder = trained(tmp_path, "trainer.max_steps=2", "validation.every=1")
+    chosen = selection(folder / "checkpoints" / "best.ckpt")
+    assert chosen is not None and chosen["set"] == "fake" and chosen["metric"] == "val/psnr_y" and chosen["clips"]
+    assert selection(folder / "checkpoints" / "last.ckpt") is None
+
+
+@pytest.mark.parametrize("method", ["adapter", "basicvsr", "basicvsrpp", "dgaf", "ldm", "sateco", "stablevsr"])
+def test_size_paper_hands_out_the_last_weights(method: str) -> None:
+    assert compose([f"method={method}", "size=paper"], verb="train").checkpoint.weights == "last"
+    assert compose([f"method={method}", "size=tiny"], verb="train").checkpoint.weights == "best"
+
+
+@pytest.mark.parametrize("size", ["tiny", "mini", "small", "paper"])
+def test_a_gan_hands_out_the_last_weights_at_every_size(size: str) -> None:
+    assert compose(["method=videogigagan", f"size={size}"], verb="train").checkpoint.weights == "last"
 
 
 def test_best_is_replaced_by_better_values_only(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def evaluate(cfg: "DictConfig", run: Run, protocols: list[Protocol]) -> list[dic
     """
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     data, split = build(cfg.data), protocols[0].split
-    sources, origin = data.clips(split), results.origin(settings, weights(cfg))
+    sources, origin = data.clips(split), results.origin(settings, weights(cfg), weights_selection(cfg))
     if not sources:
         raise DataError(f"data={cfg.data.set} has no clips to judge: set data.splits.{split}")
     coverage = data.coverage(split)
@@ -48,6 +48,21 @@ def evaluate(cfg: "DictConfig", run: Run, protocols: list[Protocol]) -> list[dic
 
 def weights(cfg: "DictConfig") -> dict[str, str] | None:
     """File and hash of the trained weights; None where there are none (bicubic, foreign frames)."""
+    file = _weights_file(cfg)
+    return None if file is None else results.fingerprint(file)
+
+
+def weights_selection(cfg: "DictConfig") -> dict[str, Any] | None:
+    """What chose the trained weights among the steps of their run, see ``weights.trained.selection``."""
+    file = _weights_file(cfg)
+    if file is None:
+        return None
+    from vsrbench.weights.trained import selection
+
+    return selection(file)
+
+
+def _weights_file(cfg: "DictConfig") -> Path | None:
     from vsrbench.weights.choice import trained_source
 
     source = None if cfg.predictions is not None else trained_source(cfg)
@@ -55,7 +70,7 @@ def weights(cfg: "DictConfig") -> dict[str, str] | None:
         return None
     from vsrbench.weights.trained import checkpoint_file
 
-    return results.fingerprint(checkpoint_file(Path(source).expanduser()))
+    return checkpoint_file(Path(source).expanduser())
 
 
 def _results(

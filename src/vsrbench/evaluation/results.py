@@ -126,9 +126,13 @@ def assemble(
     return result
 
 
-def origin(settings: dict[str, Any], weights: dict[str, str] | None) -> dict[str, Any]:
-    """The ``provenance`` part: code, packages, device, seed, weights, and the command that asked for the numbers."""
-    return {**provenance(int(settings["seed"])), "weights": weights, "command": shlex.join(sys.argv)}
+def origin(
+    settings: dict[str, Any], weights: dict[str, str] | None, selection: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The ``provenance`` part: code, packages, device, seed, weights, what selected them, and the command that
+    asked for the numbers."""
+    made_with = {"weights": weights, "selection": selection, "command": shlex.join(sys.argv)}
+    return {**provenance(int(settings["seed"])), **made_with}
 
 
 def file_names(protocols: Sequence[str]) -> list[str]:
@@ -347,4 +351,19 @@ def notes(result: dict[str, Any]) -> list[str]:
             f"{', '.join(of_output)}: VideoGigaGAN's warping errors x 1000, lower is better; motion: {flow} flow of "
             "the output"
         )
+    lines += selected_on(result)
     return lines + [f"warning: {line}" for line in result["warnings"]]
+
+
+def selected_on(result: dict[str, Any]) -> list[str]:
+    """A line that says whether the weights were selected on clips that are evaluated; none where nothing did."""
+    selection, data = result["provenance"].get("selection"), result["data"]
+    if not selection:
+        return []
+    by = f"weights: step {selection['step']}, selected by {selection['metric']}"
+    if selection["clips"] is None:
+        return [f"{by} on clips that an earlier version did not record"]
+    shared = [name for name in selection["clips"] if selection["set"] == data["set"] and name in data["clips"]]
+    if shared:
+        return [f"{by} on clips that are evaluated here: {', '.join(shared)}"]
+    return [f"{by} on {len(selection['clips'])} other clips ({selection['set']}), none of which is evaluated here"]

@@ -183,6 +183,9 @@ class Checkpoint(Section):
     """When a run is saved."""
 
     every: Index | None = setting("optimiser steps between writes of last.ckpt; 0: only at the end", usual=True)
+    weights: Literal["best", "last"] = setting(
+        "what ckpt_path=RUN takes: best (by validation) | last (as papers do)", identity=False, usual=True
+    )
 
 
 class Local(Section):

@@ -18,8 +18,7 @@ from vsrbench.runs import atomic_file, discard_unfinished, flush
 from vsrbench.training import names
 from vsrbench.training.callbacks import AfterStep, WeightEMA, find
 from vsrbench.weights.files import read_checkpoint
-
-IDENTITY = "vsrbench"  # key under which a checkpoint says what it belongs to
+from vsrbench.weights.trained import IDENTITY
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -53,16 +52,19 @@ class RunCheckpoint(AfterStep, Checkpoint):
     last.ckpt is what resuming needs; where a validation follows its step, it is written after that. best.ckpt holds the
     weights that validation saw (the averaged ones where there is an average) and nothing else. monitor: the logged
     metric that decides; mode: "max" or "min". identity: plain values that both files carry under ``vsrbench``.
+    weights: which of the two the run hands out, "best" or "last"; later commands read it there.
 
     Not Lightning's ``ModelCheckpoint``: that names files by epoch, writes the full state for the best weights too, and
     leaves a checkpoint of a step before the validation of the same step.
     """
 
-    def __init__(self, every: int, monitor: str, mode: str, identity: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, every: int, monitor: str, mode: str, identity: dict[str, Any] | None = None, weights: str = "best"
+    ) -> None:
         if mode not in ("max", "min"):
             raise ConfigError(f"validation.mode={mode}: use max or min")
         self.every, self.monitor, self.mode = every, monitor, mode
-        self.identity = dict(identity or {})
+        self.identity = {**(identity or {}), "weights": weights}
         self.best: dict[str, Any] | None = None
         self.metrics: dict[str, float] = {}  # of the last validation
         self.folder = Path("checkpoints")
@@ -76,6 +78,11 @@ class RunCheckpoint(AfterStep, Checkpoint):
     @property
     def best_file(self) -> Path:
         return self.folder / "best.ckpt"
+
+    @property
+    def weights_file(self) -> Path:
+        """The file that the run hands out."""
+        return self.best_file if self.identity["weights"] == "best" and self.best is not None else self.last
 
     @property
     def seconds(self) -> float:

@@ -41,18 +41,22 @@ class ModelCard(pl.Callback):
             "stage, steps": f"{pl_module.stage}, {trainer.global_step:,}",
             "effective batch": checkpoint.identity["effective_batch"],
             **{f"in place of {part}": what for part, what in checkpoint.identity.get("substitutes", {}).items()},
+            "validation clips": _validated(checkpoint.identity.get("validated") or {}),
             "device": f"{trainer.num_devices * trainer.num_nodes} x {device_name(trainer)}",
         }
-        run.write_text(CARD, card(settings, run.folder.name, facts, spent, checkpoint.metrics, best))
+        run.write_text(
+            CARD, card(settings, run.folder.name, facts, spent, checkpoint.metrics, best, checkpoint.weights_file.name)
+        )
         summary = dict(spent)
         if best is not None:
             summary |= {names.best(best["metric"]): best["value"], names.BEST_STEP: best["step"]}
         log_summary(trainer.loggers, summary, trainer.global_step)
-        if checkpoint.best_file.is_file():
-            step = trainer.global_step if best is None else best["step"]
+        if checkpoint.weights_file.is_file():
+            chosen = checkpoint.weights_file == checkpoint.best_file and best is not None
+            step = best["step"] if chosen and best is not None else trainer.global_step
             metadata = {**checkpoint.identity, **summary, "step": step}
             others = [run.folder / CONFIG]
-            log_checkpoint(trainer.loggers, checkpoint.best_file, run.folder / CARD, others, metadata)
+            log_checkpoint(trainer.loggers, checkpoint.weights_file, run.folder / CARD, others, metadata)
         finish(trainer.loggers)
 
 
@@ -63,11 +67,13 @@ def card(
     cost: Mapping[str, float],
     metrics: Mapping[str, float],
     best: Mapping[str, Any] | None,
+    file: str,
 ) -> str:
     """Markdown text. Only what was configured, counted or measured stands in it.
 
     cfg: the resolved configuration; name: of the run; facts: more lines of the first table; cost and metrics: by
-    their names in ``names``; best: the checkpoint callback's {"metric", "value", "step"}.
+    their names in ``names``; best: the checkpoint callback's {"metric", "value", "step"}; file: the
+    checkpoint that the run hands out.
     """
     method = cfg["method"]["name"]
     what = {
@@ -90,9 +96,17 @@ def card(
     lines += ["## Validation", "", *([told, "", *found] if metrics else ["None: there were no validation clips.", ""])]
     if best is not None:
         lines += [f"`best.ckpt` is that of step {best['step']}, with {best['metric']} {number(best['value'])}.", ""]
-    lines += ["## Use", "", "```", *use(cfg, "last.ckpt" if best is None else "best.ckpt"), "```", ""]
+    chosen = "selected by validation on" if file == "best.ckpt" else "no validation selected them; it saw"
+    clips = facts.get("validation clips") or "none"
+    lines += [f"The weights of this run are those of `{file}` (`checkpoint.weights`): {chosen}: {clips}.", ""]
+    lines += ["## Use", "", "```", *use(cfg, file), "```", ""]
     lines += [FROZEN, ""]
     return "\n".join(lines)
+
+
+def _validated(clips: Mapping[str, Any]) -> str:
+    """Data set and names of the clips that validation measures."""
+    return f"{clips['set']}: {', '.join(clips['clips'])}" if clips.get("clips") else "none"
 
 
 def use(cfg: Mapping[str, Any], file: str) -> list[str]:

@@ -22,7 +22,7 @@ class Result:
 
     signal: number of the signal that stopped it, None otherwise. skipped: steps of the whole run that were not made,
     by the name of what was wrong. substitutes: see ``MethodModule.substitutes``. ended: why the run is over before
-    ``trainer.max_steps``, "" where it is not.
+    ``trainer.max_steps``, "" where it is not. weights: name of the checkpoint that the run hands out.
     """
 
     steps: int
@@ -36,6 +36,7 @@ class Result:
     skipped: dict[str, int] = field(default_factory=dict)
     substitutes: dict[str, str] = field(default_factory=dict)
     ended: str = ""
+    weights: str = "last.ckpt"
 
 
 def first_process() -> bool:
@@ -101,6 +102,7 @@ def write_result(cfg: "DictConfig", run: Run, result: Result) -> None:
             "substitutes": result.substitutes,
             "best": best,
             "last": "checkpoints/last.ckpt",
+            "weights": f"checkpoints/{result.weights}",
             "metrics": {name: value for name, value in result.metrics.items() if math.isfinite(value)},
             "seconds": round(result.seconds, 1),
             "provenance": read_json(run.folder / "provenance.json", "give the same command again"),

@@ -77,7 +77,8 @@ def train(
     data = config.build(cfg.data)
     data.train_dataloader()  # fails here where there is nothing to train on, before networks are built
     data.validation = {"clips": cfg.validation.clips, "frames": cfg.validation.frames}
-    validated = len(data.val_dataloader())
+    loader = data.val_dataloader()
+    validated = {"set": cfg.data.set, "clips": [source.name for source in loader.dataset.sources]}  # type: ignore[attr-defined]
     module = build_module(cfg, load=point is None)
     if run is not None and point is None:
         module.check_start()
@@ -95,7 +96,9 @@ def train(
     cache = None if run is None else Cache(Path(cfg.runs).expanduser().resolve() / "kept")
     module.configure_run(accumulate, cfg.trainer.gradient_clip_val, cache, Measures(cfg.validation.metrics))
     prepare(cfg, trainer, module.automatic_optimization, effective, accumulate, substitutes)
-    if not validated:
+    if checkpoint := find(trainer, RunCheckpoint):
+        checkpoint.identity["validated"] = validated
+    if not validated["clips"]:
         trainer.limit_val_batches = 0
     announce(cfg, trainer, module, effective, accumulate, step)
     if begin is not None:
@@ -296,6 +299,7 @@ def result(trainer: pl.Trainer, module: MethodModule, effective: int) -> Result:
         signal=received,
         skipped=module.skipped,
         substitutes={} if checkpoint is None else checkpoint.identity.get("substitutes", {}),
+        weights="last.ckpt" if checkpoint is None else checkpoint.weights_file.name,
         ended=ended or ("the trainer or a callback" if early else ""),
     )
 

@@ -1,6 +1,7 @@
 """The trained part of a method: where its weights lie, and loading them from our layouts and those of released code."""
 
 import hashlib
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from vsrbench.weights.folders import read_weights
 from vsrbench.weights.hub import Selection, locate
 from vsrbench.weights.layout import FILES, read_json, required_files, weight_files
 
+IDENTITY = "vsrbench"  # key under which a checkpoint says what it belongs to
 HALF = (torch.float16, torch.bfloat16)
 # Classes of trained parts, as their config.json names them; unet/ and vae/ beside them belong to the prior.
 CLASSES = ("DGAFNetModel", "BrushNetModel", "ControlNetModel")
@@ -95,12 +97,14 @@ def weights_hash(part: nn.Module) -> str:
 
 
 def load_trained(method: TrainedMethod, source: str) -> None:
-    """Load trained parts from a safetensors file, a checkpoint, a run folder (its best checkpoint), or a folder or hub
+    """Load trained parts from a safetensors file, a checkpoint, a run folder (``run_file``), or a folder or hub
     id in the layout of the released code, whose key report is printed.
 
     Averaged weights (EMA) are preferred where a checkpoint holds them. Raises WeightsError.
     """
     path = checkpoint_file(Path(source).expanduser())
+    if path.parent.name == "checkpoints" and Path(source).expanduser().is_dir():
+        print(f"ckpt_path={source}: {reason(path)}")
     if path.name in FILES and (path.parent / "config.json").is_file():
         print(method.load_released(path.parent))
         return
@@ -113,16 +117,15 @@ def load_trained(method: TrainedMethod, source: str) -> None:
 
 
 def checkpoint_file(path: Path) -> Path:
-    """The weights file meant by a path: the file itself, best/last of a run folder, that of a released folder, or what
-    is known by this name and was fetched."""
+    """The weights file meant by a path: the file itself, ``run_file`` of a run folder, that of a released folder, or
+    what is known by this name and was fetched."""
     if path.is_file():
         return path
     if not path.exists() and str(path) in fetchable_names():
         return cache.locate(str(path))
-    for name in ("best.ckpt", "last.ckpt"):
-        for folder in (path, path / "checkpoints"):
-            if (folder / name).is_file():
-                return folder / name
+    for folder in (path, path / "checkpoints"):
+        if (folder / "best.ckpt").is_file() or (folder / "last.ckpt").is_file():
+            return run_file(folder)
     released = find_released(path)
     if released is not None:
         return released
@@ -130,3 +133,48 @@ def checkpoint_file(path: Path) -> Path:
         f"no weights at {path}: give a .safetensors or .ckpt file, a run folder with checkpoints, or a folder with "
         "config.json and diffusion_pytorch_model.safetensors"
     )
+
+
+def run_file(folder: Path) -> Path:
+    """The checkpoint that a run hands out: best.ckpt or last.ckpt, as its ``checkpoint.weights`` said; the one that is
+    there where the run has one alone. Runs of versions without that setting hand out best.ckpt."""
+    best, last = folder / "best.ckpt", folder / "last.ckpt"
+    if not best.is_file() or not last.is_file():
+        return best if best.is_file() else last
+    return last if record(last).get("weights") == "last" else best
+
+
+def record(file: Path) -> dict[str, Any]:
+    """What a checkpoint of a training run says of itself, with its step; empty for others."""
+    if file.suffix != ".ckpt":
+        return {}
+    content = read(file, mmap=zipfile.is_zipfile(file)).metadata
+    own = content.get(IDENTITY) or {}
+    return {**own, "step": content.get("global_step"), "averaged": bool(content.get("ema"))}
+
+
+def reason(file: Path) -> str:
+    """Which weights a run's checkpoint holds, in words, for whoever gave the run alone."""
+    known, other = record(file), "last" if file.name == "best.ckpt" else "best"
+    step = f"{file.name} of step {known['step']}"
+    if file.name == "last.ckpt":
+        kind = "the last averaged weights" if known["averaged"] else "the last weights"
+        return f"{step}, {kind} (checkpoint.weights={known.get('weights', 'best')}{_only(file, other)})"
+    best = known.get("best") or {}
+    by = f"the best by {best['metric']}" if best else "the best by validation"
+    return f"{step}, {by} (checkpoint.weights={known.get('weights', 'best')}{_only(file, other)})"
+
+
+def _only(file: Path, other: str) -> str:
+    return "" if (file.parent / f"{other}.ckpt").is_file() else f"; there is no {other}.ckpt"
+
+
+def selection(file: Path) -> dict[str, Any] | None:
+    """What chose a best.ckpt among the steps of its run: {"metric", "step", "set", "clips"}; set and clips are None
+    where an earlier version did not record them. None for weights that no validation chose."""
+    known = record(file)
+    best = known.get("best")
+    if not best:
+        return None
+    validated = known.get("validated") or {"set": None, "clips": None}
+    return {"metric": best["metric"], "step": best["step"], **validated}
