@@ -34,7 +34,7 @@ def test_parameters_of_dgaf_beside_the_papers_table(
         "VAE decoder": "32,965,399",
         "VAE encoder": "22,360,528",
         "sum": "1,016,815,915",
-        "sum of the printed lines": "982,970,459",
+        "sum of the reported lines": "982,970,459",
     }
     assert [row[3] for row in table.values()] == ["5.3", "473", "", "473", "32", "", "", "983.3"]
     assert [name for name, row in table.items() if row[0] == "guide"] == ["guiding U-Net", "zero convolutions"]

@@ -31,7 +31,7 @@ def test_the_whole_demo_at_size_tiny_twice(tmp_path: Path, monkeypatch: pytest.M
     for label in (*demo.EVALUATED, "ground truth"):
         assert label in text
     made = {
-        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name in ("result.json", "film_dgaf.mp4")
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name in ("result.json", "video_dgaf.mp4")
     }
     assert len(made) == 1 + len(demo.EVALUATED) + 1
     assert demo.run(cfg) == page and page.read_text() == text

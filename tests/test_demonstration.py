@@ -24,7 +24,7 @@ def steps(calls: list[Any], *overrides: str) -> Steps:
 
 def test_a_step_composes_with_the_demos_settings_and_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
     calls: list[Any] = []
-    made = steps(calls, "size=tiny", "seed=7", "inference.device=cpu").do("judge it", "eval", ["method=bicubic"])
+    made = steps(calls, "size=tiny", "seed=7", "inference.device=cpu").do("evaluate it", "eval", ["method=bicubic"])
     [cfg] = calls
     assert made == "what it made"
     assert (cfg.method.name, cfg.size, cfg.seed, cfg.inference.device, cfg.verb) == (
@@ -35,15 +35,15 @@ def test_a_step_composes_with_the_demos_settings_and_is_announced(capsys: pytest
         "eval",
     )
     assert cfg.runs == "/tmp/some where"
-    assert "1/2 judge it" in capsys.readouterr().out
+    assert "1/2 evaluate it" in capsys.readouterr().out
 
 
 def test_the_command_shown_is_the_command_run() -> None:
     calls: list[Any] = []
     walked = steps(calls, "seed=7")
-    walked.do("judge it", "eval", ["method=ldm"])
+    walked.do("evaluate it", "eval", ["method=ldm"])
     [(what, line)] = walked.commands
-    assert what == "judge it"
+    assert what == "evaluate it"
     python, flag, module, *arguments = shlex.split(line)
     assert (python, flag, module) == ("python", "-m", "vsrbench.eval")
     assert compose(arguments, "eval") == calls[0]
@@ -52,7 +52,7 @@ def test_the_command_shown_is_the_command_run() -> None:
 def test_a_skipped_step_is_remembered_but_not_run() -> None:
     calls: list[Any] = []
     walked = steps(calls)
-    assert walked.do("judge it", "eval", ["method=bicubic"], skip=True) is None
+    assert walked.do("evaluate it", "eval", ["method=bicubic"], skip=True) is None
     assert calls == [] and len(walked.commands) == 1
 
 

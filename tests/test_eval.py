@@ -290,7 +290,7 @@ def test_frames_of_other_settings_code_or_input_are_not_taken(data, configured, 
         committed({"commit": "2", "changes": "1+changes"}[other])
     entry.run(configured("name=b", *([other] if "=" in other else [])))
     assert made == ["slow", "fast"] * 2
-    assert ("judges those" in capsys.readouterr().out) == (other in ("commit", "changes"))
+    assert ("evaluates those" in capsys.readouterr().out) == (other in ("commit", "changes"))
 
 
 def test_data_that_moved_are_the_same_data(data, configured, made, tmp_path, capsys):
@@ -362,12 +362,12 @@ def test_the_ground_truth_is_for_eval_alone(verb):
 
 def test_a_split_without_clips_cannot_be_judged(data, configured):
     data.sources = []
-    with pytest.raises(DataError, match=r"data=sample has no clips to judge: set data\.splits\.test"):
+    with pytest.raises(DataError, match=r"data=sample has no clips to evaluate: set data\.splits\.test"):
         entry.run(configured())
 
 
 def test_clips_that_a_protocol_does_not_judge_are_refused_before_any_work(data, configured, tmp_path):
-    with pytest.raises(ConfigError, match="protocol=dgaf judges calendar, city, foliage, walk of sample, not slow"):
+    with pytest.raises(ConfigError, match="protocol=dgaf evaluates calendar, city, foliage, walk of sample, not slow"):
         entry.run(configured("data=vid4", "protocol=dgaf"))
     assert not (tmp_path / "runs/x/frames").exists()
 

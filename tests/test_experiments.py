@@ -348,14 +348,14 @@ def test_videogigagans_other_rows() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(("mini/", "compare/"))])
-def test_a_printed_row_is_judged_under_the_protocol_it_was_printed_under(name: str) -> None:
+def test_a_printed_row_is_evaluated_under_the_protocol_it_was_printed_under(name: str) -> None:
     cfg = composed(name)
     reference = cfg["published"] or {}
     if cfg["command"] != "eval" or "table" not in reference:
         return
-    [judge] = protocol.from_settings(cfg)
+    [own] = protocol.from_settings(cfg)
     printed = {value.protocol for value in row_of(name).values()}
-    assert judge.published in printed or printed == {"stablevsr_crop512"}, name  # its values are those of whole frames
+    assert own.published in printed or printed == {"stablevsr_crop512"}, name  # its values are those of whole frames
 
 
 # --- SATeCo ----------------------------------------------------------------------------------------
@@ -388,9 +388,9 @@ def test_every_row_of_satecos_tables_has_exactly_one_file(prefix: str, table: st
 )
 def test_satecos_rows_set_what_they_are_called_for_and_nothing_else(name: str, settings: dict[str, Any]) -> None:
     found = differences(f"sateco/{name}", "sateco/t1_reds4_sateco")
-    judged = {key for key in found if key.startswith("protocol")}
-    assert {key: value for key, value in found.items() if key not in judged} == settings
-    assert bool(judged) == (name == "w_sweep")  # the paper's protocol judges no validation set
+    switches = {key for key in found if key.startswith("protocol")}
+    assert {key: value for key, value in found.items() if key not in switches} == settings
+    assert bool(switches) == (name == "w_sweep")  # the paper's protocol evaluates no validation set
     row = row_of(f"sateco/{name}") if composed(f"sateco/{name}")["published"] else {}
     own = composed(f"sateco/{name}")["method"]["guidance"]
     ticks = {"unet_sfa": "sfa" in own["unet"], "unet_tfa": "tfa" in own["unet"]}

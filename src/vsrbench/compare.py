@@ -21,7 +21,7 @@ ROWS = "experiments=compare/*"
 
 
 def run(cfg: "DictConfig") -> Path | None:
-    """Train within the budget, where there is one, and judge; returns the run folder of the evaluation.
+    """Train within the budget, where there is one, and evaluate; returns the run folder of the evaluation.
 
     Raises RunError where training ended before its budget did, and what ``training``, ``train`` and ``eval`` raise.
     """

@@ -70,7 +70,7 @@ def absent(job: "BicubicRow", folder: Path) -> list[dict[str, Any]]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """The table of verdicts, and the printed values that were compared."""
+    """The table of verdicts, and the reported values that were compared."""
     from rich.console import Console
     from rich.table import Table
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from vsrbench.demonstration import Steps
-    from vsrbench.reports.demo import Film
+    from vsrbench.reports.demo import Video
 
 TUNE = [
     "method=dgaf", "trainer.max_steps=60", "trainer.log_every_n_steps=1", "train.crop=32", "train.batch=4",
@@ -50,13 +50,13 @@ def run(cfg: "DictConfig") -> Path:
     return demo.write_text("index.html", render(cfg, demo.folder / "truth", folders, tuned, video, steps))
 
 
-def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
+def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Video":
     """Ground truth as PNG files, a short low-resolution video of the first test clip, and that video upscaled."""
     from vsrbench import demonstration
     from vsrbench.evaluation.protocol import split_of
-    from vsrbench.reports.demo import Film
+    from vsrbench.reports.demo import Video
 
-    before, after = folder / "film_lr.mp4", folder / "film_dgaf.mp4"
+    before, after = folder / "video_lr.mp4", folder / "video_dgaf.mp4"
     steps.say("render the ground truth and a short low-resolution video")
     sources = build(cfg.data).clips(split_of(cfg))
     demonstration.save_truth(sources, folder / "truth")
@@ -66,17 +66,17 @@ def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Film":
     done = after.is_file() and not cfg.force
     steps.do("upscale the video with DGAF", "upscale", [str(before), str(after), "method=dgaf"], skip=done)
     facts = demonstration.facts(before), demonstration.facts(after)
-    return Film(before, after, [(what, facts[0][what], facts[1][what]) for what in facts[0]])
+    return Video(before, after, [(what, facts[0][what], facts[1][what]) for what in facts[0]])
 
 
-def render(cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path, video: "Film", steps: "Steps") -> str:
+def render(
+    cfg: "DictConfig", truth: Path, folders: dict[str, Path], tuned: Path, video: "Video", steps: "Steps"
+) -> str:
     """The page's text. folders: run folder of each label in EVALUATED; tuned: of the fine-tuning."""
     from vsrbench.reports import demo as page
 
     rows = {label: page.read_row(label, folder) for label, folder in folders.items()}
-    untrained = (
-        f"No trained guide is shipped for size={cfg.size}: that of the row DGAF is untrained and changes nothing."
-    )
+    untrained = f"No trained guide is shipped for size={cfg.size}: DGAF's is untrained and changes nothing."
     remarks = [] if cfg.weights else [untrained]
     content = page.Content([*rows.values()], rows["DGAF"], rows[TUNED], truth, tuned, video, steps.commands, remarks)
     return page.render(content)

@@ -1,6 +1,6 @@
-"""``python -m vsrbench.eval method=bicubic data=vid4 data.root=DIR``: write frames, then judge them.
+"""``python -m vsrbench.eval method=bicubic data=vid4 data.root=DIR``: write frames, then evaluate them.
 
-``predictions=DIR`` judges frames that other software wrote, ``DIR/<clip>/<frame>.png``. ``protocol=[a,b]`` judges the
+``predictions=DIR`` evaluates frames of other software, ``DIR/<clip>/<frame>.png``. ``protocol=[a,b]`` evaluates the
 same frames under both: ``result.json`` is that of the first, ``result_b.json`` that of the other.
 """
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def run(cfg: "DictConfig") -> Path:
     """Evaluate, or show what the same command gave before; the run folder is printed last and returned.
 
-    Frames are made once: under another protocol those of the run folder are judged again, and of another run folder
-    that differs in how it judges them.
-    Raises DataError for data or frames that cannot be judged, ConfigError for a protocol that cannot be met,
+    Frames are made once: under another protocol those of the run folder are evaluated again, and of another run folder
+    that differs in how it evaluates them.
+    Raises DataError for data or frames that cannot be evaluated, ConfigError for a protocol that cannot be met,
     RunError for a run folder of other settings or weights, and for one that another process is working in.
     """
     from omegaconf import OmegaConf

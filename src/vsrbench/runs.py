@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.schema.verbs import VERBS, Judging, identity
+from vsrbench.schema.verbs import VERBS, Evaluation, identity
 from vsrbench.stored import CONFIG, below, inside, read_config
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def open_run(cfg: "DictConfig", verb: str, free: Sequence[str] = ()) -> Run:
     """The folder of this configuration, made or found again.
 
     free: settings that may differ from those in the folder. Raises RunError when the folder (given by ``name=``) holds
-    another configuration, with the differences; how frames are judged may differ, they are made once.
+    another configuration, with the differences; how frames are evaluated may differ, they are made once.
     """
     from omegaconf import OmegaConf
 
@@ -245,8 +245,10 @@ def essential(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def making(settings: dict[str, Any]) -> dict[str, Any]:
-    """``essential`` without how frames are judged."""
-    return {key: value for key, value in essential(settings).items() if key.split(".")[0] not in Judging.model_fields}
+    """``essential`` without how frames are evaluated."""
+    return {
+        key: value for key, value in essential(settings).items() if key.split(".")[0] not in Evaluation.model_fields
+    }
 
 
 def differing(before: Any, now: Any) -> list[str]:

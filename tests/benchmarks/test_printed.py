@@ -11,7 +11,7 @@ def test_printed_numbers_stand_beside_the_lines_that_name_them() -> None:
     quoted = reported(OmegaConf.create(NODE))
     assert quoted is not None
     assert quoted.values == {"ours": 0.4504, "sum": 24.15}
-    assert quoted.label == "printed, Supp. Table 5, s" and quoted.notes == ["n"]
+    assert quoted.label == "reported, Supp. Table 5, s" and quoted.notes == ["n"]
     rows = quoted.beside([{"part": "ours", "unit": 1.0}, {"part": "another"}])
     assert [row["printed"] for row in rows] == [0.4504, None]
 

@@ -1,4 +1,4 @@
-"""A clip in memory that obeys the data's contract, and frames on disk to judge."""
+"""A clip in memory that obeys the data's contract, and frames on disk to evaluate."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

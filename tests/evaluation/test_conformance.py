@@ -1,7 +1,7 @@
 import pytest
 
 from vsrbench import published
-from vsrbench.evaluation.conformance import FAMILIES, compare, printed, recorded
+from vsrbench.evaluation.conformance import FAMILIES, compare, recorded, reported
 from vsrbench.evaluation.protocol import select, shipped
 from vsrbench.metrics.catalog import METRICS
 
@@ -36,7 +36,7 @@ def states(found):
 def test_a_row_that_rounds_to_the_printed_one_verifies_the_protocol():
     found = verdict()
     assert (found["verdict"], found["published"], found["row"]) == ("verified", "sateco_vid4", "Bicubic")
-    assert found["why"] == "2 of 6 printed values are met, the others could not be compared"
+    assert found["why"] == "2 of 6 reported values are met, the others could not be compared"
     assert states(found)["psnr_y"] == states(found)["ssim_y"] == "met"
     [psnr] = [cell for cell in found["cells"] if cell["metric"] == "psnr_y"]
     assert psnr["printed"] == 23.78 and psnr["difference"] == pytest.approx(0.0036)
@@ -52,9 +52,9 @@ def test_a_row_that_does_not_deviates_and_says_by_how_much(name, value):
 
 def test_values_of_another_bicubic_are_not_held_against_this_one():
     """SATeCo's NIQE is of a = -0.75, its PSNR of a = -0.5: two images in one row."""
-    assert states(verdict())["niqe_basicsr"] == "printed for method.kernel=cv2"
+    assert states(verdict())["niqe_basicsr"] == "reported for method.kernel=cv2"
     found = verdict({**WHOLE, "psnr_y": 23.8770, "niqe_basicsr": 7.5361}, method={"name": "bicubic", "kernel": "cv2"})
-    assert found["verdict"] == "verified" and states(found)["psnr_y"] == "printed for method.kernel=matlab"
+    assert found["verdict"] == "verified" and states(found)["psnr_y"] == "reported for method.kernel=matlab"
 
 
 def test_what_is_unavailable_or_another_metric_is_not_compared():
@@ -112,12 +112,12 @@ def test_the_recorded_clips_have_the_published_mean():
 
 def test_every_printed_metric_of_a_bicubic_row_is_one_of_ours():
     for identity in published.load()["protocols"]:
-        for place, value in printed(identity, "Bicubic"):
+        for place, value in reported(identity, "Bicubic"):
             assert any(name.split("_")[0] == FAMILIES[value.metric] for name in METRICS), place
 
 
 def test_the_numbers_of_printed_bicubic_rows():
-    counts = {identity: len(printed(identity, "Bicubic")) for identity in published.load()["protocols"]}
+    counts = {identity: len(reported(identity, "Bicubic")) for identity in published.load()["protocols"]}
     assert {k: n for k, n in counts.items() if n} == {
         "stablevsr_reds4": 7, "stablevsr_vimeo": 7, "sateco_reds4": 6, "sateco_vid4": 6, "vgg_reds4": 3,
         "dgaf_reds4": 7, "dgaf_vid4": 7, "dgaf_reds4_x8": 7, "dgaf_reds4_x16": 7,

@@ -1,4 +1,4 @@
-"""Which results are worth judging again: those that lacked a file, not those whose frames have no value."""
+"""Which results are worth evaluating again: those that lacked a file, not those whose frames have no value."""
 
 import pytest
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vsrbench.data.readers import FrameFiles
 from vsrbench.errors import DataError
-from vsrbench.evaluation.frames import check_sizes, encode, find, judged, read
+from vsrbench.evaluation.frames import check_sizes, encode, find, frame_numbers, read
 from vsrbench.evaluation.matching import Frame
 
 
@@ -82,17 +82,23 @@ class TestFind:
     def test_an_empty_set_is_refused(self, make_source, write, make_protocol):
         source = make_source("a")
         source.scored = []
-        with pytest.raises(DataError, match="no frame to judge"):
+        with pytest.raises(DataError, match="no frame to evaluate"):
             find(write(source), [source], make_protocol())
 
 
 def test_judged_follows_the_protocol(make_source):
     source = make_source("a", frames=4)
-    assert judged(source, "convention") == judged(source, "all") == judged(source, 9) == [0, 1, 2, 3]
-    assert judged(source, 2) == [0, 1] and judged(source, "all", trim=1) == [1, 2] and judged(source, "all", 2) == []
+    assert (
+        frame_numbers(source, "convention") == frame_numbers(source, "all") == frame_numbers(source, 9) == [0, 1, 2, 3]
+    )
+    assert (
+        frame_numbers(source, 2) == [0, 1]
+        and frame_numbers(source, "all", trim=1) == [1, 2]
+        and frame_numbers(source, "all", 2) == []
+    )
     source.scored = [2]
-    assert judged(source, "convention") == [2]
-    assert judged(source, "all") == [0, 1, 2, 3]
+    assert frame_numbers(source, "convention") == [2]
+    assert frame_numbers(source, "all") == [0, 1, 2, 3]
 
 
 def test_another_size_is_named_before_anything_is_decoded(make_source, write, make_protocol):

@@ -146,7 +146,7 @@ class TestVideos:
         for number, frame in found.files["a"].items():
             assert pixels(frame).equal(quantise(source.hr[number]))
         assert found.notes == [
-            "a.mkv is a video: what its codec lost counts against the method; protocols judge PNG frames"
+            "a.mkv is a video: what its codec lost counts against the method; protocols evaluate PNG frames"
         ]
 
     def test_another_number_of_frames_or_another_size_is_refused(self, make_source, make_protocol, film):

@@ -109,7 +109,9 @@ def test_the_degradation_chooses_what_is_printed_and_an_unknown_one_is_refused()
 
 
 def test_a_data_set_that_a_paper_does_not_judge_is_refused_unless_its_code_takes_any_folder():
-    with pytest.raises(ConfigError, match="protocol=sateco has no block sample for data=sample: it judges reds, vid4"):
+    with pytest.raises(
+        ConfigError, match="protocol=sateco has no block sample for data=sample: it evaluates reds, vid4"
+    ):
         chosen("data=sample", "protocol=sateco")
     assert chosen("data=sample", "protocol=stablevsr")[0].block == "other"
 
@@ -119,7 +121,7 @@ def test_a_block_can_be_named_and_one_without_frames_is_refused():
     assert (crops.window, crops.published) == (512, "stablevsr_crop512")
     with pytest.raises(ConfigError, match="vid4: its blocks for it are vid4, other"):
         chosen("data=vid4", "protocol=dgaf", "protocol.block=reds")
-    with pytest.raises(ConfigError, match=r"judges no frames: vsrbench bench task=params"):
+    with pytest.raises(ConfigError, match=r"evaluates no frames: vsrbench bench task=params"):
         chosen("data=reds", "protocol=dgaf", "protocol.block=cost")
 
 
@@ -147,7 +149,7 @@ def test_clips_that_the_protocol_names_and_the_data_do_not_are_absent(make_proto
 
 
 def test_clips_of_another_partition_are_refused(make_protocol):
-    with pytest.raises(ConfigError, match=r"protocol=test judges a, b of memory, not z: set data.splits.test"):
+    with pytest.raises(ConfigError, match=r"protocol=test evaluates a, b of memory, not z: set data.splits.test"):
         make_protocol(block={"clips": ["a", "b"]}).complete(coverage("a", "z"))
 
 

@@ -37,7 +37,7 @@ def test_the_sum_is_what_upscaling_needs_and_stands_beside_the_printed_size() ->
     lines = {str(row["part"]): row for row in rows}
     assert lines["sum"]["paper"] == pytest.approx(368.978e6, abs=1e3) and lines["sum"]["printed"] == 369
     assert lines["discriminator (training)"]["paper"] == pytest.approx(178.868e6, abs=1e3)
-    assert "sum of the printed lines" not in lines
+    assert "sum of the reported lines" not in lines
 
 
 def test_units_add_up_to_the_whole() -> None:

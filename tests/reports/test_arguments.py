@@ -7,9 +7,9 @@ from vsrbench.reports.arguments import parse
 
 
 def test_runs_and_settings() -> None:
-    asked = parse(["runs/a", "runs/b", "table=dgaf/T1", "clips=2", "films=false"])
-    assert asked.task == "report" and asked.words == ("runs/a", "runs/b")
-    assert asked.number("clips", 4) == 2 and asked.flag("films", True) is False
+    arguments = parse(["runs/a", "runs/b", "table=dgaf/T1", "clips=2", "videos=false"])
+    assert arguments.task == "report" and arguments.words == ("runs/a", "runs/b")
+    assert arguments.number("clips", 4) == 2 and arguments.flag("videos", True) is False
     assert parse(["sweep=x"]).task == "sweep" and parse(["task=claims"]).words == ()
 
 
@@ -25,10 +25,11 @@ def test_the_same_question_has_the_same_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["task=nothing"], "task=nothing: use one of report"),
         (["a", "tabel=x"], "no setting tabel=x: it takes output"),
+        (["a", "films=false"], "films is now videos: write videos=false"),
         (["task=compare", "a"], "takes 2 run folders, 1 are given"),
         (["task=votes"], "at least 1 files"),
         (["clips=2"], "at least 1 run folders"),
@@ -36,14 +37,14 @@ def test_the_same_question_has_the_same_place() -> None:
         (["a", "clips=1", "clips=2"], "given twice"),
     ],
 )
-def test_what_means_nothing_is_refused(arguments: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_means_nothing_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         parse(arguments)
 
 
 def test_values_are_checked() -> None:
-    asked = parse(["a", "clips=many", "films=perhaps"])
+    arguments = parse(["a", "clips=many", "videos=perhaps"])
     with pytest.raises(ConfigError, match="clips=many: give a whole number"):
-        asked.number("clips", 4)
-    with pytest.raises(ConfigError, match="films=perhaps: give true or false"):
-        asked.flag("films", True)
+        arguments.number("clips", 4)
+    with pytest.raises(ConfigError, match="videos=perhaps: give true or false"):
+        arguments.flag("videos", True)

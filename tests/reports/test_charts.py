@@ -41,7 +41,7 @@ def two_again(make_run):
 def test_names_of_near_points_do_not_overlap(make_run) -> None:
     names = ("bicubic", "ldm", "dgaf", "stablevsr", "sateco")
     group = groups([make_run(name, VALUES) for name in names])[0]
-    figure = charts.plane(group, "p", "psnr_y", "ssim_y").figure
+    figure = charts.scatter_plot(group, "p", "psnr_y", "ssim_y").figure
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) == len(names)
@@ -62,7 +62,7 @@ def test_a_swept_setting_is_found_and_drawn(make_run) -> None:
     line = charts.over_setting(group, "sampler.steps").figure.axes[0].lines[0]
     assert list(line.get_xdata()) == [2, 4, 8] and list(line.get_ydata()) == [28.0, 30.0, 34.0]
     assert charts.swept(two(make_run)) is None
-    names = [text.get_text() for text in charts.plane(group, "p", "psnr_y", "ssim_y").figure.axes[0].texts]
+    names = [text.get_text() for text in charts.scatter_plot(group, "p", "psnr_y", "ssim_y").figure.axes[0].texts]
     assert names == ["steps=2", "steps=4", "steps=8"]
 
 
@@ -110,7 +110,7 @@ def test_a_ground_truth_far_from_all_methods_stands_in_the_caption(make_run) -> 
     near = {"ssim_y": 0.83, "consistency": 0.65}
     for values, out in ((near, False), ({"ssim_y": 1.0, "consistency": 1.5}, True)):
         group = groups([*made, make_run(f"gt{out}", values, method="gt")])[0]
-        chart = charts.plane(group, "p", "ssim_y", "consistency")
+        chart = charts.scatter_plot(group, "p", "ssim_y", "consistency")
         assert len(chart.figure.axes[0].texts) == 3 - out
         assert ("The ground truth is far outside: SSIM Y 1.0000, consistency 1.500." in chart.caption) == out
         curve = charts.curves(group)[0]

@@ -8,7 +8,7 @@ VALUES = {"psnr_y": 26.0, "consistency": 0.5}
 
 def test_two_methods(make_run) -> None:
     told = comparison([make_run("dgaf", {**VALUES, "psnr_y": 27.0})], [make_run("ldm", VALUES)])
-    assert "**Against prior alone**" in told and "+1.00 [+1.00, +1.00]" in told
+    assert "**Against diffusion baseline**" in told and "+1.00 [+1.00, +1.00]" in told
     assert "2 clips cannot support a claim" in told
 
 
@@ -35,5 +35,5 @@ def test_unequal_terms_and_mixed_sides_are_refused(make_run) -> None:
     first, second = make_run("dgaf", VALUES), make_run("ldm", VALUES, protocol={"hash": "f" * 16})
     with pytest.raises(RunError, match="cannot be compared"):
         comparison([first], [second])
-    with pytest.raises(RunError, match="seed alone; here are prior alone, DGAF-VSR"):
+    with pytest.raises(RunError, match="seed alone; here are diffusion baseline, DGAF-VSR"):
         comparison([first, make_run("ldm2", VALUES, method="ldm")], [make_run("bicubic", VALUES)])

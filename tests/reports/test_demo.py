@@ -7,7 +7,7 @@ import pytest
 
 from browser import Tree
 from vsrbench.errors import RunError
-from vsrbench.reports.demo import COLUMNS, Content, Film, read_row, render, table
+from vsrbench.reports.demo import COLUMNS, Content, Video, read_row, render, table
 
 
 @pytest.fixture
@@ -15,17 +15,17 @@ def content(make_run, truth: Path, tmp_path: Path) -> Content:
     values = {"psnr_y": 26.0, "ssim_y": 0.8, "consistency": 0.5}
     runs = {
         "bicubic": make_run("bicubic", values, seconds=0.01),
-        "prior alone": make_run("ldm", {**values, "psnr_y": 25.5, "consistency": 2.0}),
+        "diffusion baseline": make_run("ldm", {**values, "psnr_y": 25.5, "consistency": 2.0}),
         "DGAF": make_run("dgaf", {**values, "psnr_y": 26.4, "consistency": 1.0}, blur=False),
         "DGAF <tuned> & so on": make_run("tuned", {**values, "psnr_y": 26.5}),
     }
     rows = [read_row(label, folder) for label, folder in runs.items()]
     (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.4\n3,0.3\n")
     for name in ("lr.mp4", "sr.mp4"):
-        (tmp_path / name).write_bytes(b"film of " + name.encode())
-    film = Film(tmp_path / "lr.mp4", tmp_path / "sr.mp4", [("size", "80x48", "320x192"), ("audio", "aac", "aac")])
-    commands = [("fine-tune", "python -m vsrbench.train method=dgaf"), ("judge", "python -m vsrbench.eval")]
-    return Content(rows, rows[2], rows[3], truth, tmp_path, film, commands, ["remark"])
+        (tmp_path / name).write_bytes(b"video of " + name.encode())
+    video = Video(tmp_path / "lr.mp4", tmp_path / "sr.mp4", [("size", "80x48", "320x192"), ("audio", "aac", "aac")])
+    commands = [("fine-tune", "python -m vsrbench.train method=dgaf"), ("evaluate", "python -m vsrbench.eval")]
+    return Content(rows, rows[2], rows[3], truth, tmp_path, video, commands, ["remark"])
 
 
 def test_the_page_is_one_well_formed_file_without_scripts(content: Content) -> None:
@@ -38,7 +38,16 @@ def test_the_page_is_one_well_formed_file_without_scripts(content: Content) -> N
 
 def test_every_method_clip_and_command_is_on_it(content: Content) -> None:
     page = Tree(render(content))
-    wanted = ["bicubic", "prior alone", "DGAF", "DGAF <tuned> & so on", "ground truth", "coffee", "rocket", "remark"]
+    wanted = [
+        "bicubic",
+        "diffusion baseline",
+        "DGAF",
+        "DGAF <tuned> & so on",
+        "ground truth",
+        "coffee",
+        "rocket",
+        "remark",
+    ]
     wanted += ["0123456789abcdef", "abc123", "320x192", "26.40", *(c for _, c in content.commands)]
     assert [w for w in wanted if w not in page.text] == []
     # a whole frame per clip, a crop and a slice for every method and the truth
@@ -49,7 +58,7 @@ def test_every_method_clip_and_command_is_on_it(content: Content) -> None:
 def test_the_verdict_is_that_of_the_numbers(content: Content) -> None:
     text = Tree(render(content)).text
     assert "DGAF is better than bicubic in 1 of 3 measures (the same in 1)" in text
-    assert "better than prior alone in 2 of 3 measures (the same in 1)" in text
+    assert "better than diffusion baseline in 2 of 3 measures (the same in 1)" in text
     assert "DGAF against bicubic: PSNR-Y better by 0.40 dB (better in 2 of 2 clips)" in text
 
 
@@ -66,8 +75,8 @@ def test_the_best_of_each_column_is_marked(content: Content) -> None:
     assert marked["Sharpness"] == []
 
 
-def test_a_film_that_is_absent_is_named(content: Content) -> None:
-    content.film.result.unlink()
+def test_a_video_that_is_absent_is_named(content: Content) -> None:
+    content.video.result.unlink()
     with pytest.raises(RunError, match=r"sr\.mp4"):
         render(content)
 

@@ -12,7 +12,13 @@ VALUES = {"psnr_y": 26.0, "consistency": 0.5}
 def test_bicubic_comes_first_and_the_truth_last(make_run) -> None:
     folders = [make_run(name, VALUES) for name in ("gt", "dgaf", "basicvsrpp", "ldm", "bicubic")]
     (group,) = groups(folders)
-    assert [e.label for e in group.entries] == ["bicubic", "prior alone", "BasicVSR++", "DGAF-VSR", "ground truth"]
+    assert [e.label for e in group.entries] == [
+        "bicubic",
+        "diffusion baseline",
+        "BasicVSR++",
+        "DGAF-VSR",
+        "ground truth",
+    ]
     assert group.truth() is group.entries[-1] and group.entries[-1] not in group.methods
     assert group.named("dgaf") is group.named("DGAF-VSR")
     with pytest.raises(RunError, match="no entry 'sateco'"):
@@ -89,7 +95,7 @@ def test_a_setting_that_the_configuration_repeats_counts_once(make_run) -> None:
     ]
     entries = groups(made)[0].entries
     assert differing(entries) == ["sampler.steps"]
-    assert entries[0].label == "prior alone (sampler.steps=4)"
+    assert entries[0].label == "diffusion baseline (sampler.steps=4)"
 
 
 def test_a_reason_is_no_number(make_run) -> None:
@@ -107,7 +113,7 @@ def test_foreign_frames_lie_in_the_run_folder_or_where_they_were_judged(make_run
     (run / "frames").rename(theirs)
     assert entry.frames("coffee") == theirs / "coffee"
     theirs.rename(tmp_path / "gone")
-    with pytest.raises(RunError, match=r"no folder .*theirs/coffee with the frames that were judged"):
+    with pytest.raises(RunError, match=r"no folder .*theirs/coffee with the frames that were evaluated"):
         entry.frames("coffee")
 
 

@@ -77,7 +77,7 @@ def test_components_share_one_grey_scale_per_row() -> None:
     found = result("components", values)
     axes = draw(found, pictures).axes
     assert len(axes) == 6 and {image.get_clim() for a in axes for image in a.images} == {(0.0, 0.4)}
-    assert basis(found) == "walk, frame 1 brought to frame 2, channel 1, t = 1"
+    assert basis(found) == "walk, frame 1 warped to frame 2, channel 1, t = 1"
 
 
 @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml")])

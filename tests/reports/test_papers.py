@@ -54,7 +54,8 @@ def test_ours_stands_below_the_printed_row_with_the_difference(make_run) -> None
     assert (ours["LPIPS ↓"], difference["LPIPS ↓"]) == ("0.500", "+0.003")
     assert (ours["MUSIQ ↑"], difference["MUSIQ ↑"]) == ("–", "")
     assert ours["comparable?"] == "protocol yes, weights yes"
-    assert "Comparable? bicubic: protocol: yes, dgaf_vid4, bicubic as printed; weights: yes, none needed." in made.notes
+    note = "Comparable? bicubic: protocol: yes, dgaf_vid4, bicubic as reported; weights: yes, none needed."
+    assert note in made.notes
 
 
 def test_what_is_not_comparable_says_why(make_run) -> None:
@@ -80,7 +81,7 @@ def test_two_metrics_of_one_name_are_ambiguous(make_run) -> None:
 
 def test_a_method_that_the_paper_lacks_comes_last(make_run) -> None:
     lines = table("dgaf_vsr", "table1_vid4", groups([on_vid4(make_run, "ldm", VALUES)])).lines
-    assert lines[-1].label.strip() == "ours: prior alone" and lines[-1].kind == ""
+    assert lines[-1].label.strip() == "ours: diffusion baseline" and lines[-1].kind == ""
 
 
 def test_the_row_that_an_experiment_names_goes_before_the_methods_own(make_run) -> None:
@@ -130,7 +131,7 @@ def test_two_protocols_of_one_method_are_told_apart(make_run) -> None:
     change(runs[0], protocol={"id": "vsrbench", "hash": "f" * 16})
     lines = table("sateco", "table1_vid4", groups(runs)).lines
     ours = {line.label.strip() for line in lines if line.label.strip().startswith("ours:")}
-    assert ours == {"ours: bicubic (vid4, vsrbench)", "ours: prior alone (vid4, dgaf)"}
+    assert ours == {"ours: bicubic (vid4, vsrbench)", "ours: diffusion baseline (vid4, dgaf)"}
 
 
 def test_columns_of_settings_bring_no_other_data_in(make_run) -> None:

@@ -35,7 +35,7 @@ def test_costs_of_other_devices_are_not_compared(make_run) -> None:
 def test_two_clips_support_no_claim(make_run) -> None:
     made = [make_run("ldm", VALUES), make_run("dgaf", {**VALUES, "psnr_y": 40.0})]
     table = tables.paired_tests(groups(made)[0])
-    assert table.title == "Against prior alone"
+    assert table.title == "Against diffusion baseline"
     assert {line.cells[-1] for line in table.lines} == {tables.TOO_FEW}
     assert "2 clips cannot support a claim" in table.notes[0]
 

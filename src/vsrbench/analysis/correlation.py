@@ -1,7 +1,7 @@
 """Are latent features of adjacent frames more alike than the frames (DGAF-VSR Sec. 3.2, Observation 1, Figure 1)?
 
-Variables come as (...,C,H,W) in 0..255. ours: features and frames share that range. On [0,1] the printed gain of
-F(sigma) could not be: sigma is at most 0.5 there, which bounds the gain by 50 %, and 106.50 % is printed.
+Variables come as (...,C,H,W) in 0..255. ours: features and frames share that range. On [0,1] the reported gain of
+F(sigma) could not be: sigma is at most 0.5 there, which bounds the gain by 50 %, and 106.50 % is reported.
 """
 
 from collections.abc import Iterator
@@ -43,8 +43,8 @@ def correlations(session: Session) -> Result:
     average = mean(over_clips_and_steps(records))
     gains = {m: gain(average["features"][m], average["frames"][m]) for m in MEASURES}
     values = {"average": average, "gain_percent": gains, "steps": steps, "clips": records}
-    printed = PAPER["gain_percent"]
-    overall = [[NAMES[m], average["features"][m], average["frames"][m], gains[m], printed[m]] for m in MEASURES]
+    reported = PAPER["gain_percent"]
+    overall = [[NAMES[m], average["features"][m], average["frames"][m], gains[m], reported[m]] for m in MEASURES]
     head = ["features", "frames", "gain (%)"]
     single = [
         [f"t = {t}, {NAMES[m]}", s["features"][m], s["frames"][m], gain(s["features"][m], s["frames"][m])]
@@ -89,7 +89,7 @@ def histograms(x: Tensor, bins: int = 256) -> Tensor:
 def cross_entropy(a: Tensor, b: Tensor, bins: int = 256) -> Tensor:
     """H = -sum p_a log p_b in nats over the two histograms, mean over channels: (...) from (...,C,H,W) in 0..255.
 
-    For a given it is least where b has the same histogram. ours: bins and base are not printed.
+    For a given it is least where b has the same histogram. ours: bins and base are not reported.
     """
     return -(histograms(a, bins) * histograms(b, bins).log()).sum(-1).mean(-1)
 

@@ -55,8 +55,8 @@ class Recording:
 
 def check_method(method: Method, task: str, warps: bool) -> None:
     """Raise ConfigError for a method without latent features, or without flows where the task warps."""
-    lacks = [n for n in ("prior", "sampler", *(["flows"] if warps else [])) if not hasattr(method, n)]
-    if lacks:
+    missing = [n for n in ("prior", "sampler", *(["flows"] if warps else [])) if not hasattr(method, n)]
+    if missing:
         latent, flow = "latent features (dgaf, stablevsr, ldm)", "latent features and optical flow (dgaf, stablevsr)"
         needed = flow if warps else latent
         raise ConfigError(f"task={task} needs a method with {needed}")
@@ -116,9 +116,9 @@ def _cropped(x: Tensor, wanted: tuple[int, ...], full: tuple[int, ...]) -> Tenso
 
 @dataclass(frozen=True)
 class Span:
-    """The affine map that brings latents (...,4,h,w) to [0,1], channel by channel.
+    """The affine map that maps latents (...,4,h,w) to [0,1], channel by channel.
 
-    ours: the paper does not print what latents are brought to. The smallest and largest value of the clip become 0
+    ours: the paper does not say to what range latents are mapped. The smallest and largest value of the clip become 0
     and 1, over all frames and steps, so that steps can be compared.
     """
 

@@ -1,6 +1,6 @@
 """High-frequency density of features: edge strength and high-pass strength (DGAF-VSR Sec. 3.2, Observation 2).
 
-Features come as (...,H,W), brought to [0,1] beforehand; every (H,W) is an image of its own.
+Features come as (...,H,W), mapped to [0,1] beforehand; every (H,W) is an image of its own.
 ours: the paper counts 80,000 feature groups, which is 4 clips x 100 frames x 50 steps x 4 channels, so channels
 are taken one by one.
 """

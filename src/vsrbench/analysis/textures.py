@@ -224,7 +224,7 @@ def tables(record: Nested, measure: str) -> list[Table]:
             three,
         ),
         Table(
-            f"Figure 4, {where}: x0 of frame {record['frame'] - 1} brought there, its latent warped, then decoded, or "
+            f"Figure 4, {where}: x0 of frame {record['frame'] - 1} warped there, its latent warped, then decoded, or "
             f"decoded, then warped; against {record['reference']}",
             ["step", *columns],
             four,

@@ -11,7 +11,7 @@ from vsrbench.analysis.session import Session, over_clips, over_clips_and_steps
 from vsrbench.analysis.strength import MEASURES, NAMES, OPERATORS, Strength, canny, high_pass, laplacian, sobel
 from vsrbench.errors import ConfigError, DataError
 
-# what the paper prints of these analyses: percentages; absolute values are only drawn
+# what the paper reports of these analyses: percentages; absolute values are only drawn
 WARPING: dict[str, Any] = {
     "reference": "DGAF-VSR Sec. 3.2, Observation 2, Figure 2 (Canny, high-pass); Supp. Sec. 3 (Sobel, Laplacian)",
     "setting": SETTING,
@@ -128,7 +128,7 @@ def factors(session: Session) -> Result:
     """Supp. Sec. 5, Supp. Figure 3: loss and absolute edge strength over s, sampled anew with every s.
 
     Means over steps and over the three operators. ours: the loss is the mean of the three operators' losses;
-    features of every s are brought to [0,1] by the span of the first s, so that their strengths can be compared.
+    features of every s are warped to [0,1] by the span of the first s, so that their strengths can be compared.
     """
     node = session.cfg.analysis
     if not node.factors:
@@ -200,7 +200,7 @@ def components(session: Session) -> Result:
     pictures = pictured(units, strength)
     rows = [[NAMES[m], *(measured[name][m] for name in ways)] for m in MEASURES]
     table = Table(
-        f"Strength of x0 of {clip.name}, frame {frame - 1} brought to frame {frame}, channel {channel}, "
+        f"Strength of x0 of {clip.name}, frame {frame - 1} warped to frame {frame}, channel {channel}, "
         f"t = {clip.timesteps[last]}", ["measure", *ways], rows,
     )  # fmt: skip
     place = {"clip": clip.name, "frame": frame, "channel": channel, "timestep": clip.timesteps[last]}

@@ -64,7 +64,7 @@ def counts(method: "Method", training: dict[str, torch.nn.Module]) -> Counts:
 
 
 def rows(tables: dict[str, Counts], quoted: Reported | None) -> list[dict[str, object]]:
-    """A line per part, the sum of those that upscaling needs, and of those that the paper prints beside its own."""
+    """A line per part, the sum of those that upscaling needs, and of those that the paper reports beside its own."""
     values = quoted.values if quoted else {}
     names = list(dict.fromkeys(name for lines in tables.values() for name in lines))
 
@@ -81,5 +81,5 @@ def rows(tables: dict[str, Counts], quoted: Reported | None) -> list[dict[str, o
     table.append(row("sum", "", sums, None if lines else values.get("sum")))
     if lines:
         some: dict[str, int | None] = {s: sum(t[k][0] for k in t if k in lines) for s, t in tables.items()}
-        table.append(row("sum of the printed lines", "", some, values.get("sum")))
+        table.append(row("sum of the reported lines", "", some, values.get("sum")))
     return table

@@ -147,7 +147,7 @@ def _row(part: str, unit: float | None, times: float | None, frame: float | None
 
 @dataclass(frozen=True)
 class Reported:
-    """label: heading of the column. values: {line: printed number}. notes: about them."""
+    """label: heading of the column. values: {line: reported number}. notes: about them."""
 
     label: str
     values: dict[str, float]
@@ -158,7 +158,7 @@ class Reported:
         return Column("printed", self.label, form, right=True)
 
     def beside(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows with the printed values of their parts."""
+        """The rows with the reported values of their parts."""
         return [{**row, "printed": self.values.get(row["part"])} for row in rows]
 
 
@@ -176,6 +176,6 @@ def reported(node: Any) -> Reported | None:
         cells[str(line)] = values[node.get("column") or next(iter(values))]
     unit = next(iter(cells.values())).unit if cells else ""
     table = str(node.table).removeprefix("s_").removeprefix("table")
-    label = f"printed, {'Supp. ' if str(node.table).startswith('s_') else ''}Table {table}, {unit}"
+    label = f"reported, {'Supp. ' if str(node.table).startswith('s_') else ''}Table {table}, {unit}"
     numbers = {line: float(cell.printed) for line, cell in cells.items() if cell.printed is not None}
     return Reported(label, numbers, [str(note) for note in node.get("notes") or []])

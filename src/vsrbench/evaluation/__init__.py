@@ -1,1 +1,1 @@
-"""Protocols, strict reading of frames, scoring and results. Knows no method: all frames are judged alike."""
+"""Protocols, strict reading of frames, scoring and results. Knows no method: all frames are evaluated alike."""

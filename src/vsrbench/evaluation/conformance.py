@@ -1,4 +1,4 @@
-"""Does a protocol give the numbers that papers print? The bicubic row on the very data at hand answers it.
+"""Does a protocol give the numbers that papers report? The bicubic row on the very data at hand answers it.
 
 Needs no torch.
 """
@@ -21,7 +21,7 @@ CLOSE = {
     "ssim": 1e-4,
     "niqe": 1e-2,
 }  # to recorded values: last digits, another NIQE code
-ROWS = {"bicubic": "Bicubic", "gt": "Ground truth"}  # methods whose printed rows test a protocol
+ROWS = {"bicubic": "Bicubic", "gt": "Ground truth"}  # methods whose reported rows test a protocol
 RECORDED = Path(published.FILE).with_name("bicubic_rows.yaml")
 FAMILIES = {  # how papers call what the project's metrics measure; equal names do not make equal protocols
     "PSNR": "psnr", "SSIM": "ssim", "LPIPS": "lpips", "DISTS": "dists", "NIQE": "niqe", "MUSIQ": "musiq",
@@ -33,12 +33,12 @@ FAMILIES = {  # how papers call what the project's metrics measure; equal names 
 def compare(
     metrics: Mapping[str, Any], protocol: Protocol, coverage: Mapping[str, Any], method: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The ``conformance`` part of a result: verdict, why, printed cells and recorded clips with their differences.
+    """The ``conformance`` part of a result: verdict, why, reported cells and recorded clips with their differences.
 
     metrics: as in result.json. coverage: as the protocol completed it. method: its settings (``name``; ``kernel`` of
     bicubic). Returns {"verdict", "why", "published", "row", "cells": [{place, metric, here, printed, difference,
     state}], "clips": {clip: {metric: {recorded, difference, state}}}}; state is "met", "missed" or why it is neither.
-    A printed value is met where ours rounds to it.
+    A reported value is met where ours rounds to it.
     """
     row, kernel = ROWS.get(str(method["name"])), method.get("kernel")
     cells = [] if row is None or protocol.published is None else _cells(metrics, protocol, row, kernel)
@@ -71,25 +71,25 @@ def _verdict(
         return "data_absent", "no clip of the data is there"
     if _partial(coverage):
         states = [value["state"] for values in clips.values() for value in values.values()]
-        lacking = f"{len(coverage['absent'])} clips are absent, {len(coverage['short'])} cut short"
+        coverage_text = f"{len(coverage['absent'])} clips are absent, {len(coverage['short'])} cut short"
         met = f"; {states.count('met')} of {len(states)} values recorded for these frames are met" if states else ""
-        return "partial", lacking + met
+        return "partial", coverage_text + met
     if row is None:
         return "no_published_row", "only rows of method=bicubic and method=gt test a protocol"
     if not cells:
-        return "no_published_row", f"no {row} row is printed under {protocol.published or f'protocol {protocol.id}'}"
+        return "no_published_row", f"no {row} row is reported under {protocol.published or f'protocol {protocol.id}'}"
     missed = [cell for cell in cells if cell["state"] == "missed"]
     if missed:
         return "deviates", ", ".join(f"{c['metric']} {c['difference']:+.{c['digits'] + 2}f}" for c in missed)
     if met := sum(cell["state"] == "met" for cell in cells):
-        return "verified", f"{met} of {len(cells)} printed values are met, the others could not be compared"
-    return "no_published_row", "none of the printed values could be compared"
+        return "verified", f"{met} of {len(cells)} reported values are met, the others could not be compared"
+    return "no_published_row", "none of the reported values could be compared"
 
 
 def _cells(metrics: Mapping[str, Any], protocol: Protocol, row: str, kernel: str | None) -> list[dict[str, Any]]:
-    """Printed values of the row under the protocol's id, beside ours."""
+    """Reported values of the row under the protocol's id, beside ours."""
     cells = []
-    for place, value in printed(str(protocol.published), row):
+    for place, value in reported(str(protocol.published), row):
         own = [name for name in metrics if same_metric(name, value)]
         here = metrics[own[0]]["mean"] if len(own) == 1 else None
         difference = here - float(str(value.printed)) if isinstance(here, float | int) else None
@@ -100,7 +100,7 @@ def _cells(metrics: Mapping[str, Any], protocol: Protocol, row: str, kernel: str
 
 
 def same_metric(name: str, value: published.Value) -> bool:
-    """True for the metric of ours that a printed one is called after, in the colours that it was taken in."""
+    """True for the metric of ours that a reported one is called after, in the colours that it was taken in."""
     colour = {"RGB": "rgb", "Y": "y"}.get(published.load()["protocols"][value.protocol]["color"])
     family, _, kind = name.partition("_")
     return family == FAMILIES.get(value.metric) and not (family in ("psnr", "ssim") and colour and kind != colour)
@@ -115,13 +115,13 @@ def _state(value: published.Value, cell: dict[str, Any], protocol: Protocol, row
     if cell["difference"] is None:
         return "unavailable" if isinstance(cell["here"], dict) else str(cell["here"])
     if row == ROWS["bicubic"] and wanted != kernel:
-        return f"printed for method.kernel={wanted}" if wanted else "which bicubic kernel is printed is not settled"
+        return f"reported for method.kernel={wanted}" if wanted else "which bicubic kernel was reported is not settled"
     half = 0.5 * 10 ** -(value.digits or 0)
     return "met" if abs(cell["difference"]) <= half + 1e-9 else "missed"
 
 
-def printed(identity: str, row: str) -> list[tuple[str, published.Value]]:
-    """(place, value) of every number of a row that is printed under a protocol's id."""
+def reported(identity: str, row: str) -> list[tuple[str, published.Value]]:
+    """(place, value) of every number of a row that is reported under a protocol's id."""
     cells = []
     for paper, content in published.load()["papers"].items():
         for table in content["tables"]:
@@ -174,7 +174,7 @@ def recorded() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BicubicRow:
-    """One evaluation of bicubic frames, judged under every protocol that prints a row of them.
+    """One evaluation of bicubic frames, evaluated under every protocol that reports a row of them.
 
     set: the data set; LR by MATLAB's bicubic at ``scale``. kernel: of the enlargement. protocols: their ids.
     """
@@ -191,13 +191,13 @@ class BicubicRow:
 
 
 def bicubic_rows(nodes: Mapping[str, Mapping[str, Any]], scales: tuple[int, ...] = (4, 8, 16)) -> list[BicubicRow]:
-    """Every data set, scale and kernel that a paper prints a bicubic row for. nodes: as ``protocol.shipped`` gives."""
+    """Every data set, scale and kernel that a paper reports a bicubic row for. nodes: as ``protocol.shipped`` gives."""
     protocols_of: dict[tuple[str, int, str], list[str]] = {}
     for protocol, node in nodes.items():
         for data_set, block in node["blocks"].items():
             for scale in scales:
                 identity = ((block or {}).get("published") or {}).get(condition({"name": "bicubic"}, scale))
-                if identity is None or "set" in block or not printed(identity, ROWS["bicubic"]):
+                if identity is None or "set" in block or not reported(identity, ROWS["bicubic"]):
                     continue
                 for kernel in sorted({k for k in block.get("bicubic", {}).values() if k}):
                     protocols_of.setdefault((data_set, scale, kernel), []).append(protocol)

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 def evaluate(cfg: "DictConfig", run: Run, protocols: list[Protocol]) -> list[dict[str, Any]]:
     """The result under each protocol. Clips that an interrupted call of the same run completed are used again.
 
-    Raises DataError for data without clips and for frames that cannot be judged, ConfigError for clips that a
-    protocol does not judge, RunError for clips that could not be made.
+    Raises DataError for data without clips and for frames that cannot be evaluated, ConfigError for clips that a
+    protocol does not evaluate, RunError for clips that could not be made.
     """
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     data, split = build(cfg.data), protocols[0].split
     sources, origin = data.clips(split), results.origin(settings, weights(cfg), weights_selection(cfg))
     if not sources:
-        raise DataError(f"data={cfg.data.set} has no clips to judge: set data.splits.{split}")
+        raise DataError(f"data={cfg.data.set} has no clips to evaluate: set data.splits.{split}")
     coverage = data.coverage(split)
     for protocol in protocols:
-        protocol.complete(coverage)  # clips that it does not judge are an error before any work
+        protocol.complete(coverage)  # clips that it does not evaluate are an error before any work
     with Bars() as bars:
         if cfg.predictions is not None:
             frames, cost = Path(cfg.predictions).expanduser(), outputs.foreign_cost()
@@ -95,10 +95,10 @@ def _results(
 
 
 def needs_rescoring(protocol: Protocol, result: dict[str, Any]) -> bool:
-    """Whether metrics had no weights then and have them now; the frames on disk are judged again for them."""
+    """Whether metrics had no weights then and have them now; the frames on disk are evaluated again for them."""
     names = now_available([protocol], [result])
     if names:
-        print(f"evaluated before without {', '.join(names)}, which can be computed now: the frames are judged again")
+        print(f"evaluated before without {', '.join(names)}, which can be computed now: the frames are evaluated again")
     return bool(names)
 
 

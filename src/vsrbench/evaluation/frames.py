@@ -1,4 +1,4 @@
-"""Strict reading of frames that are to be judged: 8-bit RGB PNG files, or videos that hold whole clips.
+"""Strict reading of frames that are to be evaluated: 8-bit RGB PNG files, or videos that hold whole clips.
 
 Names may follow any scheme that ``matching`` recognises. Their content may not: exactly the frames of the data, of
 exactly the size of the ground truth; everything else is an error that names the file, because a missing or shifted
@@ -26,7 +26,7 @@ from vsrbench.metrics.frame import quantise
 LARGEST = 2.0  # a value beyond is no overshoot of [0,1]: frames in 0..255 would become white without a word
 
 
-def judged(source: Source, frames: str | int, trim: int = 0) -> list[int]:
+def frame_numbers(source: Source, frames: str | int, trim: int = 0) -> list[int]:
     """Numbers of the frames that count; frames, trim: the protocol's switches."""
     numbers = list(range(source.frames))
     if isinstance(frames, int):
@@ -53,7 +53,7 @@ def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> ClipFra
     clips, strays = matching.assign(names, sources)
     clip_frames, missing = ClipFrames(), list[str]()
     for source in sources:
-        needed = judged(source, protocol.frames, protocol.trim)
+        needed = frame_numbers(source, protocol.frames, protocol.trim)
         frames, note = _frames(folder, source, clips[source.name], needed)
         missing += [f"{source.name}/{source.frame_names[n]}.png" for n in needed if n not in frames]
         clip_frames.files[source.name] = {n: frames[n] for n in needed if n in frames}
@@ -61,7 +61,7 @@ def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> ClipFra
         clip_frames.notes += [note] if note else []
     _refuse(folder, missing, strays, sources)
     if not any(clip_frames.files.values()):
-        raise DataError("the data have no frame to judge: choose another set or split")
+        raise DataError("the data have no frame to evaluate: choose another set or split")
     return clip_frames
 
 
@@ -69,13 +69,13 @@ def _frames(
     folder: Path, source: Source, files: dict[str, str], needed: Sequence[int]
 ) -> tuple[dict[int, Frame], str | None]:
     """{number: frame} of one clip and a note; no frame where there is no file."""
-    films = [name for name in files if Path(name).suffix.lower() in VIDEOS]
-    if films and len(files) > 1:
-        other = next(name for name in files if name != films[0])
-        raise DataError(f"{folder}: {films[0]} and {other} both hold frames of {source.name}: remove one kind")
-    if films:
-        remark = f"{films[0]} is a video: what its codec lost counts against the method; protocols judge PNG frames"
-        return matching.frames_of_video(source, folder / films[0]), remark
+    videos = [name for name in files if Path(name).suffix.lower() in VIDEOS]
+    if videos and len(files) > 1:
+        other = next(name for name in files if name != videos[0])
+        raise DataError(f"{folder}: {videos[0]} and {other} both hold frames of {source.name}: remove one kind")
+    if videos:
+        remark = f"{videos[0]} is a video: what its codec lost counts against the method; protocols evaluate PNG frames"
+        return matching.frames_of_video(source, folder / videos[0]), remark
     if not files:
         return {}, None
     numbered, note = matching.number_frames(source, files, needed)
@@ -105,7 +105,7 @@ def _refuse_truth(folder: Path, sources: Sequence[Source]) -> None:
         if files is not None and Path(files.folder).resolve().is_relative_to(folder.resolve()):
             raise DataError(
                 f"predictions={folder} holds the ground truth of {source.name}: give the folder of the method's output "
-                "(method=gt judges the ground truth itself)"
+                "(method=gt evaluates the ground truth itself)"
             )
 
 

@@ -23,7 +23,7 @@ _DIGITS = re.compile(r"\d+")
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame to judge: a PNG file, or a position in a video file."""
+    """One frame to evaluate: a PNG file, or a position in a video file."""
 
     path: Path
     video: VideoReader | None = field(default=None, compare=False)
@@ -53,7 +53,7 @@ def normal(name: str) -> str:
 def assign(names: Iterable[str], sources: Sequence[Source]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Files by clip: {clip: {file: what names the frame}}, and the files that belong to no clip.
 
-    names: paths relative to the folder that is judged. What names the frame is the stem, without the clip's name
+    names: paths relative to the folder that is evaluated. What names the frame is the stem, without the clip's name
     where files lie flat; "" where nothing is left of it.
     """
     clips = _spellings(sources)

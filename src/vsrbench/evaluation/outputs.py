@@ -195,7 +195,7 @@ def reuse_frames(run: Run, sources: list[Source], key: Mapping[str, Any]) -> str
             if clips and note is None:
                 note = (
                     f"{other.frames} holds frames of these settings, of a version that may differ from this one "
-                    f"({there['code']}): they are made anew; predictions={other.frames} judges those"
+                    f"({there['code']}): they are made anew; predictions={other.frames} evaluates those"
                 )
             continue
         for source in missing:

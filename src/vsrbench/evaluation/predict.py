@@ -65,7 +65,7 @@ def make_frames(
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     if (cut := settings["inference"]["max_frames"]) is not None:
         raise ConfigError(
-            f"inference.max_frames={cut} is for upscale; eval judges the clips as the data have them: "
+            f"inference.max_frames={cut} is for upscale; eval evaluates the clips as the data have them: "
             f"data.splits.{split}.frames={cut} takes the first {cut} frames of each"
         )
     key = outputs.frame_key(settings, split, origin)

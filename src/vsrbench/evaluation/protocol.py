@@ -40,8 +40,8 @@ class Protocol:
 
     block: its name. degradation: settings of what makes LR where the data bring none. clips: names of the clips that
     count, or how many there are; None: whatever the data have. published: id under which published.yaml has the
-    printed values of this block and condition, None without any. bicubic: which kernel the printed bicubic row was
-    made with, by printed metric. incomparable: why a printed metric is not ours of the same name. sampling: how the
+    reported values of this block and condition, None without any. bicubic: which kernel the reported bicubic row was
+    made with, by reported metric. incomparable: why a reported metric is not ours of the same name. sampling: how the
     paper made its frames (null: not stated).
 
     Raises ConfigError for a value that is not among the switch's choices.
@@ -108,13 +108,13 @@ class Protocol:
     def complete(self, coverage: Mapping[str, Any]) -> dict[str, Any]:
         """The data's coverage against the clips that the protocol names: what it lacks of them is absent.
 
-        Raises ConfigError for a clip that the protocol does not judge.
+        Raises ConfigError for a clip that the protocol does not evaluate.
         """
         there, absent = list(coverage["clips"]), list(coverage["absent"])
         if isinstance(self.clips, tuple):
             if others := [name for name in there if name not in self.clips]:
                 raise ConfigError(
-                    f"protocol={self.id} judges {', '.join(self.clips)} of {coverage['set']}, not {others[0]}: set "
+                    f"protocol={self.id} evaluates {', '.join(self.clips)} of {coverage['set']}, not {others[0]}: set "
                     f"data.splits.{self.split}.partition to those, or choose protocol=vsrbench"
                 )
             absent += [name for name in self.clips if name not in {*there, *absent}]
@@ -142,12 +142,12 @@ def from_settings(settings: Mapping[str, Any]) -> list[Protocol]:
         for node in settings["protocols"].values()
     ]
     if len({protocol.split for protocol in protocols}) > 1:
-        raise ConfigError("the protocols judge different splits: evaluate under one after the other")
+        raise ConfigError("the protocols evaluate different splits: evaluate under one after the other")
     return protocols
 
 
 def split_of(settings: Mapping[str, Any]) -> str:
-    """The split that the chosen protocols judge."""
+    """The split that the chosen protocols evaluate."""
     return str(settings["protocol"]["split"] or next(iter(settings["protocols"].values()))["switches"]["split"])
 
 
@@ -192,29 +192,29 @@ def select(
 
 def _block(node: Mapping[str, Any], data_set: str, name: str | None) -> tuple[str, dict[str, Any]]:
     blocks: dict[str, dict[str, Any]] = {k: v or {} for k, v in node["blocks"].items()}
-    judged = {k: block.get("set", k) for k, block in blocks.items()}
+    sets = {k: block.get("set", k) for k, block in blocks.items()}
     wanted = name or (data_set if data_set in blocks else OTHER)
-    if wanted in blocks and judged[wanted] is None:
-        raise ConfigError(f"block {wanted} of protocol={node['id']} judges no frames: {blocks[wanted]['bench']}")
-    fitting = [k for k, judges in judged.items() if judges in (data_set, OTHER)]
+    if wanted in blocks and sets[wanted] is None:
+        raise ConfigError(f"block {wanted} of protocol={node['id']} evaluates no frames: {blocks[wanted]['bench']}")
+    fitting = [k for k, name in sets.items() if name in (data_set, OTHER)]
     if wanted not in fitting:
-        sets = ", ".join(sorted({str(judges) for judges in judged.values() if judges}))
-        can = f"its blocks for it are {', '.join(fitting)}" if fitting else f"it judges {sets}"
+        names = ", ".join(sorted({str(name) for name in sets.values() if name}))
+        can = f"its blocks for it are {', '.join(fitting)}" if fitting else f"it evaluates {names}"
         raise ConfigError(
             f"protocol={node['id']} has no block {name or data_set} for data={data_set}: {can}; protocol=vsrbench "
-            "judges every data set"
+            "evaluates every data set"
         )
     return wanted, blocks[wanted]
 
 
 def _published(protocol: str, block: Mapping[str, Any], under: str) -> str | None:
-    """The id of printed values under a condition. Raises ConfigError for a condition that the block does not know."""
+    """The id of reported values under a condition. Raises ConfigError for a condition that the block does not know."""
     known: Mapping[str, str | None] | None = block.get("published")
     if known is None or ANY in known:
         return None if known is None else known[ANY]
     if under not in known:
         raise ConfigError(
-            f"protocol={protocol} judges this data set under {', '.join(known)}, not {under}: change degradation=... "
+            f"protocol={protocol} evaluates this set under {', '.join(known)}, not {under}: change degradation=... "
             "or scale=..., or choose protocol=vsrbench"
         )
     return known[under]

@@ -94,7 +94,7 @@ def assemble(
     are added to the absent ones. cost: as ``output.cost`` gives. made_with: as ``origin`` gives. published: the row of
     a paper that the experiment is for, as ``vsrbench.published.quote`` gives it. ``protocol.comparison`` is what
     ``conformance.compare`` found.
-    Raises RunError for a value that no reader could trust, ConfigError for clips that the protocol does not judge.
+    Raises RunError for a value that no reader could trust, ConfigError for clips that the protocol does not evaluate.
     """
     foreign = settings["predictions"] is not None
     coverage = protocol.complete(coverage)
@@ -190,7 +190,7 @@ def load(path: Path) -> dict[str, Any]:
 def stored_results(
     run: Run, protocols: Sequence[Protocol], published: Mapping[str, Any] | None
 ) -> dict[str, dict[str, Any]]:
-    """{protocol: result} of the protocols under which the run was evaluated before, beside the printed row of now.
+    """{protocol: result} of the protocols under which the run was evaluated before, beside the reported row of now.
 
     Raises RunError as ``load``.
     """
@@ -271,7 +271,7 @@ def _table(result: dict[str, Any]) -> Any:
 
 
 def _show_conformance(result: dict[str, Any], console: "Console") -> None:
-    """The verdict, then printed cells and recorded clips beside what was measured."""
+    """The verdict, then reported cells and recorded clips beside what was measured."""
     from rich.table import Table
 
     compared = result["protocol"]["comparison"]
@@ -280,7 +280,7 @@ def _show_conformance(result: dict[str, Any], console: "Console") -> None:
         f"conformance of protocol {result['protocol']['id']}, {under}: {compared['verdict']} ({compared['why']})",
         highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
-    table = Table("metric", "printed in, or recorded for")
+    table = Table("metric", "reported in, or recorded for")
     for name in ("there", "here", "difference"):
         table.add_column(name, justify="right")
     table.add_column("")
@@ -311,7 +311,7 @@ def _quoted(result: dict[str, Any]) -> Any:
         title=f"quoted, not measured: {' '.join(parts)}",
         caption=f"{quoted['source']}. Weights, data and protocol are the paper's own: not comparable as they stand.",
     )
-    for name, justify in (("metric", "left"), ("printed", "right"), ("under protocol", "left")):
+    for name, justify in (("metric", "left"), ("reported", "right"), ("under protocol", "left")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column(f"here, under {result['protocol']['id']}")
     for value in quoted["values"].values():

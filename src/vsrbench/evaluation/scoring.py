@@ -20,7 +20,7 @@ from vsrbench.metrics.scorer import ClipScorer, Outcome, Scorer, Settings
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress
 
-AT_ONCE = 8  # frames that are read and judged together
+AT_ONCE = 8  # frames that are read and evaluated together
 CHECKED = 4  # frames of a clip that are checked for faults that leave its numbers plausible
 SLIGHT = 1.0  # grey levels: frames that are nearer to bicubic interpolation are that, rounded otherwise
 MARGIN = 0.98  # an error counts as smaller below this share: on still scenes neighbours differ by noise alone
@@ -65,7 +65,7 @@ def score(
     progress: Progress | None = None,
     expected: Expected = Expected(),
 ) -> Scores:
-    """Judge the frames of a folder under a protocol; ``sources`` are the clips of its split.
+    """Evaluate the frames of a folder under a protocol; ``sources`` are the clips of its split.
 
     device: where metrics are computed; "auto" is a GPU where there is one.
 
@@ -109,7 +109,7 @@ def _score_clip(
     advance: Callable[[int], None],
     expected: Expected,
 ) -> ClipScores:
-    """Judge one clip, front to back. Raises DataError as ``score`` does."""
+    """Evaluate one clip, front to back. Raises DataError as ``score`` does."""
     clip, scores, copies = scorer.clip(), ClipScores(), 0
     for start, stop, overlap in _batches(sorted(files)):
         data = _window(source.read(start, stop), protocol.window).to(device)
@@ -172,7 +172,7 @@ def _check_window(source: Source, protocol: Protocol) -> None:
     sides = [source.scale * n for n in source.size]
     if protocol.window is not None and (min(sides) < protocol.window or protocol.window % source.scale):
         raise ConfigError(
-            f"protocol {protocol.id} judges centre squares of {protocol.window} pixels, {source.name} has "
+            f"protocol {protocol.id} evaluates centre squares of {protocol.window} pixels, {source.name} has "
             f"{sides[1]}x{sides[0]} at scale={source.scale}: set a smaller protocol.window, a multiple of the scale"
         )
 

@@ -17,7 +17,7 @@ def number(value: float, what: str) -> Value:
     """A finite number as it is; NaN and infinity as unavailable, naming ``what`` ("psnr_y of city/0.png").
 
     ours: PSNR of a frame that equals the ground truth is infinite. It is neither capped (80 or 100 dB is an
-    invented number that moves every mean) nor left out (the mean would judge the rest): the frame says so,
+    invented number that moves every mean) nor left out (the mean would evaluate the rest): the frame says so,
     and so does every mean that it belongs to.
     """
     if math.isnan(value):

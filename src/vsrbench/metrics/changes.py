@@ -42,9 +42,9 @@ def tlpips_stablevsr(out: Tensor, truth: Tensor) -> Tensor:
 
 
 def inner(frames: Tensor) -> Tensor:
-    """The middle of (...,H,W) that TecoGAN's script judges: the largest multiples of 32 pixels that leave 16 or more.
+    """The middle of (...,H,W) that TecoGAN's script takes: the largest multiples of 32 pixels that leave 16 or more.
 
-    Frames too small for that (below 48 pixels a side) are judged whole (ours: the script would keep nothing).
+    Frames too small for that (below 48 pixels a side) are evaluated whole (ours: the script would keep nothing).
     """
     height, width = (32 * ((n - 16) // 32) or n for n in frames.shape[-2:])
     top, left = ((n - size) // 2 for n, size in zip(frames.shape[-2:], (height, width), strict=True))

@@ -59,7 +59,7 @@ class Chunk:
         return self.once(("seen", who), lambda: ((self.luma(who) + 0.5).floor() / PEAK).float().expand(-1, 3, -1, -1))
 
     def features(self, who: str, net: Lpips, channel: str = "rgb", cut: bool = False) -> list[Tensor]:
-        """LPIPS's features of ``seen``; cut: of the part that TecoGAN judges."""
+        """LPIPS's features of ``seen``; cut: of the part that TecoGAN evaluates."""
         frames = self.seen(who, channel)
         if cut and changes.inner(frames).shape != frames.shape:
             return self.once(("cut", who, net, channel), lambda: net.features(changes.inner(frames)))

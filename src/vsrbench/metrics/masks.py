@@ -20,7 +20,7 @@ def visible(flow: Tensor, back: Tensor, rule: str = "occlusion") -> Tensor:
     All rules ask |f + b(x+f)|^2 <= 0.01 (|f|^2 + |b(x+f)|^2) + 0.5 of flow and flow back.
     "occlusion": this alone, and the pixel must not leave the frame. "ruder": motion boundaries do not count either
     (Ruder et al. give both the weight 0). "lai": boundaries too, by the derivative of Lai et al.'s code, and pixels
-    that leave the frame are judged by the flow at its border. "stablevsr": as "lai", read with StableVSR's half-pixel
+    that leave the frame take the flow at its border. "stablevsr": as "lai", read with StableVSR's half-pixel
     warp and with zero flow outside.
     Raises ConfigError for another rule.
     """

@@ -146,7 +146,7 @@ class ClipScorer:
 
     @torch.no_grad()
     def add(self, out: Tensor, data: Clip, overlap: int = 0) -> None:
-        """Judge the next frames and the pairs between them.
+        """Evaluate the next frames and the pairs between them.
 
         out: uint8 (N,3,H,W). data: the same N frames, one sample, with what is known of them. overlap: 1 where the
         first frame was the last of the call before, so that only its pair is new; 0 at the start and behind a gap.

@@ -9,7 +9,7 @@ from vsrbench.errors import DataError
 from vsrbench.flow.warp import inside, resize_flow, warp
 from vsrbench.metrics.masks import visible as visible_pixels
 
-# ours: values are printed x 1000, as the published warping errors are; they lie between 0.1 and 10 then.
+# ours: values are given x 1000, as the published warping errors are; they lie between 0.1 and 10 then.
 FACTOR = 1000.0
 
 
@@ -18,7 +18,7 @@ def consistency(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor
 
     frames: (T,3,H,W) RGB in [0,1], what a method wrote. flow_forward: (T-1,2,H,W), flow[t→t+1] of the
     scene in pixels of this grid. visible: bool (T-1,H,W), pixels of frame t that count.
-    Returns float64 (T-1,): mean of squared differences between frame t and frame t+1 brought onto its
+    Returns float64 (T-1,): mean of squared differences between frame t and frame t+1 warped onto its
     grid, over visible pixels and the three channels, x 1000.
     Raises DataError for shapes that do not fit and for a pair without a visible pixel.
 
@@ -34,7 +34,7 @@ def lai(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor:
 
     frames: (T,3,H,W) in [0,1], the output. flow_forward (T-1,2,H,W): flow[t→t+1] of the input video, which is
     the ground truth here, or exact. visible: their mask, ``masks.visible(..., "lai")``, or the data's own. Returns
-    float64 (T-1,): mean over visible pixels and channels of the squared difference, x 1000 (they print it x 1).
+    float64 (T-1,): mean over visible pixels and channels of the squared difference, x 1000 (they report it x 1).
     Raises DataError as ``consistency`` does, of which this is the case without a choice of flow and mask.
 
     ours: no JPEG between output and metric (their script reads JPEG frames); a pair without a visible pixel has no
@@ -48,11 +48,11 @@ def stablevsr(frames: Tensor, flow_backward: Tensor, visible: Tensor) -> Tensor:
 
     frames: (T,3,H,W) in [0,1], the output. flow_backward (T-1,2,H,W): flow[t+1→t] of the ground truth. visible:
     ``masks.visible(flow_backward, flow_forward, "stablevsr")``, of frame t+1.
-    Returns float64 (T-1,): squared difference of frame t+1 and frame t brought onto its grid, mean over visible pixels
+    Returns float64 (T-1,): squared difference of frame t+1 and frame t warped onto its grid, mean over visible pixels
     and channels, x 1000. Raises DataError as ``consistency`` does.
 
     The warp is the released one: it reads up to half a pixel beside the position and black outside the frame, so
-    identical frames under zero flow have a WE above 0, up to the size of what the paper prints. ``lai`` is the
+    identical frames under zero flow have a WE above 0, up to the size of what the paper reports. ``lai`` is the
     same quantity with a correct warp.
     """
     _check(frames, flow_backward, visible)
@@ -68,8 +68,8 @@ def features(maps: Tensor, flow_forward: Tensor, visible: Tensor) -> Tensor:
     Raises DataError as ``consistency`` does.
 
     ours, all of it: the thesis (Sec. 3.3) says that features of a VGG16 are extracted frame by frame, that the metric
-    tells "how well temporal correspondences align between the generated video and the reference sequence", and
-    prints values x 1000. No formula, layer, flow or mask is given, so its printed values cannot be met.
+    says "how well temporal correspondences align between the generated video and the reference sequence", and
+    reports values x 1000. No formula, layer, flow or mask is given, so its reported values cannot be met.
     """
     small = resize_flow(flow_forward, (maps.shape[-2], maps.shape[-1]))
     mask = F.interpolate(visible.unsqueeze(1).float(), size=small.shape[-2:], mode="area").squeeze(1) == 1
@@ -102,10 +102,10 @@ def warping_error(frames: Tensor, flow_forward: Tensor, visible: Tensor) -> Tens
     whether the motion of the output carries one frame of the ground truth to the next, so a black clip has E_warp 0
     and an RWE as large as the ground truth moves. The ground truth as output has RWE = E_warp, above 0 on
     real footage.
-    Returns float64 (T-1,): squared difference of frame t and frame t+1 brought onto its grid, summed over the
+    Returns float64 (T-1,): squared difference of frame t and frame t+1 warped onto its grid, summed over the
     channels, mean over visible pixels, x 1000; between 0 and 3000. Raises DataError as ``consistency`` does.
 
-    ours: channels are summed, as the norm of the equations reads; whether the printed values are is not said, and
+    ours: channels are summed, as the norm of the equations reads; whether the reported values are is not said, and
     the code of Lai et al. averages them. An indication for the sum: StableVSR on REDS4 has E_warp 3.957 in Figure 6,
     but WE 1.51 in its own paper, a channel mean under other flow.
     ours: M_t is by default the forward-backward check of Ruder et al. alone (with pixels that leave the frame out):

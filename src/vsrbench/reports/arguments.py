@@ -13,14 +13,14 @@ vsrbench report task=claims [paper=NAME]     the papers' sentences with numbers,
 vsrbench report sweep=DIR                    how far a sweep is; its page once it has ended
 vsrbench report task=study RUN RUN           a blind A/B page; task=votes FILE.csv... counts what people chose
 
-settings of the report: output=DIR title=TEXT table=PAPER/TABLE[,...] against=METHOD x=SETTING clips=4 films=true
+settings of the report: output=DIR title=TEXT table=PAPER/TABLE[,...] against=METHOD x=SETTING clips=4 videos=true
 truth=DIR (frames of ground truth; truth=none goes without; else the data that the runs name)"""
 
 SETTINGS = {  # what each task takes
-    "report": ("output", "title", "table", "against", "x", "clips", "films", "truth"),
+    "report": ("output", "title", "table", "against", "x", "clips", "videos", "truth"),
     "compare": (),
     "claims": ("paper",),
-    "sweep": ("sweep", "output", "films", "clips", "truth"),
+    "sweep": ("sweep", "output", "videos", "clips", "truth"),
     "study": ("output", "clips", "seed"),
     "votes": (),
 }
@@ -79,6 +79,8 @@ def parse(words: Sequence[str]) -> Arguments:
     task = settings.pop("task", "sweep" if "sweep" in settings else "report")
     if task not in SETTINGS:
         raise ConfigError(f"task={task}: use one of {', '.join(SETTINGS)}")
+    if "films" in settings:
+        raise ConfigError(f"films is now videos: write videos={settings['films']}")
     if unknown := [key for key in settings if key not in SETTINGS[task]]:
         known = ", ".join(SETTINGS[task]) or "no settings"
         raise ConfigError(f"report task={task} has no setting {unknown[0]}={settings[unknown[0]]}: it takes {known}")

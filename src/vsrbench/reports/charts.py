@@ -1,4 +1,4 @@
-"""Charts of a report: planes of two qualities, curves over frames, metrics against a swept setting. Needs no torch."""
+"""Charts of a report: scatter plots of two qualities, curves over frames, metrics over a setting. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,28 +19,28 @@ SIZE = (4.3, 3.4)  # inches; about what a phone is wide
 PERCEPTUAL = ("lpips_alex", "lpips_vgg", "dists", "niqe", "musiq", "clipiqa")
 DISTORTION = ("psnr_y", "psnr_rgb")
 CONSISTENT = ("rwe", "consistency", "ewarp", "we_lai")
-STAND_INS = ("ssim_y", "ssim_rgb")  # structure: where no perceptual metric has numbers
+STRUCTURE = ("ssim_y", "ssim_rgb")  # structure: where no perceptual metric has numbers
 
 
 def charts(group: Group, swept: str | None = None) -> list[Chart]:
-    """All charts that the numbers of a group allow: the three planes, metrics over ``swept``."""
-    planes = [plane(group, *axes, swept) for axes in _planes(group)]
-    return [*planes, over_setting(group, swept)] if swept else planes
+    """All charts that the numbers of a group allow: three scatter plots, metrics over ``swept``."""
+    scatter = [scatter_plot(group, *axes, swept) for axes in _scatter_axes(group)]
+    return [*scatter, over_setting(group, swept)] if swept else scatter
 
 
-def _planes(group: Group) -> list[tuple[str, str, str, str]]:
-    """(name, x, y, remark) of each plane that has two metrics with numbers for two methods at least."""
+def _scatter_axes(group: Group) -> list[tuple[str, str, str, str]]:
+    """(name, x, y, remark) of each scatter plot that has two metrics with numbers for two methods at least."""
     perception, distortion = _first(group, PERCEPTUAL), _first(group, DISTORTION)
-    stand_in = _first(group, STAND_INS)
+    structure = _first(group, STRUCTURE)
     sharp = "sharpness" if _has(group, "sharpness") else None
-    quality = perception or stand_in
-    lacking = "" if perception else "No perceptual metric has numbers here; {} stands in."
-    wanted = [
-        ("perception-distortion", distortion, perception or sharp, lacking.format("sharpness (gradient energy)")),
-        ("consistency-quality", quality, _first(group, CONSISTENT), lacking.format(name_of(stand_in or "ssim_y"))),
+    quality = perception or structure
+    remark = "" if perception else "No perceptual metric has numbers here; {} stands in."
+    candidates = [
+        ("perception-distortion", distortion, perception or sharp, remark.format("sharpness (gradient energy)")),
+        ("consistency-quality", quality, _first(group, CONSISTENT), remark.format(name_of(structure or "ssim_y"))),
         ("quality-cost", "seconds_per_frame", perception or distortion, "Time on the device that the table names."),
     ]
-    return [(name, x, y, remark) for name, x, y, remark in wanted if x and y]
+    return [(name, x, y, remark) for name, x, y, remark in candidates if x and y]
 
 
 def _first(group: Group, metrics: Sequence[str]) -> str | None:
@@ -56,14 +56,14 @@ def _number(entry: Entry, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def plane(group: Group, name: str, x: str, y: str, remark: str = "", swept: str | None = None) -> Chart:
+def scatter_plot(group: Group, name: str, x: str, y: str, remark: str = "", swept: str | None = None) -> Chart:
     """One point per method; axes say which way is better. The ground truth appears where it has both values.
 
     swept: a setting; where x is the cost, a line joins runs that differ in it alone.
     """
     figure, grid = panels(1, 1, SIZE)
     axes = grid[0][0]
-    placed, short, costs = [], _short(group), x == "seconds_per_frame"
+    names, short, costs = [], _short(group), x == "seconds_per_frame"
     points = {e.label: at for e in group.entries if (at := _at(e, x, y)) and not (costs and e.method == "gt")}
     for label in _outside(group, points):
         at = points.pop(label)
@@ -73,10 +73,10 @@ def plane(group: Group, name: str, x: str, y: str, remark: str = "", swept: str 
     for n, entry in enumerate(group.entries):
         if at := points.get(entry.label):
             axes.scatter(*at, color=colour(n), marker=MARKERS[n % len(MARKERS)], s=42, zorder=3)
-            placed.append((*at, short[entry.label]))
+            names.append((*at, short[entry.label]))
     for _, members in _series(group, swept) if costs and swept else []:
-        joined = [points[e.label] for e in members if e.label in points]
-        axes.plot(*zip(*joined, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1)
+        line = [points[e.label] for e in members if e.label in points]
+        axes.plot(*zip(*line, strict=True), color=INK, alpha=0.35, linewidth=1, zorder=1)
     axes.locator_params(nbins=6)
     if costs:
         _seconds(axes)
@@ -84,7 +84,7 @@ def plane(group: Group, name: str, x: str, y: str, remark: str = "", swept: str 
     axes.set_xlabel("seconds per frame ↓" if costs else title(x))
     axes.set_ylabel(title(y))
     dress(axes)
-    add_names(figure, axes, placed)
+    add_names(figure, axes, names)
     return Chart(name, f"{name.replace('-', ' and ').capitalize()}. {remark}".strip(), figure)
 
 

@@ -1,4 +1,4 @@
-"""The papers' own sentences with numbers in them, computed again from the numbers that the papers print.
+"""The papers' own sentences with numbers in them, computed again from the numbers that the papers report.
 
 A formula is arithmetic (``(0.067 - 0.043) / 0.067``), a comparison, or names cells (``table1.StableVSR.vimeo_musiq``);
 parts are separated by semicolons, and words behind it in brackets say where the numbers stand. Formulas in words are
@@ -19,7 +19,7 @@ ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Gt: operator.gt, ast.Lt: operator.lt, ast.Eq: operator.eq,
 }  # fmt: skip
-VERDICTS = {True: "holds", False: "does not hold", None: "cannot be told"}
+VERDICTS = {True: "holds", False: "does not hold", None: "undecided"}
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def summary(sentences: list[Claim]) -> str:
     """One line: how many hold."""
     counts = {verdict: sum(claim.verdict == verdict for claim in sentences) for verdict in VERDICTS.values()}
     again = sum(bool(claim.recomputed) for claim in sentences)
-    holds, fails, untold = (counts[verdict] for verdict in VERDICTS.values())
-    totals = f"{holds} hold, {fails} do not, {untold} cannot be told"
+    holds, fails, undecided = (counts[verdict] for verdict in VERDICTS.values())
+    totals = f"{holds} hold, {fails} do not, {undecided} undecided"
     return f"{len(sentences)} sentences: {totals}; {again} computed again here, the others are in words"
 
 
@@ -151,5 +151,5 @@ def _computed(claim: Claim) -> str:
         given = f"; by hand: {claim.recorded}" if claim.recorded else ""
         return f"in words: {claim.formula}{given}"
     values = "; ".join(str(v) if isinstance(v, bool) else f"{v:.6g}" for v in claim.recomputed)
-    printed = f"; printed: {claim.printed}" if claim.printed else ""
-    return f"{claim.formula} = {values}{printed}"
+    reported = f"; reported: {claim.printed}" if claim.printed else ""
+    return f"{claim.formula} = {values}{reported}"

@@ -84,7 +84,7 @@ def read_row(label: str, folder: Path) -> Row:
 
 
 def check_equal_terms(rows: Sequence[Row]) -> None:
-    """Raise RunError where rows were judged under different protocols or on different frames."""
+    """Raise RunError where rows were evaluated under different protocols or on different frames."""
     first = rows[0]
     for row in rows[1:]:
         for what in (("protocol", "hash"), ("data", "set"), ("data", "split"), ("data", "clips")):
@@ -97,7 +97,7 @@ def check_equal_terms(rows: Sequence[Row]) -> None:
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """An upscaled video: the two files, and (what, before, after) facts about them."""
 
     source: Path
@@ -109,8 +109,8 @@ class Film:
 class Content:
     """What the page shows.
 
-    rows: evaluations, simplest first. subject: the row that is judged against those before it. tuned: the row
-    that is judged against the subject. truth: folder of ground truth, ``<clip>/<frame>.png``. training: run
+    rows: evaluations, simplest first. subject: the row that is evaluated against those before it. tuned: the row
+    that is evaluated against the subject. truth: folder of ground truth, ``<clip>/<frame>.png``. training: run
     folder whose metrics.csv holds the loss. commands: (what, command). remarks: what else a reader must know.
     """
 
@@ -119,7 +119,7 @@ class Content:
     tuned: Row
     truth: Path
     training: Path
-    film: Film
+    video: Video
     commands: Sequence[tuple[str, str]]
     remarks: Sequence[str] = ()
 
@@ -147,7 +147,7 @@ def render(content: Content) -> str:
             zoom=ZOOM,
             curve=Markup(drawing.svg(charts.loss_curve(*zip(*losses, strict=True)))),
             trend=trend([loss for _, loss in losses]),
-            film=film_view(content.film),
+            video=video_view(content.video),
             commands=content.commands,
             first=first,
             parameters=[(row.label, row.result["cost"]["parameters"]) for row in rows],
@@ -202,11 +202,11 @@ def _caption(row: Row, clip: str) -> str:
     return f"{psnr} dB, sharpness {sharpness}"
 
 
-def film_view(film: Film) -> dict[str, Any]:
+def video_view(video: Video) -> dict[str, Any]:
     return {
-        "source": crops.file_uri(film.source, "video/mp4"),
-        "result": crops.file_uri(film.result, "video/mp4"),
-        "facts": film.facts,
+        "source": crops.file_uri(video.source, "video/mp4"),
+        "result": crops.file_uri(video.result, "video/mp4"),
+        "facts": video.facts,
     }
 
 

@@ -13,7 +13,7 @@ from vsrbench.runs import making, read_run_settings
 from vsrbench.stored import CONFIG
 
 NAMES = {
-    "bicubic": "bicubic", "ldm": "prior alone", "realesrgan": "Real-ESRGAN", "basicvsr": "BasicVSR",
+    "bicubic": "bicubic", "ldm": "diffusion baseline", "realesrgan": "Real-ESRGAN", "basicvsr": "BasicVSR",
     "basicvsrpp": "BasicVSR++", "dgaf": "DGAF-VSR", "stablevsr": "StableVSR", "sateco": "SATeCo",
     "videogigagan": "VideoGigaGAN", "adapter": "adapter", "gt": "ground truth",
 }  # fmt: skip
@@ -53,7 +53,7 @@ class Entry:
         there = Path(foreign).expanduser() / clip
         if not there.is_dir():
             raise RunError(
-                f"{self.folders[0]}: no folder {there} with the frames that were judged: a report shows PNG frames, "
+                f"{self.folders[0]}: no folder {there} with the frames that were evaluated: a report shows PNG frames, "
                 "not those of a video; evaluate predictions=... again (force=true)"
             )
         return there
@@ -110,7 +110,7 @@ class Group:
         return next((entry for entry in self.entries if entry.method == "gt"), None)
 
     def metrics(self) -> list[str]:
-        """Every metric that some entry has, in the order in which they were judged."""
+        """Every metric that some entry has, in the order in which they were evaluated."""
         return list(dict.fromkeys(name for entry in self.entries for name in entry.result["metrics"]))
 
     def named(self, label: str) -> Entry:

@@ -32,7 +32,7 @@ def basis(result: dict[str, Any]) -> str:
     """What the drawn values rest on."""
     if result["task"] == "components":
         v = result["values"]
-        moved = f"frame {v['frame'] - 1} brought to frame {v['frame']}"
+        moved = f"frame {v['frame'] - 1} warped to frame {v['frame']}"
         return f"{v['clip']}, {moved}, channel {v['channel']}, t = {v['timestep']}"
     if result["task"] == "textures":
         return f"{result['values']['clip']}, frame {result['values']['frame']}, {result['counts']['steps']} steps"
@@ -41,7 +41,7 @@ def basis(result: dict[str, Any]) -> str:
 
 
 def edges(result: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """{measure: (name, unit)} of the four strengths, as the settings have them; x0 is brought to [0,1]."""
+    """{measure: (name, unit)} of the four strengths, as the settings have them; x0 is mapped to [0,1]."""
     settings = result["settings"]
     return {
         "canny": ("Canny", "share of edge pixels"),
@@ -87,8 +87,8 @@ def draw_correlation(result: dict[str, Any]) -> "Figure":
         }
         lines(axes, list(steps), series, name)
         axes.set_xlabel("diffusion step t, noisiest first")
-        printed = result["paper"]["gain_percent"][measure]
-        axes.set_title(f"gain {_percent(gains[measure])}, paper {_percent(printed)}", fontsize=9)
+        reported = result["paper"]["gain_percent"][measure]
+        axes.set_title(f"gain {_percent(gains[measure])}, paper {_percent(reported)}", fontsize=9)
     grid[0][0].legend(fontsize=8)
     return figure
 
@@ -99,7 +99,10 @@ def draw_warping(result: dict[str, Any]) -> "Figure":
     values = result["values"]
     s = f"×{values['factor']:g}"
     for row, (measure, (name, unit)) in zip(grid, edges(result).items(), strict=True):
-        a = {way: (found[measure], COLOURS.get(way, COLOURS["other"])) for way, found in values["strength"].items()}
+        a = {
+            way: (strengths[measure], COLOURS.get(way, COLOURS["other"]))
+            for way, strengths in values["strength"].items()
+        }
         original, warped = a["original"], a["warped"]
         up, up_warped = a["upscaled"], (a["upscaled_warped"][0], COLOURS["warped"])
         y = f"{name}:\n{unit}"

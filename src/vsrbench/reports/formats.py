@@ -24,7 +24,7 @@ ENDINGS = {"markdown": ".md", "latex": ".tex", "html": ".html", "csv": ".csv"}
 
 @dataclass(frozen=True)
 class Line:
-    """A row. kind: "" for what was measured here, "quoted" for what a paper prints, "difference"; best: columns of
+    """A row. kind: "" for what was measured here, "quoted" for what a paper reports, "difference"; best: columns of
     ``cells`` whose value is the best, from 0 on."""
 
     label: str
@@ -56,7 +56,7 @@ class Table:
     def remarks(self) -> tuple[str, ...]:
         """Notes, and what the mark means where it stands."""
         quoted = any(line.kind == "quoted" for line in self.lines)
-        return self.notes + ((f"{QUOTED} quoted from print, not measured here.",) if quoted else ())
+        return self.notes + ((f"{QUOTED} quoted from the paper, not measured here.",) if quoted else ())
 
 
 def markdown(table: Table) -> str:

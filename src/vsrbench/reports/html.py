@@ -30,18 +30,18 @@ class Motion:
 
 @dataclass(frozen=True)
 class Scene:
-    """A clip to be shown. truth: its folder of ground truth frames, None without; motion, films: where there are."""
+    """A clip to be shown. truth: its folder of ground truth frames, None without; motion, videos: where there are."""
 
     clip: str
     truth: Path | None = None
     motion: Motion | None = None
-    films: Mapping[str, Path] = field(default_factory=dict)
+    videos: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Part:
     """A group and what is shown of it. against: label of the entry that the others are tested against; again: its
-    frames are those of a part before, judged under another protocol."""
+    frames are those of a part before, evaluated under another protocol."""
 
     group: Group
     scenes: Sequence[Scene] = ()
@@ -96,8 +96,8 @@ def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) ->
         part_tables.append(tables.intervals(group))
         if len(group.methods) > 1:
             part_tables.append(tables.paired_tests(group, part.against))
-    planes, curves = charts.charts(group, part.swept), charts.curves(group)
-    for chart in (*planes, *curves):
+    scatter, curves = charts.charts(group, part.swept), charts.curves(group)
+    for chart in (*scatter, *curves):
         write_atomic(folder / "figures" / f"{number}-{chart.name}.svg", drawing.svg(chart, ink="#222222").encode())
         write_atomic(folder / "figures" / f"{number}-{chart.name}.pdf", drawing.pdf(chart))
     advance()
@@ -108,7 +108,7 @@ def _part(part: Part, folder: Path, number: int, advance: Callable[[], None]) ->
     return {
         "title": group.title,
         "tables": part_tables,
-        "charts": _drawn(planes, number),
+        "charts": _drawn(scatter, number),
         "curves": _drawn(curves, number),
         "clips": clips,
         "again": part.again,
@@ -156,9 +156,9 @@ def _clip(scene: Scene, group: Group, folder: Path, number: int) -> dict[str, An
         "marked_name": TRUTH if scene.truth is not None else clip_crops.views[0].label,
         "views": [_view(view) for view in clip_crops.views],
         "motion": _motion(scene),
-        "films": [
+        "videos": [
             {"label": label, "source": path.relative_to(folder).as_posix(), "poster": _poster(clip_crops, label)}
-            for label, path in scene.films.items()
+            for label, path in scene.videos.items()
         ],
     }
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def make(arguments: Arguments, folders: Sequence[Path], output: Path, remarks: Sequence[str] = ()) -> Path:
-    """Write everything below ``output``; returns the page. Only ground truth, flow and films need torch.
+    """Write everything below ``output``; returns the page. Only ground truth, flow and videos need torch.
 
     Raises RunError for folders without results, ConfigError for a table or setting that is not there.
     """
@@ -94,15 +94,15 @@ def _scenes(arguments: Arguments, group: Group, output: Path, number: int, clips
         run = group.entries[0].folders[0]
         material = Material(run, str(group.result["data"]["split"]), output / "truth" / str(number))
         folder = truth_entry.frames("") if truth_entry is not None else material.truth(names)
-    films = output / "videos" / str(number) if arguments.flag("films", True) else None
-    return scenes(group, names, folder, material, films)
+    target = output / "videos" / str(number) if arguments.flag("videos", True) else None
+    return scenes(group, names, folder, material, target)
 
 
 MOST = 60  # frames of a video
 
 
 class Material:
-    """The data that a run was judged on, as its ``config.yaml`` says. run: its folder; cache: where frames go."""
+    """The data that a run was evaluated on, as its ``config.yaml`` says. run: its folder; cache: where frames go."""
 
     def __init__(self, run: Path, split: str, cache: Path) -> None:
         from vsrbench.config import build, stored_nodes

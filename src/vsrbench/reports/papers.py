@@ -1,4 +1,4 @@
-"""A paper's table in its own order: what it prints, ours beside it, the difference, and whether the two compare."""
+"""A paper's table in its own order: what it reports, ours beside it, the difference, and whether the two compare."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ FACTORS = {"1e-3": 1e3, "1e-2": 1e2, "0.1 pixels": 10.0}  # what units of ours a
 
 @dataclass(frozen=True)
 class Ours:
-    """A measured row of a paper's table. row: the printed one that it answers; None where the paper has none.
+    """A measured row of a paper's table. row: the reported one that it answers; None where the paper has none.
 
     columns: ids of the columns that are on its data.
     """
@@ -68,20 +68,20 @@ def _table_name(short: str) -> str:
 
 
 def table(paper: str, name: str, groups: Sequence[Group]) -> Table:
-    """Printed rows in print order, each followed by ours and the difference; ours that are not printed at the end."""
+    """Reported rows in their order, each followed by ours and the difference; ours that are not reported at the end."""
     content = published.load()["papers"][paper]
     columns = content["tables"][name]["columns"]
-    printed = {row: published.row(paper, name, row) for row in published.rows(paper, name)}
-    ours = list(_ours(paper, name, columns, list(printed), groups))
-    first = next(iter(printed.values()))
+    reported = {row: published.row(paper, name, row) for row in published.rows(paper, name)}
+    ours = list(_ours(paper, name, columns, list(reported), groups))
+    first = next(iter(reported.values()))
     lines, notes = [], list(content["tables"][name]["notes"] or [])
-    for row, values in printed.items():
+    for row, values in reported.items():
         lines.append(Line(row, (*(v.text for v in values.values()), ""), "quoted"))
         for mine in (m for m in ours if m.row == row):
             lines += _beside(mine, values)
     for mine in (m for m in ours if m.row is None):
         lines += _beside(mine, first)[:1]
-    notes += _why(ours, printed, first)
+    notes += _why(ours, reported, first)
     if not ours:
         there = ", ".join(g.title for g in groups) or "nothing"
         sets = ", ".join(_sets(columns)) or "of several kinds"
@@ -108,7 +108,7 @@ def _sets(columns: Sequence[dict[str, Any]]) -> list[str]:
 def _ours(
     paper: str, table: str, columns: Sequence[dict[str, Any]], rows: Sequence[str], groups: Sequence[Group]
 ) -> Iterator[Ours]:
-    """Entries on the table's data; of a method that was judged several times those under the table's own protocol."""
+    """Entries on the table's data; of a method with several evaluations those under the table's own protocol."""
     default = published.load()["papers"][paper]["tables"][table]["protocol"]
     answers = [(group, _answered(group, columns, default)) for group in groups]
     matching = [(group, ids) for group, ids in answers if ids]
@@ -151,7 +151,7 @@ def _identity(group: Group) -> str | None:
 
 
 def _row(entry: Entry, paper: str, table: str, rows: Sequence[str]) -> str | None:
-    """The printed row that an entry is for: what its experiment names, else its method's."""
+    """The reported row that an entry is for: what its experiment names, else its method's."""
     quoted = (entry.result.get("published") or {}).get("reference", {})
     if quoted.get("paper") == paper and quoted.get("table") == table:
         return str(quoted["row"])
@@ -189,11 +189,11 @@ def _in_their_units(mine: Ours, value: published.Value) -> float | str:
     return float(number) * value.factor / FACTORS.get(METRICS[own[0]].unit, 1.0)
 
 
-def _why(ours: Sequence[Ours], printed: dict[str, dict[str, published.Value]], first: dict[str, Any]) -> list[str]:
+def _why(ours: Sequence[Ours], reported: dict[str, dict[str, published.Value]], first: dict[str, Any]) -> list[str]:
     """Notes: the reasons behind the answers, each once with the methods that it is true of."""
     reasons: dict[str, list[str]] = {}
     for mine in ours:
-        answers = comparable(mine, printed[mine.row] if mine.row else first)
+        answers = comparable(mine, reported[mine.row] if mine.row else first)
         reason = "; ".join(f"{what}: {answer}, {why}" for what, (answer, why) in answers.items())
         reasons.setdefault(reason, []).append(mine.entry.label)
     return [f"Comparable? {', '.join(labels)}: {reason}." for reason, labels in reasons.items()]
@@ -201,21 +201,21 @@ def _why(ours: Sequence[Ours], printed: dict[str, dict[str, published.Value]], f
 
 def comparable(mine: Ours, values: dict[str, published.Value]) -> dict[str, tuple[str, str]]:
     """Whether protocol and weights are those of the paper: an answer of a word each, and the reason."""
-    printed = {value.protocol for column, value in values.items() if column in mine.columns}
-    return {"protocol": _protocol(mine, printed), "weights": _weights(mine.entry)}
+    reported = {value.protocol for column, value in values.items() if column in mine.columns}
+    return {"protocol": _protocol(mine, reported), "weights": _weights(mine.entry)}
 
 
-def _protocol(mine: Ours, printed: set[str]) -> tuple[str, str]:
+def _protocol(mine: Ours, reported: set[str]) -> tuple[str, str]:
     identity, result = _identity(mine.group), mine.group.result
     partial = ", data partial" if result["partial"] else ""
-    if identity not in printed:
-        return "no", f"{result['protocol']['id']} here, {' and '.join(sorted(printed))} there{partial}"
+    if identity not in reported:
+        return "no", f"{result['protocol']['id']} here, {' and '.join(sorted(reported))} there{partial}"
     if partial:
         return "partial", f"{identity} on a part of the paper's frames"
     verdicts = [e.result["protocol"]["conformance"] for e in mine.group.entries if e.method == "bicubic"]
     if not verdicts:
         return "unverified", f"{identity}, but no bicubic run is given"
-    return ("yes", f"{identity}, bicubic as printed") if verdicts[0] == "verified" else (verdicts[0], str(identity))
+    return ("yes", f"{identity}, bicubic as reported") if verdicts[0] == "verified" else (verdicts[0], str(identity))
 
 
 def _weights(entry: Entry) -> tuple[str, str]:

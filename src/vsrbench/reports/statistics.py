@@ -81,8 +81,8 @@ def paired(a: Frames, b: Frames, seed: int = 0) -> Paired:
     Raises RunError where they share no clip, or where one has clips that the other lacks.
     """
     if not a or a.keys() != b.keys():
-        lacking = sorted(a.keys() ^ b.keys())
-        raise RunError(f"runs are compared on the same clips; {', '.join(lacking) or 'any clip'} is not in both")
+        missing = sorted(a.keys() ^ b.keys())
+        raise RunError(f"runs are compared on the same clips; {', '.join(missing) or 'any clip'} is not in both")
     differences = {clip: _differences(a[clip], b[clip]) for clip in a}
     low, high = interval(differences, seed=seed)
     means = [float(np.mean(d)) for d in differences.values()]

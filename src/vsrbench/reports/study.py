@@ -1,7 +1,7 @@
 """A blind A/B page for a small user study, and what its votes say (SATeCo Figure 6 is such a study).
 
 Every clip is shown twice over: side by side, moving, the sides drawn by chance from the seed. The page never names the
-methods: it writes votes as left and right to a CSV file, and ``key.csv``, which stays with who asks, tells them apart.
+methods: it writes votes as left and right to a CSV file, and ``key.csv``, which stays with who asks, names them.
 """
 
 import base64
@@ -33,7 +33,7 @@ KEY = ("trial", "clip", "left", "right")
 def write(first: Path, second: Path, output: Path, clips: int, seed: int) -> Path:
     """``study.html`` for the people who choose, ``key.csv`` for who asks; returns the page's path.
 
-    clips: trials at most. Raises RunError where the runs were not judged on the same clips.
+    clips: trials at most. Raises RunError where the runs were not evaluated on the same clips.
     """
     a, b = _pair(first, second)
     names = list(a.result["data"]["clips"])[:clips]
@@ -115,12 +115,12 @@ def _table(rows: Sequence[dict[str, str]], key: dict[str, dict[str, str]]) -> Ta
     low, high = wilson(won, decided)
     voters = len({row["voter"] for row in rows})
     people = f"{voters} voter{'s' * (voters > 1)}"
-    said = (
+    summary = (
         f"{methods[0]} was preferred in {won} of {decided} decided votes, 95 % interval {100 * low:.0f} to "
         f"{100 * high:.0f} %. Votes of one person resemble each other: with {people} it is too narrow."
     )
     return Table(
-        f"{len(rows)} vote{'s' * (len(rows) > 1)} of {people}", ("clip", *methods, "same"), tuple(lines), (said,)
+        f"{len(rows)} vote{'s' * (len(rows) > 1)} of {people}", ("clip", *methods, "same"), tuple(lines), (summary,)
     )
 
 

@@ -137,9 +137,9 @@ def _remarks(group: Group) -> list[str]:
             "The ground truth is no competitor: it shows what the metrics give where nothing is wrong. The PSNR of "
             "equal frames is infinite, which no mean takes."
         )
-    lacking = [m for m in group.metrics() if not any(isinstance(e.value(m), int | float) for e in group.entries)]
-    if lacking:
-        lines.append(f"Without any number: {', '.join(lacking)}.")
+    missing = [m for m in group.metrics() if not any(isinstance(e.value(m), int | float) for e in group.entries)]
+    if missing:
+        lines.append(f"Without any number: {', '.join(missing)}.")
     return lines
 
 
@@ -158,7 +158,7 @@ def tested(group: Group) -> list[str]:
 def _complete(entry: Entry, metric: str, group: Group) -> bool:
     """Whether every clip has a mean: one frame without a number (an infinite PSNR) leaves its clip without."""
     clips = [r["metrics"][metric]["clips"] if metric in r["metrics"] else {} for r in entry.results]
-    return all(c in found and isinstance(found[c]["mean"], int | float) for found in clips for c in group.clips)
+    return all(c in values and isinstance(values[c]["mean"], int | float) for values in clips for c in group.clips)
 
 
 def intervals(group: Group) -> Table:
@@ -207,9 +207,9 @@ def paired_tests(group: Group, label: str | None = None) -> Table:
     for (entry, metric, test), p in zip(cases, corrected, strict=True):
         places = digits(metric)
         difference = f"{test.difference:+.{places}f} [{test.low:+.{places}f}, {test.high:+.{places}f}]"
-        said = statistics.sentence(test, p, better(metric)) if test.decidable else TOO_FEW
-        lines.append(Line(entry.label, (title(metric), difference, f"{test.p:.3g}", f"{p:.3g}", said)))
-    columns = ("method", "metric", "difference [95 %]", "p", "p (Holm)", "what may be said")
+        claim = statistics.sentence(test, p, better(metric)) if test.decidable else TOO_FEW
+        lines.append(Line(entry.label, (title(metric), difference, f"{test.p:.3g}", f"{p:.3g}", claim)))
+    columns = ("method", "metric", "difference [95 %]", "p", "p (Holm)", "what may be claim")
     return Table(f"Against {reference.label}", columns, tuple(lines), (support(len(group.clips), len(cases)),))
 
 
@@ -246,9 +246,9 @@ def _plain(value: Value) -> str:
 
 
 def comparison(a: Sequence[Path], b: Sequence[Path]) -> str:
-    """Markdown: for every protocol that both were judged under, intervals and tests of a minus b.
+    """Markdown: for every protocol that both were evaluated under, intervals and tests of a minus b.
 
-    Raises RunError where they were not judged on equal terms, or where the runs of one side differ in more than
+    Raises RunError where they were not evaluated on equal terms, or where the runs of one side differ in more than
     their seed.
     """
     of_a, of_b = groups(a), groups(b)

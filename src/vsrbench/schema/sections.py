@@ -250,7 +250,7 @@ class Switches(Section):
     block: Any = setting("part of the protocol: data set")
     split: Any = setting("split of the data set")
     metrics: Any = setting("list of metrics, for instance [psnr_y,ssim_y]", usual=True)
-    container: Any = setting("png: frames are judged as files hold them | float")
+    container: Any = setting("png: frames are evaluated as files hold them | float")
     order: Any = setting("order of channels when luma is computed: rgb | bgr")
     quantisation: Any = setting("to 8 bits: round_half_up | truncate | ...")
     luma: Any = setting("formula of Y")

@@ -121,7 +121,7 @@ class TrainingData(Section):
     degradation: dict[str, Any] = node("how LR frames are made from HR")
 
 
-class Judging(Section):
+class Evaluation(Section):
     """Protocol"""
 
     protocol: Switches = setting("replace switches of every chosen protocol")
@@ -173,7 +173,7 @@ class Train(Chosen, TrainingData, Recipe, Logged, Run, Experiment):
     inference: Networks = setting("networks while validating")
 
 
-class Eval(Chosen, Data, Judging, Sampled, Logged, Run, Experiment):
+class Eval(Chosen, Data, Evaluation, Sampled, Logged, Run, Experiment):
     """Write frames and evaluate them under a protocol."""
 
     builds: ClassVar[tuple[str, ...]] = ("data", "degradation", "method")
@@ -181,7 +181,7 @@ class Eval(Chosen, Data, Judging, Sampled, Logged, Run, Experiment):
     validation: Strips = setting("what a logger is shown", identity=False)
 
 
-class Compare(Chosen, Data, Judging, Sampled, Recipe, Logged, Run, Experiment):
+class Compare(Chosen, Data, Evaluation, Sampled, Recipe, Logged, Run, Experiment):
     """All methods on the same data, protocol and training budget."""
 
     builds: ClassVar[tuple[str, ...]] = BUILT
@@ -198,7 +198,7 @@ class Upscale(Chosen, Sampled, Run, Experiment):
     video: Video = setting("how a video file is written", identity=False)
 
 
-class Bench(Chosen, Data, Judging, Sampled, Run, Experiment):
+class Bench(Chosen, Data, Evaluation, Sampled, Run, Experiment):
     """What a method costs, beside what its paper prints."""
 
     builds: ClassVar[tuple[str, ...]] = ("data", "degradation", "method")
@@ -261,13 +261,13 @@ class Dashboard(Job):
     logger: dict[str, Any] = node("project and entity", identity=False, many=True)
 
 
-class Demo(Chosen, Data, Judging, Sampled, Run, Experiment):
+class Demo(Chosen, Data, Evaluation, Sampled, Run, Experiment):
     """Train, evaluate and upscale a miniature in a few minutes."""
 
     video: Video = setting("how a video file is written", identity=False)
 
 
-class Rehearse(Chosen, Data, Judging, Sampled, Recipe, Logged, Run, Experiment):
+class Rehearse(Chosen, Data, Evaluation, Sampled, Recipe, Logged, Run, Experiment):
     """Run every experiment at size=tiny."""
 
     predictions: str | None = setting("a folder of frames made elsewhere")
