@@ -384,6 +384,22 @@ def test_a_run_killed_before_its_measurement_makes_up_for_it() -> None:
     assert run.should_stop and over.ended
 
 
+def test_early_stopping_measures_whole_windows_of_eight_frames() -> None:
+    spans: list[tuple[int, int]] = []
+
+    def source(frames: int) -> SimpleNamespace:
+        def read(start: int, stop: int) -> Any:
+            spans.append((start, stop))
+            return latent.make_clip(1, (16, 16))
+
+        return SimpleNamespace(frames=frames, read=read)
+
+    loader = SimpleNamespace(dataset=SimpleNamespace(sources=[source(100), source(20), source(6)]))
+    trainer: Any = SimpleNamespace(val_dataloaders=loader)
+    assert len(EarlyStopping(windows=4)._read(trainer, 8)) == 7
+    assert spans == [(0, 8), (8, 16), (16, 24), (24, 32), (0, 8), (8, 16), (0, 6)]
+
+
 def test_the_validation_loss_draws_nothing_and_sees_the_centre() -> None:
     built, clip = module(), latent.make_clip(2, (24, 32))
     small = centre(clip, 20)

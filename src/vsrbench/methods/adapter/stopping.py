@@ -16,12 +16,13 @@ class EarlyStopping(pl.Callback):
     the best for ``patience`` times in a row.
 
     ours: ``every`` is the epoch, since samples come in one endless stream; of each clip the centre ``crop`` LR pixels
-    of the first window count. The clips are those that validation measures. Its state travels in
+    of the first ``windows`` windows (8 frames as in training) count. The clips are
+    those that validation measures. Its state travels in
     checkpoints.
     """
 
-    def __init__(self, patience: int = 2, every: int = 266, crop: int = 80) -> None:
-        self.patience, self.every, self.crop = patience, every, crop
+    def __init__(self, patience: int = 2, every: int = 266, crop: int = 80, windows: int = 4) -> None:
+        self.patience, self.every, self.crop, self.windows = patience, every, crop, windows
         self.best, self.waited, self.measured = math.inf, 0, -1
         self._clips: list[Clip] = []
 
@@ -55,7 +56,11 @@ class EarlyStopping(pl.Callback):
     def _read(self, trainer: pl.Trainer, window: int) -> list[Clip]:
         loader = trainer.val_dataloaders
         sources = [] if loader is None else loader.dataset.sources  # type: ignore[union-attr]
-        clips = [source.read(0, min(window, source.frames)) for source in sources]
+        clips = [
+            source.read(start, min(start + window, source.frames))
+            for source in sources
+            for start in range(0, max(source.frames - window, 0) + 1, window)[: self.windows]
+        ]
         if not clips or any(clip.hr is None for clip in clips):
             raise TrainingError(
                 "early stopping needs validation clips with ground truth: choose a data set that has them "
