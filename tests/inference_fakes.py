@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vsrbench.data.colour import Colour, write_rgb
 from vsrbench.types import Clip
 
-SETTINGS = {"chunk": 4, "tile": None, "overlap": 8, "batch": 4, "max_frames": None}
+SETTINGS = {"chunk": 4, "whole": 1, "tile": None, "overlap": 8, "batch": 4, "max_frames": None}
 VIDEO = {"codec": "auto", "crf": 4, "preset": "veryfast", "pix_fmt": "auto", "fps": None, "audio": True}
 
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+import latent
 from inference_fakes import SETTINGS, Counter, Fake, Memory, noise_clip
+from vsrbench.config import compose
 from vsrbench.errors import ConfigError
 from vsrbench.inference.chunks import upscale_source
 
@@ -35,6 +37,27 @@ def test_a_method_sees_true_frame_numbers_and_never_more_than_a_chunk_with_its_c
     frames(method, Memory(noise_clip(30)), chunk=5)
     assert all(clip.frames <= 5 + 2 * 2 for clip in method.seen)
     assert method.seen[2].index.tolist() == [list(range(8, 17))]
+
+
+@pytest.mark.parametrize(("length", "seen"), [(19, [19]), (20, [20]), (21, [9, 13, 14, 14, 10, 6])])
+def test_a_clip_is_whole_where_chunks_would_overlap_by_more_than_they_have(length: int, seen: list[int]) -> None:
+    method = Fake(context=5)
+    whole = method.upscale(Memory(noise_clip(length)).read(0, length), None)[0]
+    method.seen.clear()
+    made = frames(method, Memory(noise_clip(length)), chunk=4, whole=20)
+    assert [clip.frames for clip in method.seen] == seen
+    for number, frame in made.items():
+        torch.testing.assert_close(frame, whole[number])
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_dgaf_takes_reds_clips_whole_at_the_papers_size(variant: str) -> None:
+    paper = compose(["method=dgaf", "size=paper", f"variant={variant}"], verb="eval")
+    bound = "null" if paper.method.max_context is None else paper.method.max_context
+    words = [f"variant={variant}", f"sampler.steps={paper.sampler.steps}", f"method.max_context={bound}"]
+    method, settings = Fake(context=latent.method("dgaf", *words).context), paper.inference
+    made = dict(upscale_source(method, Memory(noise_clip(100, (2, 2))), None, settings))
+    assert len(made) == 100 and [clip.frames for clip in method.seen] == [100]
 
 
 def test_independent_frames_are_taken_a_batch_at_a_time() -> None:

@@ -41,9 +41,9 @@ def upscale_source(
     settings: the config node ``inference`` (chunk, whole, tile, overlap, batch, max_frames). progress: told of the
     method's own work, chunk by chunk (the caller counts the frames). done: numbers of frames that exist
     already: they are not yielded, and a chunk that holds nothing else is not computed.
-    With ``method.context`` frames of overlap on both sides the frames are those of one whole chunk. A method that
-    looks at all frames gets clips of up to ``settings.whole`` frames whole, and longer ones in chunks that overlap by
-    its ``long_context``, which changes their values a little.
+    With ``method.context`` frames of overlap on both sides the frames are those of one whole chunk. A method whose
+    context is longer than a chunk gets clips of up to ``settings.whole`` frames whole; longer ones come in chunks,
+    which change values a little where the method looks at all frames and chunks overlap by its ``long_context``.
     Raises ConfigError for settings that cannot work, at once.
     """
     for name in ("chunk", "batch"):
@@ -58,12 +58,32 @@ def upscale_source(
 
 
 def chunk_size(method: "Method", settings: Any) -> int | None:
-    """Frames of a chunk: every multiple of it begins one. None where the whole clip is one."""
-    if method.context >= FULL_CLIP:
+    """Frames of a chunk: every multiple of it begins one. None where the whole clip is one, if it is not too long.
+
+    # ours: chunks that would overlap by more than they have, on each side, cost thrice the whole clip or more.
+    """
+    if method.context > settings["chunk"]:
         return None
     # Frames of a method without context do not see each other: more than a batch at a time only costs memory.
     size = settings["chunk"] if method.context else min(settings["chunk"], settings["batch"])
     return int(size)
+
+
+def long_clip_context(method: "Method", frames: int | None, settings: Any) -> int:
+    """Frames that chunks of a clip longer than ``settings.whole`` overlap by. frames: None where nobody knows yet.
+
+    Raises ConfigError for a method that can take such a clip in no chunks.
+    """
+    if method.context < FULL_CLIP:
+        return method.context
+    if method.long_context is not None:
+        return method.long_context
+    length = "of unknown length" if frames is None else f"of {frames} frames"
+    raise ConfigError(
+        f"this method looks at all frames of a clip at once, and one {length} may not fit: set "
+        "method.max_context=8 (frames that chunks overlap by; frames further away then no longer matter), "
+        f"or raise inference.whole={settings['whole']}"
+    )
 
 
 def _frames(
@@ -78,17 +98,11 @@ def _frames(
     end = min(limits) if limits else None
     context, start = method.context, 0
     size = chunk_size(method, settings)
-    if size is None and (end is None or end > settings["whole"]) and method.long_context is not None:
-        context, size = method.long_context, int(settings["chunk"])
     if size is None:
-        if end is None or end > settings["whole"]:
-            length = "of unknown length" if end is None else f"of {end} frames"
-            raise ConfigError(
-                f"this method looks at all frames of a clip at once, and one {length} may not fit: set "
-                "method.max_context=8 (frames that chunks overlap by; frames further away then no longer matter), "
-                f"or raise inference.whole={settings['whole']}"
-            )
-        size = end
+        if end is not None and end <= settings["whole"]:
+            size = end
+        else:
+            context, size = long_clip_context(method, end, settings), int(settings["chunk"])
     while end is None or start < end:
         if source.frames is not None and all(n in done for n in range(start, min(start + size, end or 0))):
             start += size
