@@ -2,6 +2,7 @@ import pytest
 
 from vsrbench.config import build, compose
 from vsrbench.data.datamodule import VideoData
+from vsrbench.data.sources import CentreSource
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.types import Clip
 
@@ -169,3 +170,13 @@ def test_a_clip_whose_name_is_a_number_can_be_chosen(make_tree) -> None:
 def test_absent_training_clips_are_said(make_tree, caplog) -> None:
     data("data=reds", f"data.root={reds(make_tree)}").train_dataloader()
     assert "training without 260 absent clips, the first is 002" in caplog.text
+
+
+def test_a_split_may_be_the_centre_of_its_clips(make_tree) -> None:
+    root = str(make_tree({"val/val_sharp/000": 3}))
+    asked = ["data=reds", f"data.root={root}", "data.splits.test.partition=official_val"]
+    [whole], [centre] = data(*asked).clips("test"), data(*asked, "data.splits.test.window=32").clips("test")
+    assert whole.size == (12, 16) and centre.size == (8, 8)
+    assert centre.read(0, 3).lr.equal(whole.read(0, 3).lr[..., 2:10, 4:12])
+    with pytest.raises(ConfigError, match=r"is rendered; set data\.frame_size"):
+        CentreSource(data("data=sample").clips("test")[0], 32)

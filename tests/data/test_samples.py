@@ -134,3 +134,17 @@ def test_a_pool_of_samples_comes_again_and_again(kind: str, clips, photos) -> No
 def test_a_pool_has_a_sample_at_least() -> None:
     with pytest.raises(ConfigError, match=r"train\.pool=0: give a whole number from 1, or null"):
         Recipe.of({"crop": 8, "frames": 3, "batch": 2, "pool": 0})
+
+
+def test_centre_crops_are_the_middle_of_the_frame(clips, photos) -> None:
+    still = replace(RECIPE, flip=False, flip_vertical=False, time_reversal=False)
+    drawn = samples("clips", clips, photos, replace(still, centre_crop=True))
+    for number in range(8):
+        clip = drawn[number]
+        source = next(s for s in clips if clip.name[0].startswith(f"{s.name}#"))
+        whole = source.load(clip.index[0].tolist())
+        top, left = (side // 2 - 4 for side in source.size)
+        assert clip.lr.equal(whole.lr[..., top : top + 8, left : left + 8])
+        assert clip.hr.equal(whole.hr[..., 4 * top : 4 * top + 32, 4 * left : 4 * left + 32])
+    with pytest.raises(ConfigError, match=r"train\.centre_crop=true"):
+        samples("photos", clips, photos, replace(RECIPE, centre_crop=True))

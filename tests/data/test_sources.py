@@ -3,8 +3,8 @@ import torch
 
 from vsrbench.data.degradations import Bicubic
 from vsrbench.data.readers import list_frames, read_image
-from vsrbench.data.sources import FolderSource, Pairing, Window
-from vsrbench.errors import DataError
+from vsrbench.data.sources import CentreSource, FolderSource, Pairing, Window
+from vsrbench.errors import ConfigError, DataError
 
 
 def source(root, lr: str | None = None, hr: str | None = "hr", **pairing) -> FolderSource:
@@ -103,3 +103,23 @@ def test_a_clip_can_be_cut(make_tree) -> None:
     assert clip.first(None) is clip
     with pytest.raises(DataError, match=r"000 has 2 frames"):
         short.read(0, 3)
+
+
+def test_the_centre_of_a_clip_is_what_its_whole_frames_have_there(make_tree) -> None:
+    """LR pixels around the square are not in it, and made LR pixels know the HR pixels around it."""
+    root = make_tree({"hr": 3})
+    whole, centre = source(root).load([1, 2]), CentreSource(source(root), 32)
+    clip = centre.read(1, 3)
+    assert centre.size == (8, 8) and centre.frames == 3 and centre.has_hr
+    assert clip.lr.equal(whole.lr[..., 2:10, 4:12]) and clip.hr.equal(whole.hr[..., 8:40, 16:48])
+    assert clip.index.equal(whole.index)
+    part = centre.load([1], Window(1, 2, 3, 4))
+    assert part.lr.equal(whole.lr[:, :1, :, 3:6, 6:10]) and part.hr.equal(whole.hr[:, :1, :, 12:24, 24:40])
+
+
+def test_centres_that_cannot_be(make_tree) -> None:
+    whole = source(make_tree({"hr": 1}))
+    with pytest.raises(ConfigError, match=r"a split's window=30: give HR pixels, a multiple of scale=4"):
+        CentreSource(whole, 30)
+    with pytest.raises(DataError, match=r"window=64 is larger than 000: 64x48"):
+        CentreSource(whole, 64).read(0, 1)

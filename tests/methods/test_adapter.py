@@ -131,7 +131,7 @@ def test_each_start_begins_elsewhere() -> None:
     bicubic = near.prior.vae.encode(torch.nn.functional.interpolate(clip.lr[0], scale_factor=4, mode="bicubic"))
     assert torch.corrcoef(torch.stack([latents.flatten(), bicubic.flatten()]))[0, 1] > 0.3
     assert near.sampler.timesteps(near.prior.schedule)[0] == 10
-    with pytest.raises(ConfigError, match=r"method\.start=zeros: use one of gaussian"):
+    with pytest.raises(ConfigError, match=r"method\.start=zeros: use gaussian"):
         method("method.start=zeros")
 
 
@@ -139,7 +139,7 @@ def test_each_start_begins_elsewhere() -> None:
 @pytest.mark.parametrize("vae", ["sft", "3d", "sd_f8"])
 def test_the_text_to_video_unet_with_every_vae(vae: str) -> None:
     built, clip = method("prior.unet=ali", f"prior.vae={vae}"), latent.make_clip(3)
-    assert built.multiple == (16 if vae == "sd_f8" else 8)
+    assert built.multiple == (2 if vae == "sd_f8" else 1)
     grid = 8 if vae == "sd_f8" else 16
     assert first_latents(built.sampling(clip), Noise(0)).shape == (1, 3, 4, grid, grid)
     assert built.upscale(clip, Noise(0)).shape == (1, 3, 3, 64, 64)
@@ -258,6 +258,24 @@ def test_the_gain_follows_from_the_networks_and_from_no_batch() -> None:
     assert torch.equal(trained.method.adapter.gain, sampled.adapter.gain) and trained.method.adapter.gain > 0
     text = trained.method.adapter(trained.method.vit(latent.make_clip(4).lr[0])[None])
     assert 0.3 < text.std() < 3
+
+
+def test_the_residual_layer_has_a_stage_that_moves_it_alone() -> None:
+    asked = ("method.residual_layer=true", "module.objective={pixel: 1.0, gradient: 1.0}")
+    assert set(moved("residual", *asked)) == {"method.residual.conv.weight", "method.residual.conv.bias"}
+    built = started("residual", *asked)
+    assert {key.partition(".")[0] for key in built.trained_state()} == {"adapter", "residual"}
+    assert "residual" not in method().stages and "residual" not in method().parts()
+
+
+def test_the_residual_layer_comes_before_the_colour_chain() -> None:
+    plain, built, clip = method(), method("method.residual_layer=true"), latent.make_clip(3)
+    assert torch.equal(plain.upscale(clip, Noise(0)), built.upscale(clip, Noise(0)))
+    assert built.residual is not None
+    built.residual.conv.bias.data.fill_(0.125)
+    frames = plain.decode(torch.zeros(1, 3, 4, 16, 16), clip.lr)
+    assert torch.allclose(built.decode(torch.zeros(1, 3, 4, 16, 16), clip.lr), frames + 0.125, atol=1e-6)
+    assert (plain.upscale(clip, Noise(0)) - built.upscale(clip, Noise(0))).abs().max() > 0.1
 
 
 # --- weights ------------------------------------------------------------------------------------------

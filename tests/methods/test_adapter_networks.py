@@ -1,5 +1,6 @@
 """The adapter method's networks: published shapes, what starts as nothing, time, tokens, colour."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vsrbench.config import build, compose
 from vsrbench.errors import ConfigError, VsrbenchError, WeightsError
 from vsrbench.methods.adapter.backbone import Backbone, load_backbone
 from vsrbench.methods.adapter.colour import PostProcessing
-from vsrbench.methods.adapter.networks import Adapter
+from vsrbench.methods.adapter.networks import Adapter, time_code
 from vsrbench.methods.adapter.temporal import (
     Rotary,
     TemporalAttention,
@@ -23,7 +24,7 @@ from vsrbench.methods.adapter.temporal import (
     over_time,
     unfold,
 )
-from vsrbench.methods.adapter.vae import Residual3D
+from vsrbench.methods.adapter.vae import Residual3D, ResidualLayer
 from vsrbench.methods.adapter.vit import load_vit
 
 
@@ -220,7 +221,7 @@ def test_the_gain_is_measured_once_and_kept() -> None:
 
 
 def test_unknown_fusions_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"method\.adapter\.fusion=sum: use one of linear_linear"):
+    with pytest.raises(ConfigError, match=r"method\.adapter\.fusion=sum: use linear_linear"):
         Adapter(fusion="sum")
 
 
@@ -306,10 +307,50 @@ def test_the_order_is_colour_then_denoising() -> None:
 
 def test_post_processing_refuses_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = torch.zeros(1, 3, 16, 16)
-    with pytest.raises(ConfigError, match=r"method\.post\.color=lab: use one of wavelet"):
+    with pytest.raises(ConfigError, match=r"method\.post\.color=lab: use wavelet"):
         PostProcessing("lab")
     with pytest.raises(VsrbenchError, match="two RGB clips of one size"):
         PostProcessing()(frames, frames[..., :8])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs the package PyWavelets"):
         PostProcessing("none", "wavelet")(frames, frames)
+
+
+# --- order in time and the residual layer -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fusion", "position", "knows"),
+    [
+        ("crossattention_transformer_linear", "none", False),
+        ("crossattention_transformer_linear", "sine", True),
+        ("crossattention_linear_linear", "none", False),
+        ("crossattention_linear_linear", "sine", True),
+    ],
+)
+def test_attention_knows_the_order_of_frames_by_its_position_code(fusion: str, position: str, knows: bool) -> None:
+    """A fresh linear fusion is a mean, so that it knows no order either."""
+    torch.manual_seed(0)
+    adapter = Adapter(6, 8, 10, 4, fusion, heads=2, gain=1.0, position=position).eval()
+    tokens = random(2, 4, 6, 8)
+    gap = (adapter(tokens) - adapter(tokens.flip(1))).abs().max()
+    assert gap > 1e-3 if knows else gap < 1e-5
+
+
+def test_the_position_code_is_the_printed_one() -> None:
+    code = time_code(5, 6)
+    assert code.shape == (5, 6) and code[0].tolist() == [0, 1, 0, 1, 0, 1]
+    for frame in range(5):
+        for pair in range(3):
+            angle = frame / 10000 ** (2 * pair / 6)
+            assert code[frame, 2 * pair].item() == pytest.approx(math.sin(angle), abs=1e-6)
+            assert code[frame, 2 * pair + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+    assert not [key for key in Adapter(6, 8, 10, 4, position="sine").state_dict() if "code" in key]
+
+
+def test_the_residual_layer_starts_as_nothing_and_adds() -> None:
+    layer, frames = ResidualLayer(), random(2, 3, 3, 5, 6)
+    assert torch.equal(layer(frames), frames) and count(layer) == 84
+    layer.conv.weight.data = random(3, 3, 3, 3)
+    expected = frames + torch.stack([layer.conv(clip) for clip in frames])
+    assert torch.allclose(layer(frames), expected, atol=1e-6)

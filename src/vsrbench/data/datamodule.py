@@ -19,7 +19,7 @@ from vsrbench.data.loading import Batches
 from vsrbench.data.paths import Paths
 from vsrbench.data.samples import ClipSamples, PhotoSamples, Recipe, TrainingSamples
 from vsrbench.data.sampling import SampleNumbers, collate
-from vsrbench.data.sources import Source
+from vsrbench.data.sources import CentreSource, Source
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.types import Clip
 
@@ -35,12 +35,12 @@ def leave_signals_to_the_parent(worker: int) -> None:
 class VideoData(pl.LightningDataModule):
     """Clips for evaluation and samples for training (conf/data/<set>.yaml builds it).
 
-    splits: {train, val, test: {partition, clips, frames} or null}; clips of the validation split are taken out of the
-    training split. recipe: see ``Recipe``; other settings: see
-    ``catalog.Settings`` and ``Pairing``. first_sample: number of the next training sample, set before a resumed
-    run asks for its loader. validation: how many of the first validation clips, and how many of the first frames of
-    each, ``val_dataloader`` gives; null: all. Nothing is read before it is asked for. Trainers must not replace the
-    sampler: ``use_distributed_sampler=False``.
+    splits: {train, val, test: {partition, clips, frames, window} or null}; clips of the validation split are taken
+    out of the training split; window: side in HR pixels of the centre square that is all there is of a clip. recipe:
+    see ``Recipe``; other settings: see ``catalog.Settings`` and ``Pairing``. first_sample: number of the next
+    training sample, set before a resumed run asks for its loader. validation: how many of the first validation clips,
+    and how many of the first frames of each, ``val_dataloader`` gives; null: all. Nothing is read before it is asked
+    for. Trainers must not replace the sampler: ``use_distributed_sampler=False``.
     """
 
     def __init__(
@@ -137,6 +137,9 @@ class VideoData(pl.LightningDataModule):
                 known = ", ".join(self.splits or ["none"])
                 raise ConfigError(f"data={self.settings.set} has no split {split!r}: it has {known}")
             catalog = find(self.settings, self.splits[split])
+            window = (self.splits[split] or {}).get("window")
+            if window is not None:
+                catalog.sources = [CentreSource(source, window) for source in catalog.sources]
             self._catalogs[split] = self._without_validation(catalog) if split == "train" else catalog
         return self._catalogs[split]
 

@@ -24,7 +24,8 @@ PATHS = 20  # ours: a photograph holds many clips; with fewer paths an epoch of 
 class Recipe:
     """What a training sample is (``train`` of the configuration).
 
-    crop: LR pixels per side; frames: per sample; batch: samples per device and step; flip, flip_vertical, transpose,
+    crop: LR pixels per side; centre_crop: from the middle of the frame instead of a random place.
+    frames: per sample; batch: samples per device and step; flip, flip_vertical, transpose,
     time_reversal: decided with probability 1/2; stride: frame distances to choose from; samples_per_epoch:
     None for all. pool: so many different samples, over and over; None: every one is new.
     """
@@ -39,6 +40,7 @@ class Recipe:
     stride: tuple[int, ...] = (1,)
     samples_per_epoch: int | None = None
     pool: int | None = None
+    centre_crop: bool = False
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Recipe":
@@ -120,6 +122,8 @@ class ClipSamples(TrainingSamples):
         crop, (height, width) = self.recipe.crop, source.size
         if crop > min(height, width):
             raise DataError(f"train.crop={crop} is larger than the LR frames of clip {source.name}: {width}x{height}")
+        if self.recipe.centre_crop:
+            return Window((height - crop) // 2, (width - crop) // 2, crop, crop)
         y, x = generator(*key, "crop").integers(0, (height - crop + 1, width - crop + 1))
         return Window(int(y), int(x), crop, crop)
 
@@ -133,6 +137,8 @@ class PhotoSamples(TrainingSamples):
     def __init__(
         self, photos: Album, paths: Paths, recipe: Recipe, seed: int, scale: int, degradation: Degradation
     ) -> None:
+        if recipe.centre_crop:
+            raise ConfigError("train.centre_crop=true: clips over photographs are rendered at the size of the crop")
         super().__init__(PATHS * len(photos), recipe, seed)
         self.photos, self.paths = photos, paths
         self.scale, self.degradation = scale, degradation

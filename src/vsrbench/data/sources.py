@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vsrbench.data.degradations import Degradation
 from vsrbench.data.readers import FrameFiles, image_size
-from vsrbench.errors import DataError
+from vsrbench.errors import ConfigError, DataError
 from vsrbench.types import Clip
 
 
@@ -160,6 +160,43 @@ class PairedSource(Source):
                 f"{lr[1]}x{lr[0]} instead of {width}x{height}; set scale=..., or data.lr=made to make LR from HR"
             )
         return height, width
+
+
+class CentreSource(Source):
+    """The centre square of a clip: a method is given its LR pixels alone, and is compared with its HR pixels.
+
+    side: HR pixels. Made LR frames are those of the whole frame, cut. Raises ConfigError for a side that is no multiple
+    of the scale and for rendered clips, DataError (in ``size``) for a clip that is smaller.
+    """
+
+    def __init__(self, source: Source, side: int) -> None:
+        if type(side) is not int or side < 1 or side % source.scale:
+            raise ConfigError(f"a split's window={side}: give HR pixels, a multiple of scale={source.scale}, or null")
+        if not isinstance(source, PairedSource):
+            raise ConfigError(f"a split's window={side}: {source.name} is rendered; set data.frame_size instead")
+        self.source, self.side = source, side // source.scale
+        self.name, self.frame_names, self.scored = source.name, source.frame_names, source.scored
+        self.scale = source.scale
+        self.hr_files, self.lr_files = (getattr(source, name, None) for name in ("hr_files", "lr_files"))
+
+    @cached_property
+    def size(self) -> tuple[int, int]:  # type: ignore[override]
+        height, width = self.source.size
+        if self.side > min(height, width):
+            raise DataError(
+                f"a split's window={self.side * self.scale} is larger than {self.name}: "
+                f"{width * self.scale}x{height * self.scale}"
+            )
+        return self.side, self.side
+
+    @property
+    def has_hr(self) -> bool:
+        return self.source.has_hr
+
+    def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
+        inner = window or Window(0, 0, *self.size)
+        top, left = ((whole - self.side) // 2 for whole in self.source.size)
+        return self.source.load(positions, inner._replace(y=top + inner.y, x=left + inner.x))
 
 
 class FolderSource(PairedSource):

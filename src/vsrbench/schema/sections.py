@@ -138,6 +138,7 @@ class Samples(Section):
     """Training samples; the size of a method sets the paper's values."""
 
     crop: Count = setting("LR pixels per side", usual=True)
+    centre_crop: bool = setting("crops from the middle of the frames instead of random places")
     frames: Count = setting("frames per sample", usual=True)
     batch: Count = setting("samples per device and step", identity=False, usual=True)
     effective_batch: Count | None = setting(

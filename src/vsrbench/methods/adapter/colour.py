@@ -6,12 +6,14 @@ The thesis settles on wavelet colour correction and non-local means and prints n
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor
 
+from vsrbench.annotations import annotations_of, check_value
 from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.nn.colour import adain_color, wavelet_color
 
@@ -24,21 +26,17 @@ class PostProcessing:
     scope: statistics of adain over each "frame" or the whole "clip", which flickers less.
     """
 
-    color: str = "wavelet"
-    denoise: str = "nlm"
-    strength: float = 3.0
-    template: int = 7
-    search: int = 21
-    scope: str = "frame"
+    color: Literal["wavelet", "adain", "equalise", "none"] = "wavelet"
+    denoise: Literal["nlm", "bilateral", "gaussian", "wavelet", "none"] = "nlm"
+    strength: Annotated[float, Ge(0)] = 3.0
+    template: Annotated[int, Ge(1)] = 7
+    search: Annotated[int, Ge(1)] = 21
+    scope: Literal["frame", "clip"] = "frame"
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("color", self.color, COLORS),
-            ("denoise", self.denoise, DENOISERS),
-            ("scope", self.scope, ("frame", "clip")),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"method.post.{name}={value}: use one of {', '.join(allowed)}")
+        for name, annotation in annotations_of(type(self).__init__).items():
+            if name in vars(self):
+                check_value(f"method.post.{name}", getattr(self, name), annotation)
 
     def __call__(self, frames: Tensor, reference: Tensor) -> Tensor:
         """Frames (T,3,H,W) and the enlarged LR frames of the same shape, both about [0,1]; returns [0,1]."""

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
+from einops import repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.diffusion.samplers import Sampler
 from vsrbench.errors import ConfigError, WeightsError
@@ -15,7 +18,8 @@ from vsrbench.methods.adapter import cost
 from vsrbench.methods.adapter.backbone import Backbone
 from vsrbench.methods.adapter.colour import PostProcessing
 from vsrbench.methods.adapter.networks import Adapter
-from vsrbench.methods.adapter.sampling import Sampling, finish, sample, sampler_for, windows
+from vsrbench.methods.adapter.sampling import Sampling, Start, finish, sample, sampler_for, windows
+from vsrbench.methods.adapter.vae import ResidualLayer
 from vsrbench.methods.adapter.vit import load_vit
 from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.types import FULL_CLIP, Clip, Progress, Trace
@@ -34,6 +38,7 @@ class AdapterVSR(Method):
     pretrained one). tuned: parts of which weights files hold what ``stage=prior`` and ``stage=vae`` train (ours, the
     miniature; published backbones are only read). max_context: frames
     that temporal chunks overlap; None: whole clips.
+    residual_layer: a trainable layer behind the VAE's decoder (4.1.2, which drops it again), trained by stage=residual.
     stage=adapter is the thesis's training.
     """
 
@@ -44,6 +49,7 @@ class AdapterVSR(Method):
     }
     minimum = 16
 
+    @check_arguments("method")
     def __init__(
         self,
         prior: Backbone,
@@ -51,15 +57,16 @@ class AdapterVSR(Method):
         vit: Mapping[str, Any] | None = None,
         adapter: Mapping[str, Any] | None = None,
         condition: bool = True,
-        start: str = "gaussian",
+        start: Start = "gaussian",
         renorm: bool = False,
         window: int = 8,
         stride: int = 6,
-        lr_noise: int = 0,
+        lr_noise: Annotated[int, Ge(0)] = 0,
         post: Mapping[str, Any] | None = None,
         train_vit: bool = False,
         tuned: bool = False,
-        max_context: int | None = None,
+        max_context: Annotated[int, Ge(0)] | None = None,
+        residual_layer: bool = False,
         name: str = "adapter",
     ) -> None:
         super().__init__()
@@ -75,7 +82,8 @@ class AdapterVSR(Method):
         self.window, self.stride, self.lr_noise = window, stride, lr_noise
         self.post = PostProcessing(**(post or {}))
         self.tuned, self.max_context = tuned, max_context
-        self.stages = self.stages_for({"train_vit": train_vit})
+        self.residual = ResidualLayer().requires_grad_(False) if residual_layer else None
+        self.stages = self.stages_for({"train_vit": train_vit, "residual_layer": residual_layer})
         self.multiple = max(1, prior.vae.factor // 4)  # frames reach the VAE in whole latent pixels
 
     @property
@@ -83,16 +91,18 @@ class AdapterVSR(Method):
         return FULL_CLIP if self.max_context is None else self.max_context
 
     def parts(self) -> dict[str, nn.Module]:
-        return {"vit": self.vit, "adapter": self.adapter, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
+        parts = {"vit": self.vit, "adapter": self.adapter, "denoising_unet": self.prior.unet, "vae": self.prior.vae}
+        return parts if self.residual is None else {**parts, "residual": self.residual}
 
     def parameter_groups(self) -> dict[str, list[nn.Module]]:
         """The components that Table 4.6 names."""
-        return {
+        groups: dict[str, list[nn.Module]] = {
             "denoising U-Net": [self.prior.unet],
             "VAE": [self.prior.vae],
             "ViT": [self.vit],
             "adapter": [self.adapter],
         }
+        return groups if self.residual is None else {**groups, "residual layer": [self.residual]}
 
     def work(self, clip: Clip) -> dict[str, Work]:
         """Units of work; see ``cost.work``."""
@@ -115,7 +125,12 @@ class AdapterVSR(Method):
         run = self.sampling(clip, trace)
         with self.autocast():
             latents, _ = sample(run, noise, progress=progress)
-            return finish(self.prior, self.post, clip.lr, latents)
+            return finish(self.post, clip.lr, self.decode(latents, clip.lr))
+
+    def decode(self, latents: Tensor, lr: Tensor) -> Tensor:
+        """Latents (B,T,4,h,w) beside LR frames (B,T,3,h,w) to frames (B,T,3,4h,4w), about [0,1]."""
+        frames = self.prior.vae.decode(latents, lr).float()
+        return frames if self.residual is None else self.residual(frames).float()
 
     def settle_gain(self) -> None:
         """ours: gain=auto is measured on one fixed picture, so it follows from the networks and from no batch."""
@@ -123,21 +138,24 @@ class AdapterVSR(Method):
             return
         picture = Noise(0).normal((1, 3, 8, 8), "gain").to(self.device).sigmoid()
         with torch.no_grad():
-            found = self.vit(F.interpolate(picture, size=(64, 64), mode="bicubic").clamp(0, 1))
-        self.adapter.measure(found.expand(self.adapter.frames, -1, -1)[None])
+            tokens = self.vit(F.interpolate(picture, size=(64, 64), mode="bicubic").clamp(0, 1))
+        self.adapter.measure(repeat(tokens, "1 n d -> 1 t n d", t=self.adapter.frames))
 
     # --- weights ---------------------------------------------------------------------------------
 
     @classmethod
     def stages_for(cls, settings: Mapping[str, Any]) -> dict[str, Stage]:
-        """With ``train_vit`` the ViT is trained beside the adapter."""
-        if not settings.get("train_vit"):
-            return cls.stages
-        return {**cls.stages, "adapter": replace(cls.stages["adapter"], trainable=("adapter", "vit"))}
+        """With ``train_vit`` the ViT is trained beside the adapter; ``residual_layer`` has a stage of its own."""
+        stages = dict(cls.stages)
+        if settings.get("train_vit"):
+            stages["adapter"] = replace(stages["adapter"], trainable=("adapter", "vit"))
+        if settings.get("residual_layer"):
+            stages["residual"] = Stage(trainable=("residual",), losses=("pixel", "gradient"), needs=("adapter",))
+        return stages
 
     def shipped_parts(self) -> set[str]:
-        """The adapter; with ``tuned`` also the ViT and what the other stages move."""
-        return set(self.parts()) if self.tuned else {"adapter"}
+        """The adapter and the residual layer; with ``tuned`` also the ViT and what the other stages move."""
+        return set(self.parts()) if self.tuned else {"adapter", "residual"} & self.parts().keys()
 
     def part_state(self, name: str) -> dict[str, Tensor]:
         """What moves of a part; the rest is what the prior brought."""

@@ -2,31 +2,33 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.diffusion.frames import frame_noise
+from vsrbench.annotations import check_arguments
+from vsrbench.diffusion.frames import folded, frame_noise
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.diffusion.objective import draw_choice, draw_timesteps, objective
 from vsrbench.errors import ConfigError
 from vsrbench.methods.adapter.descriptions import Descriptions
 from vsrbench.methods.adapter.model import AdapterVSR, moves
-from vsrbench.methods.adapter.sampling import sample, tokens
+from vsrbench.methods.adapter.sampling import Sampling, sample, tokens
 from vsrbench.methods.adapter.stopping import EarlyStopping
 from vsrbench.methods.module import MethodModule
 from vsrbench.nn.functional import charbonnier
 from vsrbench.types import Clip
 
-# Which timesteps a training sample visits: any (Eq. 3.4), one of the sampler's, or all of the sampler's.
-TIMESTEPS = ("uniform", "from_sampler", "all")
 GRID = 100  # timesteps between those that the validation loss looks at
 
 
 class AdapterModule(MethodModule):
-    """stage=adapter is the thesis's training; stage=prior and stage=vae train what the miniature has no weights for.
+    """stage=adapter is the thesis's training, stage=residual its attempt at the decoder's output (4.1.2);
+    stage=prior and stage=vae train what the miniature has no weights for.
 
     objective: weights of the loss terms. timesteps: of a training sample: uniform, from_sampler or all (30 calls).
     train_lr_noise: noise levels of the LR frames. trajectory: train on what the sampler visits (ours). low_band:
@@ -36,20 +38,19 @@ class AdapterModule(MethodModule):
 
     method: AdapterVSR
 
+    @check_arguments("module")
     def __init__(
         self,
         method: AdapterVSR,
         objective: Mapping[str, float] | None = None,
-        timesteps: str = "uniform",
+        timesteps: Literal["uniform", "from_sampler", "all"] = "uniform",
         train_lr_noise: Sequence[int] = (0, 50),
         trajectory: bool = False,
-        low_band: float = 0.0,
+        low_band: Annotated[float, Ge(0)] = 0.0,
         checkpointing: bool = False,
         early_stopping: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__(method)
-        if timesteps not in TIMESTEPS:
-            raise ConfigError(f"module.timesteps={timesteps}: use one of {', '.join(TIMESTEPS)}")
         self.objective = dict(objective or {"prediction": 1.0})
         self.timesteps, self.train_lr_noise = timesteps, tuple(train_lr_noise)
         self.trajectory, self.low_band, self.checkpointing = trajectory, low_band, checkpointing
@@ -82,7 +83,12 @@ class AdapterModule(MethodModule):
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Of the current stage."""
-        stages = {"adapter": self.adapter_losses, "prior": self.prior_losses, "vae": self.vae_losses}
+        stages = {
+            "adapter": self.adapter_losses,
+            "prior": self.prior_losses,
+            "vae": self.vae_losses,
+            "residual": self.residual_losses,
+        }
         return stages[self.stage](clip, noise)
 
     def adapter_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
@@ -94,8 +100,8 @@ class AdapterModule(MethodModule):
         terms = self.denoising_losses(clip, noise, text)
         if self.objective.get("language"):
             with torch.no_grad():
-                wanted = self.descriptions(_hr(clip))
-            terms["language"] = self.objective["language"] * F.mse_loss(text, wanted)
+                description = self.descriptions(_hr(clip))
+            terms["language"] = self.objective["language"] * F.mse_loss(text, description)
         return terms
 
     def prior_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
@@ -104,8 +110,8 @@ class AdapterModule(MethodModule):
         Every tenth sample gets the empty prompt, so that the U-Net works without a condition too.
         """
         text = self.descriptions(_hr(clip))
-        for row, drawn in enumerate(draw_choice(noise, clip, "prompt", 10)):
-            if drawn == 0:
+        for row, choice in enumerate(draw_choice(noise, clip, "prompt", 10)):
+            if choice == 0:
                 text[row] = 0
         return self.denoising_losses(clip, noise, text)
 
@@ -140,15 +146,18 @@ class AdapterModule(MethodModule):
         return [step.expand(len(clip.name)) for step in visited]
 
     def vae_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
-        """stage=vae (ours, the miniature): the decoder's LR and temporal parts learn on latents that the sampler makes.
+        """stage=vae (ours, the miniature): the decoder's LR and temporal parts learn on sampled latents."""
+        return self._decoded_losses(clip, replace(self.method.sampling(clip), condition=False), noise)
 
-        Charbonnier error and L1 error of the differences, of the decoded clip.
-        """
+    def residual_losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
+        """stage=residual: the layer behind the decoder learns on what upscaling decodes (4.1.2; no loss is printed)."""
+        return self._decoded_losses(clip, self.method.sampling(clip), noise)
+
+    def _decoded_losses(self, clip: Clip, run: Sampling, noise: NoiseSource) -> dict[str, Tensor]:
+        """Charbonnier error, and L1 error of the differences between pixels, of the decoded clip."""
         with torch.no_grad():
-            run = replace(self.method.sampling(clip), condition=False)
             latents, _ = sample(run, noise)
-        truth = _hr(clip)
-        error = self.method.prior.vae.decode(latents, clip.lr).float() - truth
+        error = self.method.decode(latents, clip.lr) - _hr(clip)
         return {
             "pixel": self.objective["pixel"] * charbonnier(error),
             "gradient": self.objective["gradient"]
@@ -160,7 +169,7 @@ class AdapterModule(MethodModule):
         steps = draw_choice(noise, clip, "step", self.method.sampler.steps)
         sums: dict[str, Tensor] = {}
         for step in sorted(set(steps)):
-            rows = [b for b, drawn in enumerate(steps) if drawn == step]
+            rows = [row for row, choice in enumerate(steps) if choice == step]
             part = clip.rows(rows)
             with torch.no_grad():
                 x, _ = sample(replace(self.method.sampling(part), text=text[rows].detach()), noise, stop=step)
@@ -178,18 +187,15 @@ class AdapterModule(MethodModule):
     ) -> dict[str, Tensor]:
         """The shared objective on folded frames."""
         prior: Any = self.method.prior
-        fold = [None if value is None else value.flatten(0, 1) for value in (x_t, output.float(), latent, eps)]
-        folded_x, folded_output, folded_latent, folded_eps = fold
-        assert folded_x is not None and folded_output is not None and folded_latent is not None
-        steps = t.repeat_interleave(clip.frames)
-        hr = _hr(clip).flatten(0, 1)
-        return objective(
-            prior, self.objective, folded_x, folded_output, steps, folded_latent, hr, None, self.low_band, folded_eps
-        )
+        steps = repeat(t, "b -> (b t)", t=clip.frames)
+        known_eps = None if eps is None else folded(eps)
+        x, prediction, truth, hr = (folded(value) for value in (x_t, output.float(), latent, _hr(clip)))
+        return objective(prior, self.objective, x, prediction, steps, truth, hr, None, self.low_band, known_eps)
 
     def encode(self, clip: Clip) -> Tensor:
         """Latents (B,T,4,h,w) of the ground truth."""
-        return self.method.prior.vae.encode(_hr(clip).flatten(0, 1)).float().unflatten(0, clip.lr.shape[:2])
+        latents = self.method.prior.vae.encode(folded(_hr(clip))).float()
+        return rearrange(latents, "(b t) c h w -> b t c h w", t=clip.frames)
 
     def _lr(self, clip: Clip, noise: NoiseSource) -> tuple[Tensor | int, Tensor]:
         """Noise levels (B,) and LR frames noised with them; ours: uniform in ``train_lr_noise``, none is printed."""
@@ -204,8 +210,7 @@ class AdapterModule(MethodModule):
     def validation_loss(self, clip: Clip) -> float:
         """Eq. 3.4 at fixed timesteps (50, 150, ..., 950) with fixed noise: drawn anew, it would vary by chance."""
         prior, schedule, noise = self.method.prior, self.method.prior.schedule, Noise(0)
-        assert clip.hr is not None
-        latent = prior.vae.encode(clip.hr.flatten(0, 1)).float().unflatten(0, clip.lr.shape[:2])
+        latent = self.encode(clip)
         eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")
         text, lr = tokens(self.method.sampling(clip), clip.lr), prior.noised_lr(clip.lr, None, 0)
         losses = []

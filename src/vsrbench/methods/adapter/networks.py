@@ -4,13 +4,27 @@ The thesis gives no widths. ours: the natural plan with its printed 2.14 M param
 tokens of 768 channels and a text width of 1024.
 """
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 
+from vsrbench.annotations import check_arguments
 from vsrbench.errors import ConfigError
 
-FUSIONS = ("linear_linear", "crossattention_transformer_linear", "crossattention_linear_linear", "mean_linear")
+Fusion = Literal["linear_linear", "crossattention_transformer_linear", "crossattention_linear_linear", "mean_linear"]
+
+
+def time_code(frames: int, width: int) -> Tensor:
+    """Sinusoidal code (frames,width) of places in time (Vaswani et al. 2017, Sec. 3.5).
+
+    Channel 2i of frame t is sin(t / 10000^(2i/width)), channel 2i+1 its cosine.
+    """
+    frequencies = 10000.0 ** -(torch.arange(0, width, 2) / width)
+    angle = torch.outer(torch.arange(frames).float(), frequencies)
+    return rearrange(torch.stack([angle.sin(), angle.cos()]), "two t i -> t (i two)")[:, :width]
 
 
 class CrossFrames(nn.Module):
@@ -73,27 +87,28 @@ class Adapter(nn.Module):
     """Frame tokens (B,T,n,width) to pseudo text tokens (B,n,text).
 
     fusion: a row of Table 4.5, or mean_linear. frames: the window's length, to which a linear fusion is tied; shorter
-    windows repeat their last frame. gain: a fixed factor on the output; ``auto``: what ``measure`` finds (ours: text
-    states have about unit deviation, a fresh linear layer's output 0.2, which the printed learning rate never mends).
-    Raises ConfigError for a fusion it does not know.
+    windows repeat their last frame. position: "sine" adds ``time_code`` to the tokens, without which attention over
+    frames does not know their order (ours: Table 4.5 names attention and no code). gain: a fixed factor on the output;
+    ``auto``: what ``measure`` finds (ours: text states have about unit deviation, a fresh linear layer's output 0.2,
+    which the printed learning rate never mends). Raises ConfigError for values that cannot be.
     """
 
     gain: Tensor
 
+    @check_arguments("method.adapter")
     def __init__(
         self,
         tokens: int = 196,
         width: int = 768,
         text: int = 1024,
-        frames: int = 8,
-        fusion: str = "linear_linear",
-        heads: int = 12,
-        gain: float | str = "auto",
+        frames: Annotated[int, Ge(1)] = 8,
+        fusion: Fusion = "linear_linear",
+        heads: Annotated[int, Ge(1)] = 12,
+        gain: float | Literal["auto"] = "auto",
+        position: Literal["none", "sine"] = "none",
     ) -> None:
         super().__init__()
-        if fusion not in FUSIONS:
-            raise ConfigError(f"method.adapter.fusion={fusion}: use one of {', '.join(FUSIONS)}")
-        self.frames = frames
+        self.frames, self.position = frames, position
         has_attention = fusion.startswith("crossattention")
         self.cross = CrossFrames(width, heads) if has_attention else nn.Identity()
         if fusion == "crossattention_transformer_linear":
@@ -114,6 +129,8 @@ class Adapter(nn.Module):
             )
         if missing:
             tokens = torch.cat([tokens, tokens[:, -1:].expand(-1, missing, -1, -1)], dim=1)
+        if self.position == "sine":
+            tokens = tokens + time_code(self.frames, tokens.shape[-1]).to(tokens)[:, None]
         return self.project(self.fusion(self.cross(tokens))) * self.gain
 
     @torch.no_grad()

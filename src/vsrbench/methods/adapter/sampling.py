@@ -1,8 +1,10 @@
 """Sampling: pseudo text tokens once per window, windows of a clip denoised together, decoding, colour chain."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from vsrbench.diffusion.frames import Steps, folded, frame_noise
@@ -16,7 +18,7 @@ from vsrbench.methods.adapter.vit import FrameEncoder
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip, Progress, Trace
 
-STARTS = ("gaussian", "encoded_noise", "encoded_lr")
+Start = Literal["gaussian", "encoded_noise", "encoded_lr"]
 
 
 def windows(frames: int, length: int, stride: int) -> list[int]:
@@ -51,7 +53,7 @@ class Sampling:
     adapter: Adapter
     sampler: Sampler
     clip: Clip
-    start: str = "gaussian"
+    start: Start = "gaussian"
     renorm: bool = False
     window: int = 8
     stride: int = 6
@@ -104,9 +106,9 @@ def first_latents(run: Sampling, noise: NoiseSource) -> Tensor:
         height, width = 4 * clip.lr.shape[-2], 4 * clip.lr.shape[-1]
         image = frame_noise(noise, clip, (3, height, width), "initial")
         # N(0,1) is what the encoder gets, so [0,1] is undone
-        found = torch.cat([prior.vae.encode(frames / 2 + 0.5) for frames in folded(image).split(run.batch)])
-        found = found.unflatten(0, clip.lr.shape[:2]).float()
-        return found / found.std(dim=(2, 3, 4), keepdim=True) if run.renorm else found
+        latents = torch.cat([prior.vae.encode(frames / 2 + 0.5) for frames in folded(image).split(run.batch)]).float()
+        latents = rearrange(latents, "(b t) c h w -> b t c h w", t=clip.frames)
+        return latents / latents.std(dim=(2, 3, 4), keepdim=True) if run.renorm else latents
     eps = frame_noise(noise, clip, shape, "initial")
     if run.start == "gaussian":
         return eps
@@ -120,16 +122,13 @@ def enlarged(lr: Tensor) -> Tensor:
     return imresize(lr, 4).clamp(0, 1).to(lr.dtype)
 
 
-def finish(prior: Backbone, post: PostProcessing, lr: Tensor, latents: Tensor) -> Tensor:
-    """Decode latents (B,T,4,h,w) beside LR frames (B,T,3,h,w) and run the colour chain: (B,T,3,4h,4w) in [0,1]."""
-    decoded = prior.vae.decode(latents, lr).float()
+def finish(post: PostProcessing, lr: Tensor, decoded: Tensor) -> Tensor:
+    """The colour chain on decoded frames (B,T,3,4h,4w), about [0,1], of LR frames (B,T,3,h,w): [0,1]."""
     return torch.stack([post(frames, big) for frames, big in zip(decoded, enlarged(lr).float(), strict=True)])
 
 
-def sampler_for(start: str, sampler: Sampler) -> Sampler:
-    """The sampler that visits the timesteps of a start. Raises ConfigError for a start it does not know."""
-    if start not in STARTS:
-        raise ConfigError(f"method.start={start}: use one of {', '.join(STARTS)}")
+def sampler_for(start: Start, sampler: Sampler) -> Sampler:
+    """The sampler that visits the timesteps of a start."""
     if start == "encoded_lr":
         return replace(sampler, start="lr_noised")
     return replace(sampler, start="noise", strength=1.0)

@@ -32,6 +32,22 @@ class Residual3D(nn.Module):
         return x + rearrange(hidden, "b c t h w -> (b t) c h w")
 
 
+class ResidualLayer(nn.Module):
+    """Frames + convolution of the frames: the trainable layer behind the VAE's decoder of Sec. 4.1.2.
+
+    ours: the thesis gives no shape; one 3x3 convolution of RGB, which starts at zero (84 parameters).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = zero_init(nn.Conv2d(3, 3, 3, padding=1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B,T,3,H,W) to the same shape."""
+        change = self.conv(rearrange(frames, "b t c h w -> (b t) c h w"))
+        return frames + rearrange(change, "(b t) c h w -> b t c h w", b=len(frames))
+
+
 def condition_resnet(inputs: int, outputs: int, groups: int, kernel: tuple[int, int, int]) -> Any:
     """A ResnetBlock2D that also holds a ``Residual3D``'s norm and convolution, under the published names."""
     first = 3 if inputs == 3 else groups
