@@ -1,7 +1,7 @@
 """The frozen image prior as diffusers modules: the Stable Diffusion x4 upscaler, Stable Diffusion, or a miniature."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from vsrbench.weights.folders import cast, load_config, load_part, load_prompt, 
 from vsrbench.weights.hub import locate
 from vsrbench.weights.report import no_weights
 
-KINDS = ("upscaler", "image")
+Kind = Literal["upscaler", "image"]
+KINDS = get_args(Kind)
 BETAS = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps")
 WHERE = {
     "upscaler": "the Stable Diffusion x4 upscaler, or the folder released with StableVSR",
@@ -44,7 +45,7 @@ class Prior(nn.Module):
         schedule: Schedule,
         prompt: Tensor,
         noise_level: int | None = None,
-        kind: Literal["upscaler", "image"] = "upscaler",
+        kind: Kind = "upscaler",
         lr_schedule: Schedule | None = None,
         negative: Tensor | None = None,
     ) -> None:
@@ -136,7 +137,7 @@ def load_prior(
     noise_level: int | None = None,
     prompt_tokens: int = 77,
     seed: int = 0,
-    kind: str = "upscaler",
+    kind: Kind = "upscaler",
     prompt: str = "",
     negative_prompt: str = "",
 ) -> Prior:
@@ -206,7 +207,7 @@ def _random_prior(
     noise_level: int | None,
     prompt_tokens: int,
     seed: int,
-    kind: str,
+    kind: Kind,
 ) -> Prior:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
