@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from vsrbench import eval as entry
 from vsrbench import train
-from vsrbench.config import compose, home, known_targets
+from vsrbench.config import compose, home
 from vsrbench.data.packed import INDEX, VERSION, read_index
 from vsrbench.errors import ConfigError, DataError, RunError, VsrbenchError, WeightsError
 from vsrbench.reports.entries import fine_print, groups
@@ -21,6 +21,7 @@ from vsrbench.reports.make import Material
 from vsrbench.reports.tables import intervals, long_csv, overview
 from vsrbench.runs import alone, open_run, read_run_settings, run_folder
 from vsrbench.stored import below, check_name, inside, read_config, read_json
+from vsrbench.trusted import known_targets
 from vsrbench.weights.commands.check import check_path
 from vsrbench.weights.layout import weight_files
 

@@ -5,17 +5,14 @@ The only file besides the entry points that knows Hydra. Importing it loads neit
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsrbench import experiments, published
 from vsrbench.command_line import PACKAGE, expand_arguments, home, sweep_arguments
-from vsrbench.errors import ConfigError, RunError, VsrbenchError
+from vsrbench.errors import ConfigError, VsrbenchError
 from vsrbench.interrupts import one_line_at_the_end
 from vsrbench.schema import check as schema
 from vsrbench.schema import messages, targets
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 
     from vsrbench.methods.base import Method
 
-GROUPS = ("method", "data", "degradation", "flow", "prior", "sampler")  # of conf/: what a stored node may be
-TARGET = re.compile(r"_target_: *[\"']?(vsrbench(?:\.\w+)+)")
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: "1" hands errors on as they are; otherwise it prints them and exits
 NAMES_A_METHOD = ("method=", "experiments=", "predictions=")
 FULL_ERROR_WANTED = os.environ.get(FULL_ERROR) == "1"
@@ -319,44 +314,6 @@ def build(node: "DictConfig", **extra: Any) -> Any:
         if cause is not None:
             raise cause from None
         raise
-
-
-@cache
-def known_targets() -> frozenset[str]:
-    """Classes and functions that the shipped configuration builds methods and data from."""
-    files = [file for group in GROUPS for file in (home() / "conf" / group).rglob("*.yaml")]
-    return frozenset(target for file in files for target in TARGET.findall(file.read_text(encoding="utf-8")))
-
-
-def stored_nodes(settings: dict[str, Any], file: Path, names: Sequence[str]) -> "DictConfig":
-    """The named settings of a stored configuration, ready to be built.
-
-    Raises RunError unless each ``_target_`` in them is one that the shipped configuration names as well, and for
-    anything that would be resolved or called in another way.
-    """
-    from omegaconf import OmegaConf
-
-    chosen = {name: settings.get(name) for name in names}
-    for key, value in _leaves(chosen):
-        if key == "_target_" and value not in known_targets():
-            raise RunError(f"{file} names {value!r}, which vsrbench does not build from a stored file")
-        if key.startswith("_") and key not in ("_target_", "_convert_"):
-            raise RunError(f"{file} has {key}, which vsrbench does not take from a stored file")
-        if isinstance(value, str) and "${" in value:
-            raise RunError(f"{file} has {value!r}: a stored file holds plain values")
-    return OmegaConf.create(chosen)
-
-
-def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every plain value with the key that it has; entries of a list have the list's key."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _leaves(value, str(key))
-    elif isinstance(node, list):
-        for value in node:
-            yield from _leaves(value, name)
-    else:
-        yield name, node
 
 
 def method_class(cfg: "DictConfig") -> "type[Method]":

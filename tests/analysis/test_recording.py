@@ -7,7 +7,7 @@ import latent
 from vsrbench.analysis.recording import Span, X0Recorder, check_method, choose_clips, record
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.tiles import enlarge
+from vsrbench.methods.padding import enlarge
 
 NODE: dict[str, Any] = {"split": "test", "clips": None, "frames": 3}
 

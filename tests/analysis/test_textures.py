@@ -17,7 +17,7 @@ from vsrbench.analysis.textures import Measures, Recorder, Run, centre, pictured
 from vsrbench.config import compose
 from vsrbench.data.sources import Source
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.tiles import enlarge
+from vsrbench.methods.padding import enlarge
 from vsrbench.progress import Bars
 
 FIXED = ["task=textures", "size=tiny", "data=sample", "analysis.frames=3", "analysis.clips=[coffee_zoom]"]

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from inference_fakes import Fake, noise_clip
-from vsrbench.inference.tiles import enlarge, padded_size, upscale_padded
+from training_fakes import FakeMethod, FakeModule, fake_clip
+from vsrbench.diffusion.frames import frame_noise
+from vsrbench.diffusion.noise import Noise, NoiseSource
+from vsrbench.methods.padding import enlarge, padded_size, upscale_padded
 from vsrbench.types import Clip
 
 
@@ -50,3 +53,26 @@ def test_the_method_never_sees_the_ground_truth() -> None:
     method = Fake()
     upscale_padded(method, Clip(lr, torch.zeros(1, 2, 3, 16, 16), ["a"], torch.arange(2)[None], 4), noise=None)
     assert method.seen[0].hr is None
+
+
+def test_validation_sees_the_frames_that_upscaling_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LR of 12x12, for a network that needs multiples of 8: padded in both places, with the same noise."""
+    seen: list[torch.Tensor] = []
+
+    class Sized(FakeMethod):
+        multiple = 8
+
+        def upscale(self, clip: Clip, noise: NoiseSource, **others: object) -> torch.Tensor:
+            assert all(side % 8 == 0 for side in clip.lr.shape[-2:]) and clip.hr is None
+            seen.append(frame_noise(noise, clip, tuple(clip.lr.shape[2:]), "initial"))
+            return super().upscale(clip, noise) + 0.1 * seen[-1].repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    method, one = Sized(), fake_clip("val/0", 3)
+    module = FakeModule(method)
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    monkeypatch.setattr(FakeModule, "global_step", 0)
+    module.noise, module.measure = Noise(0), lambda clip, output: {}
+    with torch.no_grad():
+        output = module.validation_step(one, 0)["output"]
+    assert torch.equal(output, upscale_padded(method, one, Noise(0)))
+    assert seen[0].equal(seen[1]) and seen[0].shape[-2:] == (16, 16) and output.shape[-2:] == (24, 24)

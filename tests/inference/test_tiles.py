@@ -12,7 +12,8 @@ from inference_fakes import Fake, noise_clip
 from vsrbench.diffusion.frames import frame_noise
 from vsrbench.diffusion.noise import CroppedNoise, Noise
 from vsrbench.errors import ConfigError
-from vsrbench.inference.tiles import placed, upscale_padded, upscale_tiled, weights
+from vsrbench.inference.tiles import placed, upscale_tiled, weights
+from vsrbench.methods.padding import upscale_padded
 from vsrbench.types import Clip
 
 SIZES = st.integers(1, 200)

@@ -13,9 +13,9 @@ from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, TrainingError, WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.inference.chunks import upscale_source
-from vsrbench.inference.tiles import upscale_padded
 from vsrbench.methods.basicvsrpp import BasicVSRPP
 from vsrbench.methods.basicvsrpp.module import BasicVSRPPModule
+from vsrbench.methods.padding import upscale_padded
 from vsrbench.metrics.frame import psnr, quantise
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.perceptual import LPIPS, RandomFeatures

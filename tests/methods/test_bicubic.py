@@ -8,9 +8,9 @@ from PIL import Image
 
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.tiles import upscale_padded
 from vsrbench.methods.bicubic import Bicubic
 from vsrbench.methods.gt import GroundTruth
+from vsrbench.methods.padding import upscale_padded
 from vsrbench.nn.imresize import imresize
 from vsrbench.types import Clip
 

@@ -15,7 +15,7 @@ from vsrbench.config import build, build_method, check_nodes, compose, home
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.inference.chunks import upscale_source
-from vsrbench.inference.tiles import upscale_padded
+from vsrbench.methods.padding import upscale_padded
 from vsrbench.schema import targets
 from vsrbench.schema.verbs import leaves
 from vsrbench.types import FULL_CLIP, Clip

@@ -10,8 +10,8 @@ from torch import Tensor
 from vsrbench.data.sources import Source
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.inference.tiles import pad
 from vsrbench.methods.base import Method
+from vsrbench.methods.padding import pad
 from vsrbench.types import Clip, Progress
 
 

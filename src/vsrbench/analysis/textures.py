@@ -19,7 +19,7 @@ from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.flow.rescaled import on_grid
 from vsrbench.flow.warp import warp
-from vsrbench.inference.tiles import pad
+from vsrbench.methods.padding import pad
 from vsrbench.metrics.frame import PEAK, luma, psnr
 from vsrbench.types import Clip
 

@@ -71,7 +71,7 @@ class CroppedNoise:
         top, left = (int(place * k) for place, k in zip(self.corner, finer, strict=True))
         inside = whole[:, top : top + shape[1], left : left + shape[2]]
         if inside.shape == shape:
-            return inside
+            return inside.clone()  # a view would keep the whole field in memory
         padded = self.noise.normal(shape, f"{purpose} beyond the frame", clip, frame, step)
         padded[:, : inside.shape[1], : inside.shape[2]] = inside
         return padded

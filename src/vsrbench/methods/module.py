@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import ConfigError, TrainingError
 from vsrbench.methods.base import Method, by_part, needed
+from vsrbench.methods.padding import pad
 from vsrbench.nn.functional import full_precision
 from vsrbench.types import Clip, Progress
 from vsrbench.weights.trained import weights_hash
@@ -143,8 +144,10 @@ class MethodModule(pl.LightningModule):
         Returns {"output": (1,T,3,H,W) on the CPU, "metrics", "seconds"} for callbacks.
         """
         started = time.perf_counter()
+        height, width = (side * self.method.scale for side in batch.lr.shape[-2:])
+        padded, noise = pad(batch, self.method, self.noise)
         with full_precision(self.device):  # sampling has a precision of its own
-            output = self.upscale(batch, self.noise, progress=self.progress).float().cpu()
+            output = self.upscale(padded, noise, progress=self.progress)[..., :height, :width].float().cpu()
         seconds = time.perf_counter() - started
         metrics = self.measure(batch, output)
         # "step": the axis that Lightning logs these under. In float64: Lightning's own float32 would round.

@@ -105,7 +105,8 @@ class Material:
     """The data that a run was evaluated on, as its ``config.yaml`` says. run: its folder; cache: where frames go."""
 
     def __init__(self, run: Path, split: str, cache: Path) -> None:
-        from vsrbench.config import build, stored_nodes
+        from vsrbench.config import build
+        from vsrbench.trusted import stored_nodes
 
         file, remedy = run / CONFIG, "truth=DIR names the ground truth, truth=none goes without"
         if not file.is_file():

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vsrbench.benchmarks.shapes import without_weights
-from vsrbench.config import build, given, stored_nodes
+from vsrbench.config import build, given
 from vsrbench.errors import WeightsError
 from vsrbench.flow.spynet import SpyNetwork
 from vsrbench.runs import is_run
 from vsrbench.stored import CONFIG, read_config
+from vsrbench.trusted import stored_nodes
 from vsrbench.weights.commands.check_folder import check_folder, check_part
 from vsrbench.weights.commands.fit import Fit, compare
 from vsrbench.weights.files import Header, headers_of, read, read_headers
