@@ -44,9 +44,8 @@ class Fake(nn.Module):
         if progress is not None:
             progress.start(clip.frames, "frames")
             progress.advance(clip.frames)
-        window = range(-self.context, self.context + 1)
-        inside = [[t + d for d in window if 0 <= t + d < clip.frames] for t in range(clip.frames)]
-        mixed = torch.stack([clip.lr[:, near].mean(1) for near in inside], dim=1)
+        spans = [(max(t - self.context, 0), t + self.context + 1) for t in range(clip.frames)]
+        mixed = torch.stack([clip.lr[:, first:last].mean(1) for first, last in spans], dim=1)
         flat = mixed.flatten(0, 1)
         if self.reach:
             flat = F.pad(flat, [self.reach] * 4, mode="replicate")

@@ -14,7 +14,8 @@ from vsrbench.interrupts import KEPT, Interrupted, one_line_at_the_end
 
 # The signal comes while a function of the verb runs: the code below replaces it by one that waits.
 PROGRAM = """
-import importlib, os, runpy, sys, time
+import importlib, runpy, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 module, name = sys.argv.pop(1).split(":")
 target = importlib.import_module(module)
 for part in name.split(".")[:-1]:
