@@ -65,7 +65,7 @@ def test_choices_that_are_no_names() -> None:
 
 def test_an_unknown_setting_names_the_nearest_and_its_neighbours() -> None:
     assert refused("trainer.max_step=3") == "there is no setting trainer.max_step: did you mean trainer.max_steps?"
-    assert refused("checkpoint.evry=3").endswith("did you mean checkpoint.every? checkpoint has every")
+    assert refused("checkpoint.evry=3").endswith("did you mean checkpoint.every? checkpoint has every, weights")
     assert "did you mean sampler.steps?" in refused("sampler.step=3")
     assert "did you mean method.flow_input?" in refused("method.flow_inputs=bicubic")
     assert "did you mean trainer.max_steps?" in refused("max_steps=3")
@@ -107,7 +107,7 @@ def test_an_unknown_setting_is_refused_with_a_plus_too() -> None:
         ("optimiser.lr=fast", "optimiser.lr=fast: give a number"),
         ("optimiser.betas=3", "optimiser.betas=3: give a list, optimiser.betas=[3]"),
         ("tags=mine", "tags=mine: give a list, tags=[mine]"),
-        ("checkpoint=3", "checkpoint=3: checkpoint is a group, set one of checkpoint.every"),
+        ("checkpoint=3", "checkpoint=3: checkpoint is a group, set one of checkpoint.every, checkpoint.weights"),
     ],
 )
 def test_values_of_another_kind(argument: str, told: str) -> None:

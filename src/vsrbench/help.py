@@ -70,11 +70,13 @@ GROUPS = (  # groups of conf/ that a command line chooses from
     "launcher", "debug",
 )  # fmt: skip
 ASIDE = {  # what is left to the page of another command, or to --help all
+    "train": ("Experiments (experiments/)",),
     "compare": ("Training", "Computing"), "rehearse": ("Training", "Computing", "Data", "Protocol"),
 }  # fmt: skip
 ASIDE_OF_METHODS = ("Run folder and sweeps", "Experiments (experiments/)")  # where a method's settings are shown
 INDENT = 34  # of the second column
-MOST = 20  # settings of a method that the usual page shows
+MOST = 20  # settings of a method that the usual page shows; fewer where they would not fit
+SCREEN = 80  # lines
 WIDTH = 100
 FLAGS = """\
   -m, --multirun        a job for each value of a comma list (seed=1,2,3)
@@ -113,7 +115,17 @@ def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> 
     """
     if verb not in MODELS:
         raise ConfigError(f"there is no help on {verb!r}: use one of {', '.join(MODELS)}")
-    model, defaults = MODELS[verb], composed(verb, arguments)
+    defaults = composed(verb, arguments)
+    for most in range(MOST, 0, -1):
+        lines = _page(verb, arguments, defaults, everything, most)
+        if everything or len(lines) < SCREEN:
+            break
+    return "\n".join(lines)
+
+
+def _page(verb: str, arguments: Sequence[str], defaults: Mapping[str, Any], everything: bool, most: int) -> list[str]:
+    """Its lines, with at most so many settings of the method, and of its training."""
+    model = MODELS[verb]
     words = " ".join(word.upper() for word in WORDS.get(verb, ()))
     lines = [f"usage: vsrbench {verb} {words + ' ' if words else ''}[key=value ...]", "", (model.__doc__ or "").strip()]
     of_method = any(re.match("(method|experiments?)=", word) for word in arguments)
@@ -123,12 +135,12 @@ def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> 
     choosable = [group for group in GROUPS if group in chosen and (group in model.model_fields or group == "debug")]
     lines += ["", "Choices", *chain(row(f"{g}={chosen[g]}", ", ".join(options(g))) for g in choosable)]
     aside = () if everything else ASIDE.get(verb, ()) + (ASIDE_OF_METHODS if of_method else ())
-    for title, entries in settings(model, defaults, everything, of_method):
+    for title, entries in settings(model, defaults, everything, most if of_method else 0):
         if title not in aside:
             lines += ["", title, *chain(row(f"{key}={shown(value)}", meaning) for key, value, meaning in entries)]
     if not everything:
         lines += ["", FLAGS, *([OF_METHOD] if "method" in model.model_fields and not of_method else [])]
-    return "\n".join(lines)
+    return [line for text in lines for line in text.splitlines() or [""]]
 
 
 def composed(verb: str, arguments: Sequence[str]) -> dict[str, Any]:
@@ -149,7 +161,7 @@ Entry = tuple[str, Any, str]
 
 
 def settings(
-    model: type[Section], defaults: Mapping[str, Any], everything: bool, of_method: bool = False
+    model: type[Section], defaults: Mapping[str, Any], everything: bool, of_method: int = 0
 ) -> Iterator[tuple[str, list[Entry]]]:
     """Groups of settings in the order in which they concern a user: (title, [(key, default, meaning)])."""
     groups: dict[str, list[Entry]] = {}
@@ -162,9 +174,12 @@ def settings(
 
 
 def of_field(
-    name: str, model: type[Section], defaults: Mapping[str, Any], everything: bool, of_method: bool
+    name: str, model: type[Section], defaults: Mapping[str, Any], everything: bool, of_method: int
 ) -> Iterator[Entry]:
-    """The lines of one top-level setting: itself, or what its group or its node holds."""
+    """The lines of one top-level setting: itself, or what its group or its node holds.
+
+    of_method: so many settings of a method at most, 0: none.
+    """
     field = model.model_fields[name]
     value, about, usual = defaults.get(name), extra(field), extra(field).get("usual")
     inner = section(field.annotation, value)
@@ -173,7 +188,7 @@ def of_field(
     elif about.get("node") == "one" and isinstance(value, dict):
         entries = list(of_node(name, value, comments(name, value), everything))
         if everything or (usual == ["*"] and of_method):
-            yield from entries if everything else first(entries)
+            yield from entries if everything else first(entries, of_method)
         else:
             yield from (entry for entry in entries if entry[0].removeprefix(f"{name}.") in (usual or ()))
     elif everything or usual is True:
@@ -192,14 +207,14 @@ def of_node(path: str, values: Mapping[str, Any], meanings: Mapping[str, str], e
             yield f"{path}.{key}", value, meanings.get(key, "")
 
 
-def first(entries: Sequence[Entry]) -> Iterator[Entry]:
+def first(entries: Sequence[Entry], most: int) -> Iterator[Entry]:
     """The first settings of a method, each on one line; the last line says how many more there are."""
-    for key, value, meaning in entries[:MOST]:
+    for key, value, meaning in entries[:most]:
         lines = wrap(meaning, WIDTH - INDENT - 4)
         yield key, value, f"{lines[0]} ..." if len(lines) > 1 else meaning
-    if len(entries) > MOST:
+    if len(entries) > most:
         node = entries[0][0].partition(".")[0]
-        yield f"{node}...", "", f"{len(entries) - MOST} more: --help all"
+        yield f"{node}...", "", f"{len(entries) - most} more: --help all"
 
 
 def of_section(path: str, model: type[Section], values: Mapping[str, Any], everything: bool) -> Iterator[Entry]:

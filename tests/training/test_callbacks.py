@@ -34,7 +34,7 @@ def test_step_time_leaves_validation_out(tmp_path: Path, monkeypatch: pytest.Mon
 
     def slow(self: FakeMethod, clip: Clip, *args: object, **kwargs: object) -> torch.Tensor:
         clock[0] += 1000
-        return torch.zeros_like(clip.hr)
+        return torch.zeros_like(clip.lr).repeat(1, 1, 1, 2, 2)
 
     monkeypatch.setattr("vsrbench.training.callbacks.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(FakeMethod, "upscale", slow)

@@ -166,7 +166,9 @@ def test_best_is_replaced_by_better_values_only(tmp_path: Path) -> None:
 def test_best_value_survives_resuming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = trained(tmp_path, "trainer.max_steps=2")
     before = (folder / "checkpoints" / "best.ckpt").read_bytes()
-    monkeypatch.setattr(FakeMethod, "upscale", lambda self, clip, noise, **_: torch.zeros_like(clip.hr))
+    monkeypatch.setattr(
+        FakeMethod, "upscale", lambda self, clip, noise, **_: torch.zeros_like(clip.lr).repeat(1, 1, 1, 2, 2)
+    )
     trained(tmp_path, "trainer.max_steps=4")
     assert (folder / "checkpoints" / "best.ckpt").read_bytes() == before
 

@@ -141,9 +141,7 @@ class Samples(Section):
     centre_crop: bool = setting("crops from the middle of the frames instead of random places")
     frames: Count = setting("frames per sample", usual=True)
     batch: Count = setting("samples per device and step", identity=False, usual=True)
-    effective_batch: Count | None = setting(
-        "reached by accumulation over devices and batches; null: batch x devices", usual=True
-    )
+    effective_batch: Count | None = setting("reached by accumulation; null: batch x devices", usual=True)
     flip: bool = setting("mirror left and right, with probability 1/2")
     flip_vertical: bool = setting("mirror up and down")
     transpose: bool = setting("exchange rows and columns")
@@ -185,7 +183,7 @@ class Checkpoint(Section):
 
     every: Index | None = setting("optimiser steps between writes of last.ckpt; 0: only at the end", usual=True)
     weights: Literal["best", "last"] = setting(
-        "what ckpt_path=RUN takes: best (by validation) | last (as papers do)", identity=False, usual=True
+        "what ckpt_path=RUN takes: best (by validation) | last", identity=False, usual=True
     )
 
 
