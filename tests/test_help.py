@@ -20,7 +20,8 @@ def vsrbench(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_the_usual_settings_fit_a_screen(verb: str) -> None:
+def test_the_usual_settings_fit_a_screen(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     lines = texts.page(verb).splitlines()
     assert len(lines) < 80
     assert max(len(line) for line in lines) <= 100
@@ -155,14 +156,26 @@ METHODS = texts.options("method")
 
 @pytest.mark.parametrize("verb", ["upscale", "eval", "train", "bench"])
 @pytest.mark.parametrize("method", METHODS)
-def test_settings_of_the_chosen_method_are_among_the_usual_ones(verb: str, method: str) -> None:
+def test_settings_of_the_chosen_method_are_among_the_usual_ones(
+    verb: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     page = texts.page(verb, [f"method={method}"])
     assert len(page.splitlines()) < 80 and max(len(line) for line in page.splitlines()) <= 100
     text = (home() / "conf" / "method" / f"{method}.yaml").read_text()
     own = re.findall(r"^  (\w+): (?!\$\{)", text.partition("\nmethod:")[2].partition("\nsupports:")[0], re.MULTILINE)
     shown = [key for key in own if f"\n  method.{key}=" in page]
-    assert len(shown) >= min(len(set(own) - {"name", "_target_"}), 2) - 1
+    assert len(shown) >= min(len(set(own) - {"name", "_target_"}), texts.MOST) - 1
     assert ("\n  module." in page) is (verb == "train" and (home() / "conf" / "training" / f"{method}.yaml").is_file())
+
+
+def test_a_narrow_terminal_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = []
+    for width in (80, 100, 200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        pages.append(texts.page("train", ["method=dgaf"]))
+        assert max(len(line) for line in pages[-1].splitlines() if "=" not in line) <= min(width, 100)
+    assert len({tuple(re.findall(r"^  ([\w.]+)=", page, re.MULTILINE)) for page in pages}) == 1
 
 
 def test_settings_of_no_method_are_shown_before_one_is_chosen() -> None:

@@ -116,14 +116,15 @@ def page(verb: str, arguments: Sequence[str] = (), everything: bool = False) -> 
     if verb not in MODELS:
         raise ConfigError(f"there is no help on {verb!r}: use one of {', '.join(MODELS)}")
     defaults = composed(verb, arguments)
-    for most in range(MOST, 0, -1):
-        lines = _page(verb, arguments, defaults, everything, most)
-        if everything or len(lines) < SCREEN:
-            break
-    return "\n".join(lines)
+    most = MOST
+    while most > 1 and not everything and len(_page(verb, arguments, defaults, False, most, WIDTH)) >= SCREEN:
+        most -= 1  # counted at the full width: which settings are shown depends on no terminal
+    return "\n".join(_page(verb, arguments, defaults, everything, most, columns()))
 
 
-def _page(verb: str, arguments: Sequence[str], defaults: Mapping[str, Any], everything: bool, most: int) -> list[str]:
+def _page(
+    verb: str, arguments: Sequence[str], defaults: Mapping[str, Any], everything: bool, most: int, width: int
+) -> list[str]:
     """Its lines, with at most so many settings of the method, and of its training."""
     model = MODELS[verb]
     words = " ".join(word.upper() for word in WORDS.get(verb, ()))
@@ -133,11 +134,11 @@ def _page(verb: str, arguments: Sequence[str], defaults: Mapping[str, Any], ever
     chosen = {group: typed.get(group, name) for group, name in choices(verb).items()}
     lines += [] if of_method else ["", *(f"  {example}" for example in EXAMPLES.get(verb, ()))]
     choosable = [group for group in GROUPS if group in chosen and (group in model.model_fields or group == "debug")]
-    lines += ["", "Choices", *chain(row(f"{g}={chosen[g]}", ", ".join(options(g))) for g in choosable)]
+    lines += ["", "Choices", *chain(row(f"{g}={chosen[g]}", ", ".join(options(g)), width) for g in choosable)]
     aside = () if everything else ASIDE.get(verb, ()) + (ASIDE_OF_METHODS if of_method else ())
     for title, entries in settings(model, defaults, everything, most if of_method else 0):
         if title not in aside:
-            lines += ["", title, *chain(row(f"{key}={shown(value)}", meaning) for key, value, meaning in entries)]
+            lines += ["", title, *chain(row(f"{key}={shown(value)}", text, width) for key, value, text in entries)]
     if not everything:
         lines += ["", FLAGS, *([OF_METHOD] if "method" in model.model_fields and not of_method else [])]
     return [line for text in lines for line in text.splitlines() or [""]]
@@ -281,10 +282,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= 28 else f"{text[:25]}..."
 
 
-def row(left: str, text: str, indent: int = INDENT) -> list[str]:
+def columns() -> int:
+    """The width of the terminal, as far as a page uses it."""
+    return min(WIDTH, max(60, shutil.get_terminal_size((WIDTH, 24)).columns))
+
+
+def row(left: str, text: str, width: int, indent: int = INDENT) -> list[str]:
     """Two columns; what is too long goes on below its own column."""
     head = f"  {left}"
-    width = min(WIDTH, max(60, shutil.get_terminal_size((WIDTH, 24)).columns))
     body = wrap(text, width - indent) or [""]
     if len(head) >= indent:
         return [head, *(" " * indent + line for line in body if line)]
@@ -310,7 +315,7 @@ def listing(what: str) -> str:
     }
     if what not in makers:
         raise ConfigError(f"list needs one of {', '.join(makers)}, for instance `vsrbench list methods`")
-    return "\n".join(chain(row(name, text, 24) for name, text in makers[what]()))
+    return "\n".join(chain(row(name, text, columns(), 24) for name, text in makers[what]()))
 
 
 def headed(group: str) -> list[tuple[str, str]]:
