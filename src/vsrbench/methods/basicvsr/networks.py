@@ -7,8 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.flow.propagation import neighbour_flows
 from vsrbench.flow.warp import warp
+from vsrbench.methods.recurrent import RecurrentNetwork
 from vsrbench.nn.functional import recomputed
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks, Upsample
 
@@ -74,29 +74,18 @@ class Reconstruction(nn.Module):
         return self.conv_last(x) + F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
 
 
-class BasicVSRNetwork(nn.Module):
+class BasicVSRNetwork(RecurrentNetwork):
     """BasicVSR for factor 4; 6,291,311 parameters at 64 channels and 30 blocks with SPyNet.
 
-    spynet(a, b): a differentiable flow network. flow_minimum: see ``neighbour_flows``.
+    spynet, flow_minimum: see ``RecurrentNetwork``.
     """
 
     def __init__(
         self, spynet: nn.Module, propagation: Propagation, hr_channels: int = 64, flow_minimum: int = 64
     ) -> None:
-        super().__init__()
-        self.flow_minimum = flow_minimum
-        self.spynet = spynet
+        super().__init__(spynet, flow_minimum)
         self.propagation = propagation
         self.reconstruction = Reconstruction(propagation.channels, hr_channels)
-
-    def forward(self, lr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """LR (B,T,3,h,w) in [0,1] to RGB (B,T,3,4h,4w), with the flows to the next and to the previous frame."""
-        to_next, to_previous = self.flows(lr)
-        return self.restored(lr, to_next, to_previous), to_next, to_previous
-
-    def flows(self, lr: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor]:
-        """See ``neighbour_flows``."""
-        return neighbour_flows(self.spynet, lr, self.flow_minimum, batch)
 
     def restored(
         self, lr: Tensor, to_next: Tensor, to_previous: Tensor, advance: Callable[[], object] = lambda: None

@@ -8,7 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.flow.propagation import GridPropagation, neighbour_flows
+from vsrbench.flow.propagation import GridPropagation
+from vsrbench.methods.recurrent import RecurrentNetwork
 from vsrbench.nn.functional import zero_init
 from vsrbench.nn.imresize import imresize
 from vsrbench.nn.residual import SLOPE, ConvResidualBlocks, Upsample
@@ -51,10 +52,10 @@ class Reconstruction(nn.Module):
         return F.interpolate(lr, scale_factor=4, mode="bilinear", align_corners=False)
 
 
-class BasicVSRPlusPlus(nn.Module):
+class BasicVSRPlusPlus(RecurrentNetwork):
     """BasicVSR++ (Chan et al. 2022) for factor 4; 7,322,927 parameters at 64 channels and 7 blocks with SPyNet.
 
-    spynet(a, b): a differentiable flow network. flow_minimum: see ``neighbour_flows``. blocks: residual blocks of the
+    spynet, flow_minimum: see ``RecurrentNetwork``. blocks: residual blocks of the
     features, of each branch and of the reconstruction. The rest: see ``GridPropagation`` and ``Reconstruction``.
     """
 
@@ -70,24 +71,13 @@ class BasicVSRPlusPlus(nn.Module):
         zero_start: bool = False,
         flow_minimum: int = 64,
     ) -> None:
-        super().__init__()
-        self.flow_minimum = flow_minimum
-        self.spynet = spynet
+        super().__init__(spynet, flow_minimum)
         self.feat_extract = ConvResidualBlocks(3, channels, feature_blocks)
         self.propagation = propagation
         sources = 1 + len(propagation.names)
         self.reconstruction = Reconstruction(
             sources, channels, reconstruction_blocks, hr_channels, residual, zero_start
         )
-
-    def forward(self, lr: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """LR (B,T,3,h,w) in [0,1] to RGB (B,T,3,4h,4w), with the flows to the next and to the previous frame."""
-        to_next, to_previous = self.flows(lr)
-        return self.restored(lr, to_next, to_previous), to_next, to_previous
-
-    def flows(self, lr: Tensor, batch: int | None = None) -> tuple[Tensor, Tensor]:
-        """See ``neighbour_flows``."""
-        return neighbour_flows(self.spynet, lr, self.flow_minimum, batch)
 
     def restored(
         self,
