@@ -16,7 +16,8 @@ from vsrbench import train
 from vsrbench.config import compose, home
 from vsrbench.data.packed import INDEX, VERSION, read_index
 from vsrbench.errors import ConfigError, DataError, RunError, VsrbenchError, WeightsError
-from vsrbench.reports.entries import fine_print, groups
+from vsrbench.evaluation.results import selected_on
+from vsrbench.reports.entries import fine_print, groups, read
 from vsrbench.reports.make import Material
 from vsrbench.reports.tables import intervals, long_csv, overview
 from vsrbench.runs import alone, open_run, read_run_settings, run_folder
@@ -258,6 +259,7 @@ class TestDamagedResults:
     def test_reports(self, value: Any, tmp_path: Path) -> None:
         folder = write_run(tmp_path, "run", {"psnr_y": 30.0, "ssim_y": 0.8})
         whole = json.loads((folder / "result.json").read_text())
+        whole["provenance"]["selection"] = {"metric": "val/psnr_y", "step": 3, "set": "reds", "clips": ["240"]}
         for path in places(whole):
             damaged = json.loads(json.dumps(whole))
             node = damaged
@@ -269,6 +271,7 @@ class TestDamagedResults:
                 found = groups([folder])
                 texts = [(overview(group), intervals(group), fine_print(group)) for group in found]
                 assert texts and long_csv(found)
+                assert all(selected_on(result) is not None for result in read(folder))
             except RunError:
                 continue
             except Exception as error:

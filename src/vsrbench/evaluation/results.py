@@ -64,6 +64,17 @@ class _Data(_Part):
     short: dict[str, list[int]]
 
 
+class _Selection(_Part):
+    metric: str
+    step: int
+    set: str | None
+    clips: list[str] | None
+
+
+class _Provenance(_Part):
+    selection: _Selection | None = None
+
+
 class _Result(_Part):
     method: str
     size: str | None
@@ -75,7 +86,7 @@ class _Result(_Part):
     metrics: dict[str, _Metric]
     cost: dict[str, Any]
     warnings: list[str]
-    provenance: dict[str, Any]
+    provenance: _Provenance
 
 
 def assemble(

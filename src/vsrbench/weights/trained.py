@@ -176,5 +176,7 @@ def selection(file: Path) -> dict[str, Any] | None:
     best = known.get("best")
     if not best:
         return None
+    if not isinstance(best, dict) or {"metric", "step"} - best.keys():
+        raise WeightsError(f"{file} is damaged (it does not say what selected it): give another file")
     validated = known.get("validated") or {"set": None, "clips": None}
     return {"metric": best["metric"], "step": best["step"], **validated}
