@@ -51,7 +51,7 @@ format: install  ## let ruff format and sort imports
 	$(BIN)/ruff format .
 
 experiments: install  ## every file of experiments/ at size=tiny on data=sample, a few steps each
-	$(BIN)/python -m vsrbench.rehearse $(ARGS)
+	$(BIN)/python -m vsrbench.smoke_test $(ARGS)
 
 conformance: install  ## compare every protocol's bicubic row with the printed one: make conformance DATA=DIR
 	@test -n "$(DATA)" || { echo "give the folder of your data sets: make conformance DATA=DIR"; exit 2; }

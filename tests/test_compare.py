@@ -11,7 +11,7 @@ from vsrbench.cluster.manifest import Job, Sweep
 from vsrbench.command_line import home
 from vsrbench.config import compose
 from vsrbench.errors import ConfigError, RunError
-from vsrbench.rehearsal import commands
+from vsrbench.experiment_run import commands
 
 ROWS = commands("compare/*")
 NO_METHOD = {"gt"}  # the ground truth, for checking protocols

@@ -73,7 +73,7 @@ def test_every_experiment_composes() -> None:
     for file in sorted((CONF / "experiments").glob("mini/*.yaml")):  # the others: tests/test_experiments.py
         name = f"{file.parent.name}/{file.stem}"
         cfg = compose(
-            [f"experiments={name}"], verb=compose([f"experiments={name}"], verb="rehearse").command or "train"
+            [f"experiments={name}"], verb=compose([f"experiments={name}"], verb="smoke_test").command or "train"
         )
         assert cfg == compose([f"experiment={name}"], verb=cfg.verb), "experiment= means experiments="
 

@@ -20,7 +20,7 @@ PAGES = [
 COMMAND = re.compile(r"(?:\.venv/bin/)?(?:python -m vsrbench\.|vsrbench )(\w[\w-]*)\b(.*)")
 # what a page writes for a choice of the reader's
 CHOICES = {"METHOD": "dgaf", "M": "dgaf", "SIZE": "mini", "ROW": "hf", "NAME": "reds"}
-OWN_PARSER = ("report", "rehearse", "conformance")  # commands that compose no configuration of their own
+OWN_PARSER = ("report", "smoke_test", "conformance")  # commands that compose no configuration of their own
 TASKS = {"check", "pack", "verify", "list", "export"}
 
 

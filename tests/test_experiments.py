@@ -13,7 +13,7 @@ from vsrbench.command_line import expand_arguments, home
 from vsrbench.config import compose
 from vsrbench.errors import ConfigError
 from vsrbench.evaluation import protocol
-from vsrbench.rehearsal import SHORT
+from vsrbench.experiment_run import SHORT
 
 ROOT = home() / "conf" / "experiments"
 
@@ -56,7 +56,7 @@ def composed(name: str) -> Any:
     file = name.split()[0]
     quoted = "quoted_only" in (ROOT / f"{file}.yaml").read_text()
     cfg = compose(
-        [*f"experiments={name}".split(), *(["published.quoted_only=null"] if quoted else [])], verb="rehearse"
+        [*f"experiments={name}".split(), *(["published.quoted_only=null"] if quoted else [])], verb="smoke_test"
     )
     return OmegaConf.to_container(cfg, resolve=True)
 

@@ -32,7 +32,7 @@ ALLOWED = {
     "experiments": EVERYONE,
     "pictures": set(),
     "weights": EVERYONE | {"runs"},  # reading and writing; its commands are further down
-    "rehearsal": EVERYONE | {"command_line", "config", "experiments", "published", "training"},
+    "experiment_run": EVERYONE | {"command_line", "config", "experiments", "published", "training"},
     "command_line": EVERYONE | {"experiments"},
     "schema": EVERYONE,
     "help": EVERYONE | {"command_line", "metrics", "schema"},  # of metrics: the catalogue

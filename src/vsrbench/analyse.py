@@ -75,7 +75,7 @@ def analyse(cfg: "DictConfig", folder: "Run") -> dict[str, Any]:
     origin = {**provenance(int(cfg.seed)), "weights": weights(cfg)}
     if session.method.device.type == "cpu":
         origin["device"] = "cpu"  # a GPU that was there and not used says nothing
-    result = report.assemble(settings, values, session.seen, origin)
+    result = report.assemble(settings, values, session.frame_counts, origin)
     figure = draw(result, values.pictures)
     for kind in ("png", "svg"):
         write_atomic(folder.folder / f"figure.{kind}", encode(figure, kind))

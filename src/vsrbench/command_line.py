@@ -120,9 +120,9 @@ def _only_size(arguments: list[str]) -> list[str]:
 
 def _free(argument: str) -> str:
     """``trainer.x=1`` may be any argument of Lightning's Trainer, also one that conf/trainer does not mention."""
-    found = re.match(r"trainer\.(\w+)[.=]", argument)
-    if found is None:
+    match = re.match(r"trainer\.(\w+)[.=]", argument)
+    if match is None:
         return argument
     texts = (file.read_text() for file in (home() / "conf" / "trainer").glob("*.yaml"))
     stated = {name for text in texts for name in re.findall(r"^(\w+):", text, re.MULTILINE)}
-    return argument if found[1] in stated else f"++{argument}"
+    return argument if match[1] in stated else f"++{argument}"

@@ -45,24 +45,26 @@ def training(cfg: "DictConfig") -> "DictConfig":
     """
     from vsrbench.training.stages import ALL, stages_of
 
-    spent, steps, stages = cfg.copy(), int(cfg.budget.steps), stages_of(cfg)
-    spent.verb = "train"
-    spent.runs = str(Path(cfg.runs) / f"budget_{steps}")  # a stage refuses to go on where the one before it has changed
+    budgeted, steps, stages = cfg.copy(), int(cfg.budget.steps), stages_of(cfg)
+    budgeted.verb = "train"
+    budgeted.runs = str(
+        Path(cfg.runs) / f"budget_{steps}"
+    )  # a stage refuses to go on where the one before it has changed
     if any(stage.needs for stage in stages.values()):
-        spent.stage, steps = ALL, steps // len(stages)
+        budgeted.stage, steps = ALL, steps // len(stages)
     if steps < 1:
         raise ConfigError(f"budget.steps={cfg.budget.steps} is less than one for each stage: {', '.join(stages)}")
-    spent.trainer.max_steps = steps
-    return spent
+    budgeted.trainer.max_steps = steps
+    return budgeted
 
 
-def arguments(given: list[str]) -> list[str]:
+def arguments(words: list[str]) -> list[str]:
     """What is typed, and the sweep over all rows unless rows are named."""
-    named = any(a.startswith(("experiments=", "experiment=", "-h", "--help", "--cfg")) for a in given)
-    return given if named else ["-m", ROWS, *given]
+    has_rows = any(a.startswith(("experiments=", "experiment=", "-h", "--help", "--cfg")) for a in words)
+    return words if has_rows else ["-m", ROWS, *words]
 
 
-def page(given: list[str]) -> None:
+def page(words: list[str]) -> None:
     """Write the page of a sweep whose jobs have all ended and print its place; failed jobs are named on it.
 
     given: all arguments of the sweep. Nothing where there is none (a single row, ``--help``) or jobs are still queued.
@@ -72,13 +74,13 @@ def page(given: list[str]) -> None:
     from vsrbench.report import sweep_page
     from vsrbench.reports.arguments import Arguments
 
-    named = [word for word in given if word.startswith(("runs=", "sweep="))]
-    values = {o.key_or_group: str(o.value()) for o in OverridesParser.create().parse_overrides(named)}
+    folders = [word for word in words if word.startswith(("runs=", "sweep="))]
+    values = {o.key_or_group: str(o.value()) for o in OverridesParser.create().parse_overrides(folders)}
     folder = Path(values.get("runs", "runs")).expanduser() / "sweeps" / values.get("sweep", "")
-    if "sweep" in values and {"-m", "--multirun"} & set(given) and (folder / "manifest.json").is_file():
+    if "sweep" in values and {"-m", "--multirun"} & set(words) and (folder / "manifest.json").is_file():
         with one_line():
-            if written := sweep_page(Arguments("sweep", (), {"sweep": str(folder)})):
-                print(written)
+            if path := sweep_page(Arguments("sweep", (), {"sweep": str(folder)})):
+                print(path)
 
 
 def main() -> None:

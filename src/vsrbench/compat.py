@@ -1,7 +1,7 @@
 """Other packages: their private interfaces, their noise, and a torchvision that does not fit the installed torch.
 
 Every private interface that this package uses is here, a section for each package, checked with the versions in
-``CHECKED``; ``tests/test_compat.py`` fails where a version is another or an interface is gone. Imports stand inside the
+``CHECKED``; ``tests/test_compat.py`` fails where a version is another or an interface is gone. Imports are inside the
 functions, because ``import vsrbench`` brings this module.
 
 The torchvision wheel on PyPI is built for CUDA. Beside a CPU build of torch its operators cannot be
@@ -98,10 +98,10 @@ def dead_workers(iterator: Any, timeout: float) -> list[int]:
     before its parent gets the signal, so the handler would raise a second error while the first is being handled.
     """
     sentinels = {worker.sentinel: worker.pid for worker in iterator._workers}
-    gone = [sentinels[sentinel] for sentinel in wait(list(sentinels), timeout=timeout)]
-    if gone:
+    dead = [sentinels[sentinel] for sentinel in wait(list(sentinels), timeout=timeout)]
+    if dead:
         _stop_watching(iterator)
-    return gone
+    return dead
 
 
 def _stop_watching(iterator: Any) -> None:

@@ -55,10 +55,10 @@ def refused(arguments: Sequence[str], verb: str) -> Iterator[None]:
     except Exception as error:
         if FULL_ERROR_WANTED:
             raise
-        told = messages.from_hydra(error, arguments, home() / "conf", lambda: _settings_without(arguments, verb))
-        if told is None:
+        text = messages.from_hydra(error, arguments, home() / "conf", lambda: _settings_without(arguments, verb))
+        if text is None:
             raise
-        raise told from error
+        raise text from error
 
 
 def _settings_without(arguments: Sequence[str], verb: str) -> dict[str, Any]:
@@ -352,7 +352,7 @@ def build_method(cfg: "DictConfig") -> "Method":
         load_trained(method, source)
         if not cfg.ckpt_path and (reason := choose(cfg)[1]):
             print(f"weights={choose(cfg)[0]}, chosen for {reason}", file=sys.stderr)
-        if later := method.lacking():
+        if later := method.missing_parts():
             stages = " and ".join(f"stage={name}" for name in later)
             print(f"note: {source} holds nothing of {stages}: that part is as it starts", file=sys.stderr)
     else:
@@ -361,4 +361,4 @@ def build_method(cfg: "DictConfig") -> "Method":
     device = cfg.inference.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return method.eval().to(device).use(precision=cfg.inference.precision, batch=cfg.inference.batch)
+    return method.eval().to(device).configure_inference(precision=cfg.inference.precision, batch=cfg.inference.batch)

@@ -63,8 +63,8 @@ def make_video(cfg: "DictConfig", folder: Path, steps: "Steps") -> "Video":
     if not before.is_file():
         clip = sources[0].read(0, sources[0].frames)
         demonstration.save_video(before, demonstration.there_and_back(clip.lr[0], times=2), {**cfg.video, "crf": 10})
-    done = after.is_file() and not cfg.force
-    steps.do("upscale the video with DGAF", "upscale", [str(before), str(after), "method=dgaf"], skip=done)
+    exists = after.is_file() and not cfg.force
+    steps.do("upscale the video with DGAF", "upscale", [str(before), str(after), "method=dgaf"], skip=exists)
     facts = demonstration.facts(before), demonstration.facts(after)
     return Video(before, after, [(what, facts[0][what], facts[1][what]) for what in facts[0]])
 

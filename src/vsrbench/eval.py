@@ -32,13 +32,13 @@ def run(cfg: "DictConfig") -> Path:
     with alone(run_folder(cfg, "eval")):
         free = outputs.moved_data(run_folder(cfg, "eval"), settings, lambda: build(cfg.data).clips(protocols[0].split))
         folder = open_run(cfg, "eval", free)
-        stored = {} if cfg.force else results.stored_results(folder, protocols, settings["published"])
-        missing = [p for p in protocols if p.id not in stored or needs_rescoring(p, stored[p.id])]
+        earlier = {} if cfg.force else results.stored_results(folder, protocols, settings["published"])
+        missing = [p for p in protocols if p.id not in earlier or needs_rescoring(p, earlier[p.id])]
         if missing:
-            stored |= {result["protocol"]["id"]: result for result in evaluate(cfg, folder, missing)}
+            earlier |= {result["protocol"]["id"]: result for result in evaluate(cfg, folder, missing)}
         else:
             print("evaluated before: force=true does it again")
-        ordered = [stored[p.id] for p in protocols]
+        ordered = [earlier[p.id] for p in protocols]
         results.store_results(folder, ordered, keep=not cfg.force)
         if missing and set(cfg.logger) - {"csv"}:
             from vsrbench.training.evaluation_log import log_results

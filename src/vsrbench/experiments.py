@@ -57,8 +57,8 @@ def _row_of_a_file(root: Path, name: str) -> str | None:
 
 def check_moved(arguments: Sequence[str], root: Path) -> None:
     """Raise ConfigError for ``row=ROW`` of a table where that row is a file of its own now, ``TABLE_ROW``."""
-    chosen = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
-    table, row = chosen.get("experiments", ""), chosen.get("row", "")
+    values = {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
+    table, row = values.get("experiments", ""), values.get("row", "")
     if (root / f"{table}_{row}.yaml").is_file() and row not in rows(root, table):
         raise ConfigError(f"experiments={table} row={row} is a file of its own now: use experiments={table}_{row}")
 

@@ -28,7 +28,7 @@ VERBS = {
     "analyse": "the papers' own analyses of a sampling run",
     "report": "a page, tables and statistics of finished evaluations; how far a sweep is",
     "conformance": "compare every protocol's bicubic row with the reported one on the data at hand",
-    "rehearse": "run every experiment at size=tiny",
+    "smoke_test": "run every experiment at size=tiny",
     "verify": "replay a recording of a method's released code and compare every tensor",
     "dashboard": "write W&B dashboards and save them where somebody is logged in",
     "demo": "train, evaluate and upscale a miniature in a few minutes and write a page about it",
@@ -55,7 +55,7 @@ EXAMPLES = {
     "verify": ["vsrbench verify method=dgaf variant=released size=tiny reference=DIR"],
     "dashboard": ["vsrbench dashboard all logger=wandb"],
     "demo": ["vsrbench demo"],
-    "rehearse": ["vsrbench rehearse experiments=dgaf/*"],
+    "smoke_test": ["vsrbench smoke_test experiments=dgaf/*"],
 }
 NEEDS = {  # what a command cannot do without, for those that are typed bare
     "upscale": "upscale needs an input and an output",
@@ -71,7 +71,7 @@ GROUPS = (  # groups of conf/ that a command line chooses from
 )  # fmt: skip
 ASIDE = {  # what is left to the page of another command, or to --help all
     "train": ("Experiments (experiments/)",),
-    "compare": ("Training", "Computing"), "rehearse": ("Training", "Computing", "Data", "Protocol"),
+    "compare": ("Training", "Computing"), "smoke_test": ("Training", "Computing", "Data", "Protocol"),
 }  # fmt: skip
 ASIDE_OF_METHODS = ("Run folder and sweeps", "Experiments (experiments/)")  # where a method's settings are shown
 INDENT = 34  # of the second column

@@ -96,6 +96,6 @@ class Row:
         now = time.monotonic()
         if now - self._last < QUIET or not 0 < count <= total:
             return
-        left = timedelta(seconds=round((now - self._start) / count * (total - count)))
-        self.display.console.print(f"{what} {count}/{total}, {left} left", highlight=False, markup=False)
+        remaining = timedelta(seconds=round((now - self._start) / count * (total - count)))
+        self.display.console.print(f"{what} {count}/{total}, {remaining} left", highlight=False, markup=False)
         self._last = now

@@ -112,11 +112,11 @@ def check(reference: Mapping[str, Any] | None) -> None:
     """Refuse a wrong reference as ``quote`` does; raise QuotedOnlyError for a row that nothing here can measure."""
     quoted = quote(reference)
     if quoted and (reason := quoted["reference"].get("quoted_only")):
-        named = " ".join(
+        texts = " ".join(
             str(quoted["reference"][key]) for key in ("paper", "table", "row", "claims") if key in quoted["reference"]
         )
         cells = ", ".join(f"{v['metric']} {v['text']} {v['unit']}" for v in quoted["values"].values())
-        raise QuotedOnlyError(f"{named} prints {cells}; {reason}")
+        raise QuotedOnlyError(f"{texts} prints {cells}; {reason}")
 
 
 def rows(paper: str, table: str) -> list[str]:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the task. Raises SystemExit: 2 for what cannot be done, in one line; 0 for ``--help``."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if not given or given[0] in ("-h", "--help"):
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] in ("-h", "--help"):
         print(USAGE)
-        raise SystemExit(0 if given else 2)
+        raise SystemExit(0 if words else 2)
     with one_line_at_the_end("report"), one_line():
-        parsed = parse(given)
+        parsed = parse(words)
         tasks = {"report": report, "compare": compare, "claims": claims, "sweep": sweep, "study": study, "votes": votes}
         tasks[parsed.task](parsed)
 

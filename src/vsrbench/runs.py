@@ -266,9 +266,9 @@ def refuse_other(run: Run, before: Any, now: Any, free: Sequence[str] = ()) -> N
                 f"ckpt_path={run.folder} starts from its weights"
             )
         old, new = making(before), making(now)
-        shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in others[:6])
+        differences = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in others[:6])
         more = f" (+{len(others) - 6} more)" if len(others) > 6 else ""
-        raise RunError(f"{run.folder} holds a run with other settings ({shown}{more}): choose another name=...")
+        raise RunError(f"{run.folder} holds a run with other settings ({differences}{more}): choose another name=...")
 
 
 def provenance(seed: int) -> dict[str, Any]:

@@ -53,11 +53,11 @@ def _run(cfg: "DictConfig", must_resume: bool) -> Path:
 
     refuse_old_layout(run_folder(cfg, "train"))
     folder = open_run(cfg, "train")
-    finished = why_finished(folder, cfg.trainer.max_steps)
-    if finished and not cfg.force:
+    reason = why_finished(folder, cfg.trainer.max_steps)
+    if reason and not cfg.force:
         if cfg.stage != "default":
             with_start(cfg, folder, resumed=True)  # refuses where the stage before was trained anew
-        print(finished)
+        print(reason)
         print(folder.folder)
         return folder.folder
 

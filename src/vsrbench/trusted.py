@@ -31,15 +31,15 @@ def stored_nodes(settings: dict[str, Any], file: Path, names: Sequence[str]) -> 
     """
     from omegaconf import OmegaConf
 
-    chosen = {name: settings.get(name) for name in names}
-    for key, value in _leaves(chosen):
+    values = {name: settings.get(name) for name in names}
+    for key, value in _leaves(values):
         if key == "_target_" and value not in known_targets():
             raise RunError(f"{file} names {value!r}, which vsrbench does not build from a stored file")
         if key.startswith("_") and key not in ("_target_", "_convert_"):
             raise RunError(f"{file} has {key}, which vsrbench does not take from a stored file")
         if isinstance(value, str) and "${" in value:
             raise RunError(f"{file} has {value!r}: a stored file holds plain values")
-    return OmegaConf.create(chosen)
+    return OmegaConf.create(values)
 
 
 def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -28,7 +28,7 @@ def finish(run: Path) -> None:
 
 
 def judged(sweep: Sweep, code: int, said: list[str]) -> Job:
-    task.judge(sweep, sweep.plan[0], code, 1.0, said)
+    task.record_end(sweep, sweep.plan[0], code, 1.0, said)
     return sweep.recorded(0)
 
 

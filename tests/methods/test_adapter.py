@@ -254,7 +254,7 @@ def test_the_gain_follows_from_the_networks_and_from_no_batch() -> None:
     trained, sampled = latent.module("adapter"), latent.method("adapter")
     assert trained.method.adapter.gain.isnan()
     trained.begin_stage("adapter", partial(torch.optim.Adam, lr=1e-3), Noise(0))
-    sampled.use("bf16").upscale(latent.make_clip(3, seed=5), Noise(0))
+    sampled.configure_inference("bf16").upscale(latent.make_clip(3, seed=5), Noise(0))
     assert torch.equal(trained.method.adapter.gain, sampled.adapter.gain) and trained.method.adapter.gain > 0
     text = trained.method.adapter(trained.method.vit(latent.make_clip(4).lr[0])[None])
     assert 0.3 < text.std() < 3
@@ -358,7 +358,7 @@ def test_a_clip_keeps_its_noise_whatever_travels_beside_it() -> None:
 def test_patience_counts_measurements_in_a_row_that_bring_nothing(values: list[float], stops: bool) -> None:
     stopping = EarlyStopping(patience=2)
     for value in values:
-        stopping.judge(value)
+        stopping.update(value)
     assert (stopping.waited >= 2) == stops
     again = EarlyStopping(patience=2)
     again.load_state_dict(stopping.state_dict())

@@ -219,7 +219,7 @@ def test_precision_is_bf16_where_asked(method: Method) -> None:
             return torch.nn.functional.conv2d(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1)).dtype
 
     assert dtype() == torch.float32
-    method.use("bf16", 2)
+    method.configure_inference("bf16", 2)
     assert dtype() == torch.bfloat16
     assert method.batch == 2
 

@@ -94,9 +94,9 @@ def test_any_length_and_size(alignment: str, frames: int, size: tuple[int, int])
 @pytest.mark.parametrize("alignment", ["dcn", "warp"])
 def test_any_grouping_gives_the_same_frames(alignment: str) -> None:
     method, clip = tiny(f"method.alignment={alignment}"), latent.make_clip(4, (12, 14), batch=3)
-    reference = method.use(batch=64).upscale(clip, Noise(0))
+    reference = method.configure_inference(batch=64).upscale(clip, Noise(0))
     for batch in (1, 5):
-        assert torch.allclose(method.use(batch=batch).upscale(clip, Noise(1)), reference, atol=1e-5)
+        assert torch.allclose(method.configure_inference(batch=batch).upscale(clip, Noise(1)), reference, atol=1e-5)
     for b in range(3):
         assert torch.allclose(method.upscale(clip.rows([b]), Noise(0))[0], reference[b], atol=1e-5)
 
@@ -158,7 +158,7 @@ def test_progress_and_trace() -> None:
             self.flows = tensors
 
     spy = Spy()
-    tiny("method.branches=2").use(batch=3).upscale(latent.make_clip(5, batch=2), Noise(0), spy, spy)
+    tiny("method.branches=2").configure_inference(batch=3).upscale(latent.make_clip(5, batch=2), Noise(0), spy, spy)
     assert spy.total == spy.done == 2 * 5 * 3
     assert {name: tuple(flow.shape) for name, flow in spy.flows.items()} == dict.fromkeys(
         ("to_next", "to_previous"), (2, 4, 2, 16, 16)
@@ -168,7 +168,7 @@ def test_progress_and_trace() -> None:
 def test_bf16_stays_near_fp32() -> None:
     method, clip = tiny(), latent.make_clip(3, (16, 16))
     exact = method.upscale(clip, Noise(0))
-    half = method.use(precision="bf16").upscale(clip, Noise(0))
+    half = method.configure_inference(precision="bf16").upscale(clip, Noise(0))
     assert half.dtype == torch.float32
     assert -10 * (half - exact).square().mean().log10() > 40
 

@@ -177,9 +177,9 @@ def test_one_batch_and_frame_by_frame_give_the_same_frames(kind: str) -> None:
     method = latent.method("dgaf", f"sampler.kind={kind}", "sampler.steps=4")
     latent.awake(method.guide)
     clip = latent.make_clip(4)
-    whole = method.use(batch=4).upscale(clip, Noise(0))
+    whole = method.configure_inference(batch=4).upscale(clip, Noise(0))
     for frames in (1, 3):
-        assert torch.allclose(method.use(batch=frames).upscale(clip, Noise(0)), whole, atol=1e-5)
+        assert torch.allclose(method.configure_inference(batch=frames).upscale(clip, Noise(0)), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("chunk", [4, 3, 1])

@@ -45,8 +45,8 @@ def test_output_is_four_times_larger_and_in_range() -> None:
 def test_any_grouping_gives_the_same_frames(kind: str) -> None:
     method = latent.method("ldm", f"sampler={kind}", "sampler.steps=3")
     clip = latent.make_clip(3, (16, 16), batch=2)
-    reference = method.use(batch=6).upscale(clip, Noise(0))
-    assert torch.allclose(method.use(batch=1).upscale(clip, Noise(0)), reference, atol=1e-5)
+    reference = method.configure_inference(batch=6).upscale(clip, Noise(0))
+    assert torch.allclose(method.configure_inference(batch=1).upscale(clip, Noise(0)), reference, atol=1e-5)
     for b in range(2):
         for t in range(3):
             alone = method.upscale(clip.rows([b]).window(t, t + 1), Noise(0))

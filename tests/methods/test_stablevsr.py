@@ -156,7 +156,7 @@ def decodes(*overrides: str) -> int:
         count += 1
 
     method.prior.vae.decoder.register_forward_hook(counted)
-    method.use(batch=1).upscale(latent.make_clip(3), Noise(0))
+    method.configure_inference(batch=1).upscale(latent.make_clip(3), Noise(0))
     return count
 
 

@@ -14,14 +14,17 @@ def two(make_run, **other: float):
 def test_without_a_perceptual_metric_the_stand_in_is_named(make_run) -> None:
     captions = {c.name: c.caption for c in charts.charts(two(make_run))}
     assert list(captions) == ["perception-distortion", "consistency-quality", "quality-cost"]
-    assert "sharpness" in captions["perception-distortion"] and "SSIM Y stands in" in captions["consistency-quality"]
+    assert (
+        "sharpness" in captions["perception-distortion"]
+        and "SSIM Y is shown instead" in captions["consistency-quality"]
+    )
 
 
 def test_lpips_and_rwe_where_they_were_measured(make_run) -> None:
     values = {**VALUES, "lpips_alex": 0.3, "rwe": 2.0}
     group = groups([make_run("bicubic", values), make_run("dgaf", {**values, "lpips_alex": 0.2})])[0]
     text = drawing.svg(charts.charts(group)[1])
-    assert "LPIPS Alex ↓" in text and "RWE (×1000) ↓" in text and "stands in" not in charts.charts(group)[1].caption
+    assert "LPIPS Alex ↓" in text and "RWE (×1000) ↓" in text and "shown instead" not in charts.charts(group)[1].caption
 
 
 def test_a_chart_is_clean_svg_in_the_pages_colour(make_run) -> None:

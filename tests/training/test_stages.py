@@ -83,7 +83,7 @@ def test_the_end_result_upscales_with_all_that_was_trained(tmp_path: Path) -> No
     last = run(tmp_path, "stage=all")
     method = FakeChain()
     load_trained(method, str(last))
-    assert method.given == {"gain", "learner", "offset"}
+    assert method.loaded == {"gain", "learner", "offset"}
     for name in ("gain", "learner", "offset"):
         assert torch.equal(getattr(method, name).weight, content(last, "best")["state_dict"][f"{name}.weight"])
 

@@ -58,8 +58,8 @@ def check_method(method: Method, task: str, warps: bool) -> None:
     missing = [n for n in ("prior", "sampler", *(["flows"] if warps else [])) if not hasattr(method, n)]
     if missing:
         latent, flow = "latent features (dgaf, stablevsr, ldm)", "latent features and optical flow (dgaf, stablevsr)"
-        needed = flow if warps else latent
-        raise ConfigError(f"task={task} needs a method with {needed}")
+        requirement = flow if warps else latent
+        raise ConfigError(f"task={task} needs a method with {requirement}")
 
 
 def choose_clips(data: Data, node: Mapping[str, Any]) -> list[Source]:
@@ -74,16 +74,16 @@ def choose_clips(data: Data, node: Mapping[str, Any]) -> list[Source]:
     unknown = sorted(set(node["clips"] or ()) - set(names))
     if unknown:
         raise DataError(f"analysis.clips: no clip {', '.join(unknown)}; there are {', '.join(names)}")
-    chosen = [s.first(node["frames"]) for s in sources if not node["clips"] or s.name in node["clips"]]
-    if not chosen:
+    sources_used = [s.first(node["frames"]) for s in sources if not node["clips"] or s.name in node["clips"]]
+    if not sources_used:
         raise DataError(f"no clip in split {node['split']!r}: choose another data set, or analysis.split")
-    for source in chosen:
+    for source in sources_used:
         if source.frames < 2:
             raise DataError(
                 f"clip {source.name} has one frame: adjacent frames are compared, two are needed; "
                 "name other clips with analysis.clips=[...]"
             )
-    return chosen
+    return sources_used
 
 
 @torch.inference_mode()

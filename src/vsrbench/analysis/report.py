@@ -107,12 +107,12 @@ def show(result: Nested, console: "Console | None" = None) -> None:
         console = Console(file=console.file, width=140)
     console.print(title(result), style="bold", highlight=False)
     for table in result["tables"]:
-        drawn = Drawn(title=table["title"])
+        charts = Drawn(title=table["title"])
         for n, name in enumerate(table["columns"]):
-            drawn.add_column(name, justify="right" if n else "left")
+            charts.add_column(name, justify="right" if n else "left")
         for row in table["rows"]:
-            drawn.add_row(*(cell(v, c) for v, c in zip(row, table["columns"], strict=True)))
-        console.print(drawn)
+            charts.add_row(*(cell(v, c) for v, c in zip(row, table["columns"], strict=True)))
+        console.print(charts)
     for line in remarks(result):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 

@@ -28,7 +28,7 @@ class Session:
     warps: bool
     sampling: Progress
     measuring: Progress
-    seen: dict[str, int] = field(default_factory=dict)  # frames per clip
+    frame_counts: dict[str, int] = field(default_factory=dict)  # frames per clip
     timesteps: list[int] = field(default_factory=list)
     channels: int = 0
 
@@ -55,7 +55,7 @@ class Session:
         for source in self.sources:
             clip = source.read(0, source.frames)
             recording = record(self.method, clip, self.noise, self.warps, self.sampling)
-            self.seen[recording.name] = recording.frames
+            self.frame_counts[recording.name] = recording.frames
             self.timesteps, self.channels = recording.timesteps, recording.x0[0].shape[1]
             yield recording
 
@@ -74,9 +74,9 @@ class Session:
 
     def counts(self) -> dict[str, Any]:
         """What the numbers rest on; groups: one channel of one pair at one step."""
-        pairs = sum(self.seen.values()) - len(self.seen)
+        pairs = sum(self.frame_counts.values()) - len(self.frame_counts)
         return {
-            "clips": len(self.seen), "frames": sum(self.seen.values()), "pairs": pairs,
+            "clips": len(self.frame_counts), "frames": sum(self.frame_counts.values()), "pairs": pairs,
             "steps": len(self.timesteps), "channels": self.channels,
             "groups": pairs * len(self.timesteps) * self.channels,
         }  # fmt: skip

@@ -80,7 +80,7 @@ def sampled(session: Session, source: Source, frame: int) -> Run:
     if len(trace.x0) != len(timesteps):
         raise ConfigError("task=textures needs a method that takes each step on all frames before the next")
     first = first_latents(session, padded, noise)[0, trace.frames]
-    session.seen[source.name], session.timesteps, session.channels = source.frames, timesteps, 3
+    session.frame_counts[source.name], session.timesteps, session.channels = source.frames, timesteps, 3
     height, width = (source.scale * n for n in clip.lr.shape[-2:])
     return Run(
         source.name,
@@ -166,15 +166,15 @@ def textures(session: Session) -> Result:
     measures = Measures(session.method, run, strength, node.align, node.padding)
     last = measures.frame(measures.decoded(run.x0[-1][1:]))
     reference = last if run.truth is None else run.truth
-    shown, crop = pictured(len(run.timesteps), int(place.steps)), centre(run.size, place.crop)
+    pictured_steps, crop = pictured(len(run.timesteps), int(place.steps)), centre(run.size, place.crop)
     values: Nested = {}
     pictures: dict[str, dict[str, Any]] = {}
     session.measuring.start(len(run.timesteps), f"steps of {run.name}")
     for step, t in enumerate(run.timesteps):
-        x_t, x0 = (measures.frame(measures.decoded(kept[step][1:])) for kept in (run.x, run.x0))
+        x_t, x0 = (measures.frame(measures.decoded(latents[step][1:])) for latents in (run.x, run.x0))
         ways = measures.compensated(step)
         values[str(t)] = step_values(measures, x_t, x0, last, ways, reference)
-        if step in shown:
+        if step in pictured_steps:
             away, detail = (x0 - last).abs().mean(0), measures.detail(x0).abs()
             pictures[f"t = {t}"] = drawable(crop, x_t=x_t, x0=x0, distance=away, detail=detail)
         session.measuring.advance()
@@ -234,11 +234,10 @@ def tables(record: Nested, measure: str) -> list[Table]:
 
 def counts(session: Session, frame: int) -> dict[str, Any]:
     """What the numbers rest on."""
-    seen = {**session.counts(), "pairs": 1, "groups": len(session.timesteps)}
-    basis = (
-        f"frame {frame} of one clip sampled with {sum(session.seen.values())} frames, {len(session.timesteps)} steps"
-    )
-    return {**seen, "measured": f"{basis}; means over the pixels and colours of the whole frame, decoded"}
+    numbers = {**session.counts(), "pairs": 1, "groups": len(session.timesteps)}
+    frames, steps = sum(session.frame_counts.values()), len(session.timesteps)
+    basis = f"frame {frame} of one clip sampled with {frames} frames, {steps} steps"
+    return {**numbers, "measured": f"{basis}; means over the pixels and colours of the whole frame, decoded"}
 
 
 def mae(a: Tensor, b: Tensor) -> float:

@@ -111,8 +111,8 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     model, listed = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if listed.is_file():
-        named = (line for line in listed.read_text().splitlines() if line.startswith("model name"))
-        model = next(named, f": {model}").partition(":")[2].strip()
+        model_names = (line for line in listed.read_text().splitlines() if line.startswith("model name"))
+        model = next(model_names, f": {model}").partition(":")[2].strip()
     return f"{model}, {os.cpu_count()} cores"
 
 

@@ -25,8 +25,8 @@ def show(sweep: Sweep, console: Console | None = None) -> None:
     if not console.is_terminal:  # a log file has no width of its own
         console = Console(file=console.file, width=200)
     jobs = sweep.jobs()
-    counted = Counter(job.state for job in jobs)
-    states = ", ".join(f"{counted[state]} {state}" for state in STATES if counted[state])
+    totals = Counter(job.state for job in jobs)
+    states = ", ".join(f"{totals[state]} {state}" for state in STATES if totals[state])
     console.print(f"sweep {sweep.folder.name}: {len(jobs)} jobs, {states}", highlight=False)
     console.print(table(sweep, jobs))
     for job, name in zip(jobs, labels(jobs), strict=True):
@@ -89,12 +89,12 @@ class Jobs:
 def wait(sweep: Sweep, numbers: set[int]) -> None:
     """Stay until these jobs have ended, one way or another."""
     with Jobs(len(numbers)) as bar:
-        left, began, names = set(numbers), time.monotonic(), labels(sweep.plan) if numbers else []
-        while left:
+        running, began, names = set(numbers), time.monotonic(), labels(sweep.plan) if numbers else []
+        while running:
             jobs = sweep.jobs()
-            for number in sorted(left):
+            for number in sorted(running):
                 if not jobs[number].active:
                     bar.ended(jobs[number], names[number])
-                    left.discard(number)
-            if left:
+                    running.discard(number)
+            if running:
                 time.sleep(max(POLL, min((time.monotonic() - began) / 50, SLOWEST)))

@@ -64,8 +64,8 @@ def groups(jobs: Sequence[Job], configurations: dict[int, "DictConfig"]) -> list
     """Jobs that ask for the same resources, together: they can be one array."""
     groups: dict[str, tuple[list[Job], dict[str, Any]]] = {}
     for job in jobs:
-        wanted = resources(configurations[job.number])
-        groups.setdefault(json.dumps(wanted, sort_keys=True), ([], wanted))[0].append(job)
+        directives = resources(configurations[job.number])
+        groups.setdefault(json.dumps(directives, sort_keys=True), ([], directives))[0].append(job)
     return list(groups.values())
 
 
@@ -82,7 +82,7 @@ def resources(cfg: "DictConfig") -> dict[str, Any]:
         )
     if tasks is None and distributed:
         tasks = launcher["gpus"] or (cfg.trainer.devices if isinstance(cfg.trainer.devices, int) else 1)
-    wanted = {
+    directives = {
         "job_name": launcher["name"],
         "time": launcher["minutes"],
         "nodes": launcher["nodes"],
@@ -101,14 +101,14 @@ def resources(cfg: "DictConfig") -> dict[str, Any]:
             **{key.lstrip("-"): value or True for key, _, value in (e.partition("=") for e in launcher["extra"])},
         },
     }
-    return wanted | {name: launcher[name] for name in SAME}
+    return directives | {name: launcher[name] for name in SAME}
 
 
-def devices(wanted: dict[str, Any], verb: str) -> list[str]:
+def devices(directives: dict[str, Any], verb: str) -> list[str]:
     """Settings that make the trainer use what SLURM gives: as many devices as tasks on each node."""
     if verb not in ("train", "compare"):
         return []
-    return [f"trainer.devices={wanted['ntasks_per_node']}", f"trainer.num_nodes={wanted['nodes']}"]
+    return [f"trainer.devices={directives['ntasks_per_node']}", f"trainer.num_nodes={directives['nodes']}"]
 
 
 def command(sweep: Sweep, numbers: Sequence[int]) -> str:
@@ -117,18 +117,18 @@ def command(sweep: Sweep, numbers: Sequence[int]) -> str:
     return shlex.join(parts)
 
 
-def script(sweep: Sweep, numbers: Sequence[int], wanted: dict[str, Any]) -> str:
+def script(sweep: Sweep, numbers: Sequence[int], directives: dict[str, Any]) -> str:
     """The sbatch script, as submitit writes it."""
     many = len(numbers) if len(numbers) > 1 else None
-    return sbatch_script(command(sweep, numbers), sweep.folder / "slurm", map_count=many, **wanted)
+    return sbatch_script(command(sweep, numbers), sweep.folder / "slurm", map_count=many, **directives)
 
 
-def _submit(sweep: Sweep, jobs: Sequence[Job], wanted: dict[str, Any]) -> None:
+def _submit(sweep: Sweep, jobs: Sequence[Job], directives: dict[str, Any]) -> None:
     from submitit.core.utils import FailedJobError
     from submitit.slurm.slurm import SlurmExecutor
 
     executor = SlurmExecutor(sweep.folder / "slurm")
-    executor.update_parameters(**wanted)
+    executor.update_parameters(**directives)
     if len(jobs) > 1:
         executor.parameters["map_count"] = len(jobs)
     try:

@@ -28,7 +28,7 @@ OWN = ("launcher", "hydra", "sweep=", "verb=", "runs=", "force=")  # of the swee
 
 
 def launch(
-    composed: Sequence[Composed], kept: list[str], run: Callable[["DictConfig"], Any], waits: bool
+    composed: Sequence[Composed], search_paths: list[str], run: Callable[["DictConfig"], Any], waits: bool
 ) -> list[float | tuple[float, ...] | None]:
     """Run what is missing or failed; one objective per job, None for a job without one.
 
@@ -49,27 +49,27 @@ def launch(
             requeues=launcher.get("requeues", 0),
         )
         with sweep.lock() as handle:
-            jobs, refused = enter(sweep, composed, kept)
+            jobs, failures = enter(sweep, composed, search_paths)
             refuse_shared_folders(jobs)
             if launcher.kind == "basic":
                 for _, cfg in composed:
                     config.refuse_shared_process(cfg)
-            due = missing(sweep, jobs, refused, bool(first.force), bool(launcher.get("dry")))
+            pending = missing(sweep, jobs, failures, bool(first.force), bool(launcher.get("dry")))
             configurations = {job.number: cfg for job, (_, cfg) in zip(jobs, composed, strict=True)}
             start = {"local": local, "basic": basic, "slurm": slurm}[launcher.kind]
-            start(Work(sweep, due, configurations, handle, run, waits or bool(launcher.get("wait"))))
+            start(Work(sweep, pending, configurations, handle, run, waits or bool(launcher.get("wait"))))
     if launcher.get("dry"):
         return [None] * len(jobs)
     now = {job.number: job for job in sweep.jobs()}
-    ended = [now[job.number] for job in jobs]
+    final = [now[job.number] for job in jobs]
     if not waits:
         progress.show(sweep)
-        if sweep.verb == "eval" or (sweep.verb == "compare" and any(job.active for job in ended)):
+        if sweep.verb == "eval" or (sweep.verb == "compare" and any(job.active for job in final)):
             print(f"as a page: vsrbench report sweep={sweep.folder}")
         print(sweep.folder)
-        if any(job.state == "failed" for job in ended):
+        if any(job.state == "failed" for job in final):
             raise SystemExit(1)
-    return [objective(cfg, job) for job, (_, cfg) in zip(ended, composed, strict=True)]
+    return [objective(cfg, job) for job, (_, cfg) in zip(final, composed, strict=True)]
 
 
 class Work:
@@ -92,14 +92,14 @@ class Work:
         return next(iter(self.configurations.values())).launcher
 
 
-def enter(sweep: Sweep, composed: Sequence[Composed], kept: list[str]) -> tuple[list[Job], dict[int, str]]:
+def enter(sweep: Sweep, composed: Sequence[Composed], search_paths: list[str]) -> tuple[list[Job], dict[int, str]]:
     """Put the jobs into the plan, not yet saved. Returns them, and why some cannot be run at all, by number."""
     from omegaconf import OmegaConf
 
-    jobs, refused = [], {}
+    jobs, failures = [], {}
     for overrides, cfg in composed:
         what, error = [o for o in overrides if not o.startswith(OWN)], None
-        arguments = [o for o in overrides if not o.startswith(("launcher", "hydra"))] + kept
+        arguments = [o for o in overrides if not o.startswith(("launcher", "hydra"))] + search_paths
         try:
             config.check(cfg)
             settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -110,39 +110,39 @@ def enter(sweep: Sweep, composed: Sequence[Composed], kept: list[str]) -> tuple[
         job = sweep.enter(job)
         jobs.append(job)
         if error:
-            refused[job.number] = error
-    return jobs, refused
+            failures[job.number] = error
+    return jobs, failures
 
 
 def refuse_shared_folders(jobs: Sequence[Job]) -> None:
     """Raise RunError where two jobs would write into one run folder."""
-    seen: dict[str, Job] = {}
+    owners: dict[str, Job] = {}
     for job in jobs:
-        if job.run and job is not seen.setdefault(job.run, job):
-            one, other = labels([seen[job.run], job])
+        if job.run and job is not owners.setdefault(job.run, job):
+            one, other = labels([owners[job.run], job])
             raise RunError(
                 f"two jobs of the sweep share the run folder {job.run} ({one!r} and {other!r}): leave name= out of a "
                 "sweep, and sweep over settings that change the outcome"
             )
 
 
-def missing(sweep: Sweep, jobs: Sequence[Job], refused: dict[int, str], force: bool, dry: bool) -> list[Job]:
+def missing(sweep: Sweep, jobs: Sequence[Job], failures: dict[int, str], force: bool, dry: bool) -> list[Job]:
     """Jobs that are neither finished nor under way; unless ``dry`` what is known of them is forgotten."""
     now = {job.number: job for job in sweep.jobs()}
-    due = []
+    pending = []
     for job in {job.number: job for job in jobs}.values():  # Optuna may suggest the same twice
         known = now[job.number]
         if known.active:
             print(f"job {job.number} is {known.state} already (SLURM {known.slurm})", file=sys.stderr)
         elif known.state != "finished" or force:
-            due.append(job)
+            pending.append(job)
             if not dry:
                 sweep.forget(job)
-    for job in due:
-        if job.number in refused:
-            sweep.note(job.number, state="failed", failure=[refused[job.number]])
+    for job in pending:
+        if job.number in failures:
+            sweep.note(job.number, state="failed", failure=[failures[job.number]])
     sweep.save()
-    return [job for job in due if job.number not in refused]
+    return [job for job in pending if job.number not in failures]
 
 
 def local(work: Work) -> None:
@@ -174,8 +174,8 @@ def local(work: Work) -> None:
 
     with _handled(end), progress.Jobs(len(work.jobs)) as bar, ThreadPoolExecutor(work.launcher.parallel) as pool:
         names = dict(zip((j.number for j in work.jobs), labels(work.jobs), strict=True)) if work.jobs else {}
-        for done in as_completed([pool.submit(one, job) for job in work.jobs]):
-            bar.ended(done.result(), names[done.result().number])
+        for future in as_completed([pool.submit(one, job) for job in work.jobs]):
+            bar.ended(future.result(), names[future.result().number])
     if stop.is_set():
         print(f"stopped; the same command goes on (vsrbench report sweep={sweep.folder})", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM)
@@ -206,7 +206,7 @@ def basic(work: Work) -> None:
         except Exception as error:  # whatever one job does, the others get their turn
             traceback.print_exc()
             code, said = 1, [f"{type(error).__name__}: {error}"]
-        task.judge(work.sweep, job, code, round(time.monotonic() - clock, 1), said)
+        task.record_end(work.sweep, job, code, round(time.monotonic() - clock, 1), said)
         if code in task.STOPPED:
             raise SystemExit(code)
 

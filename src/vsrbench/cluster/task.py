@@ -56,14 +56,14 @@ def run(
         code = process.wait()
     seconds = round((before.seconds or 0.0) + time.monotonic() - clock, 1)
     if rank == 0 or code not in (0, *STOPPED):
-        judge(sweep, job, code, seconds, tail(log, begin))
+        record_end(sweep, job, code, seconds, tail(log, begin))
     return code
 
 
-def judge(sweep: Sweep, job: Job, code: int, seconds: float, said: list[str]) -> None:
+def record_end(sweep: Sweep, job: Job, code: int, seconds: float, said: list[str]) -> None:
     """Note the state of a job that ended with this exit code. said: its last lines."""
-    printed = said[-1] if said and code == 0 else ""  # every verb prints its run folder last
-    run = printed if Path(printed).is_absolute() and Path(printed).is_dir() else job.run
+    last_line = said[-1] if said and code == 0 else ""  # every verb prints its run folder last
+    run = last_line if Path(last_line).is_absolute() and Path(last_line).is_dir() else job.run
     result = read_result(run)
     if code in STOPPED:
         if sweep.recorded(job.number).state != "failed":  # another rank did, and SLURM ended this one

@@ -82,10 +82,10 @@ class Catalog:
 
 
 def _height_and_width(size: Any) -> tuple[int, int]:
-    found = [] if isinstance(size, int | float | str | None) else list(size)
-    if len(found) != 2 or any(type(n) is not int or n < 1 for n in found):
+    sides = [] if isinstance(size, int | float | str | None) else list(size)
+    if len(sides) != 2 or any(type(n) is not int or n < 1 for n in sides):
         raise ConfigError(f"data.frame_size={size}: give two whole numbers from 1, height and width")
-    return found[0], found[1]
+    return sides[0], sides[1]
 
 
 def whole(value: Any, setting: str) -> None:

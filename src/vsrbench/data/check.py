@@ -21,15 +21,15 @@ def report(settings: Settings, splits: Mapping[str, Any]) -> tuple[list[str], bo
     """Lines about every split without its limits, and whether all of it is there and sound."""
     lines = [f"data={settings.set} data.root={settings.root or 'null'}"]
     if settings.set in SETS and not settings.root:
-        told = ["give data.root=DIR to see what of it is there", *_partitions(settings.set), *_tree(settings)]
-        return lines + told, False
+        hints = ["give data.root=DIR to see what of it is there", *_partitions(settings.set), *_tree(settings)]
+        return lines + hints, False
     complete = True
     for name, split in splits.items():
         if split is None:
             lines.append(f"{name}: none")
             continue
-        told, sound = _split(settings, name, split["partition"])
-        lines += told
+        hints, sound = _split(settings, name, split["partition"])
+        lines += hints
         complete = complete and sound
     if settings.set in SETS and not complete:
         lines += _tree(settings)
@@ -73,13 +73,13 @@ def _expected(settings: Settings, partition: Any) -> tuple[int | None, int | Non
 def _summary(catalog: Catalog, expected: tuple[int | None, int | None]) -> str:
     if catalog.photos is not None:
         return f"{len(catalog.photos)} photographs"
-    found = (len(catalog.sources), sum(s.frames for s in catalog.sources))
+    counts = (len(catalog.sources), sum(s.frames for s in catalog.sources))
     clips, frames = (
-        f"{have}" if full is None else f"{have} of {full}" for have, full in zip(found, expected, strict=True)
+        f"{have}" if full is None else f"{have} of {full}" for have, full in zip(counts, expected, strict=True)
     )
     blind = any(not s.has_hr for s in catalog.sources)
-    stored = any(getattr(s, "lr_files", None) for s in catalog.sources)
-    kind = "LR without HR" if blind else "HR and LR" if stored else "LR made from HR"
+    on_disk = any(getattr(s, "lr_files", None) for s in catalog.sources)
+    kind = "LR without HR" if blind else "HR and LR" if on_disk else "LR made from HR"
     return f"{clips} clips, {frames} frames, {kind}"
 
 
@@ -101,11 +101,11 @@ def _notes(settings: Settings, catalog: Catalog, sizes: set[tuple[int, int]]) ->
         yield f"  frames of {', '.join(others)}; the data set's are {official[0]}x{official[1]}"
     if book.get("at_most"):
         yield f"  lengths are not published: a clip of up to {book['frames']} frames counts as complete"
-    used = settings.pairing.degradation.kind
+    kind_used = settings.pairing.degradation.kind
     kinds = lr_folders(settings, catalog.sources[0].name, Path(settings.folder))
-    unused = [f"{path} ({kind})" for kind, path in kinds.items() if kind not in (used, ANY)]
+    unused = [f"{path} ({kind})" for kind, path in kinds.items() if kind not in (kind_used, ANY)]
     if unused:
-        yield f"  LR of other degradations, not used with {used}: {', '.join(unused)}"
+        yield f"  LR of other degradations, not used with {kind_used}: {', '.join(unused)}"
 
 
 def _faults(sources: list[Source], label: str) -> list[str]:

@@ -28,10 +28,10 @@ class Batches(DataLoader[Clip]):
             except VsrbenchError as error:
                 raise unwrapped(error) from None
             except (ConnectionError, EOFError) as error:  # a batch whose sender has died, before torch noticed that
-                gone = dead_workers(iterator, timeout=5)
-                if not gone:
+                dead = dead_workers(iterator, timeout=5)
+                if not dead:
                     raise
-                raise RuntimeError(f"DataLoader worker (pid(s) {str(gone)[1:-1]}) exited unexpectedly") from error
+                raise RuntimeError(f"DataLoader worker (pid(s) {str(dead)[1:-1]}) exited unexpectedly") from error
             yield batch
 
     def stop(self) -> None:

@@ -164,8 +164,10 @@ def check_switches(index: Index, settings: Settings) -> None:
     packed, now = index.header["switches"], json.loads(json.dumps(switches(settings)))
     differing = [key for key in {**packed, **now} if packed.get(key) != now.get(key)]
     if differing:
-        shown = ", ".join(f"{key}={packed.get(key)}, not {now.get(key)}" for key in differing)
-        raise DataError(f"{index.folder} was packed with {shown}: use the same settings, or pack into another folder")
+        differences = ", ".join(f"{key}={packed.get(key)}, not {now.get(key)}" for key in differing)
+        raise DataError(
+            f"{index.folder} was packed with {differences}: use the same settings, or pack into another folder"
+        )
 
 
 def refuse_as_root(root: str | None) -> None:
@@ -199,18 +201,18 @@ def clips(settings: Settings, partition: Any, limit: int | None) -> Catalog:
 
 def _names(index: Index, settings: Settings, partition: Any, limit: int | None) -> tuple[list[str], list[str]]:
     """Clips of a partition, and a line for clips that its list lacks; "all" of a ``folder`` is all that was packed."""
-    again = "run `python -m vsrbench.data pack` again, it adds what is missing"
+    remedy = "run `python -m vsrbench.data pack` again, it adds what is missing"
     if settings.set not in SETS:
         if not index.finished:  # nobody else knows which clips there should be
-            raise DataError(f"packing into {index.folder} was interrupted: {again}")
+            raise DataError(f"packing into {index.folder} was interrupted: {remedy}")
         return chosen(sorted(index.entries), partition, str(index.folder))[:limit], []
     names, unlisted = partition_names(settings.set, load_list(settings.set), partition, index.folder)
     names = names[:limit]
-    lacking = [n for n in names if n not in index.entries and n not in index.absent]
-    if lacking:
+    absent = [n for n in names if n not in index.entries and n not in index.absent]
+    if absent:
         raise DataError(
-            f"{index.folder} lacks clip {lacking[0]} of {partition} ({len(lacking)} such clips): packing was "
-            f"interrupted or was for other splits; {again}"
+            f"{index.folder} lacks clip {absent[0]} of {partition} ({len(absent)} such clips): packing was "
+            f"interrupted or was for other splits; {remedy}"
         )
     return names, [] if limit else unlisted
 

@@ -147,12 +147,12 @@ class Writer:
                 self._open(0)
 
     def _write(self, pixels: np.ndarray) -> None:
-        left = pixels.data.cast("B")
+        remaining = pixels.data.cast("B")
         with self._attempt():
-            while left:
-                written = self.shard.write(left)
-                left = left[written:]
-                self.unsafe += written
+            while remaining:
+                count = self.shard.write(remaining)
+                remaining = remaining[count:]
+                self.unsafe += count
 
     def _sync(self) -> None:
         """Wait until the disk has the waiting clips, then name them in the index."""
@@ -207,8 +207,8 @@ def _copy_lists(settings: Settings, folder: Path) -> None:
     book = load_list(settings.set) if settings.set in SETS else {"partitions": {}}
     for entry in book["partitions"].values():
         if isinstance(entry, dict):
-            found = [Path(settings.folder) / below / entry["list"] for below in book["list_folders"]]
-            for path in [p for p in found if p.is_file()][:1]:
+            candidates = [Path(settings.folder) / below / entry["list"] for below in book["list_folders"]]
+            for path in [p for p in candidates if p.is_file()][:1]:
                 shutil.copyfile(path, folder / path.name)
 
 

@@ -242,11 +242,11 @@ class FolderSource(PairedSource):
 def _check_same_frames(name: str, hr: FrameFiles, lr: FrameFiles) -> None:
     """Frames are paired by name: raise DataError where one side has a frame that the other lacks."""
     for side, other in ((lr, hr), (hr, lr)):
-        lacking = sorted(set(other.stems) - set(side.stems))
-        if lacking:
+        absent = sorted(set(other.stems) - set(side.stems))
+        if absent:
             raise DataError(
-                f"clip {name}: {side.folder} has no frame {lacking[0]}, which {other.folder} has "
-                f"({len(lacking)} such frames); restore it, or set data.lr=made to make LR from HR"
+                f"clip {name}: {side.folder} has no frame {absent[0]}, which {other.folder} has "
+                f"({len(absent)} such frames); restore it, or set data.lr=made to make LR from HR"
             )
 
 

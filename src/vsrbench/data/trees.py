@@ -85,8 +85,8 @@ def lr_folders(settings: Settings, clip: str, root: Path) -> dict[str, Path]:
     """Kinds of degradation that a clip has LR folders of, and where these are."""
     book = load_list(settings.set)
     fields = _fields(settings, book, clip)
-    found = {kind: _first(root, templates, fields) for kind, templates in book["lr"].items()}
-    return {kind: folder for kind, folder in found.items() if folder is not None}
+    folders = {kind: _first(root, templates, fields) for kind, templates in book["lr"].items()}
+    return {kind: folder for kind, folder in folders.items() if folder is not None}
 
 
 def _remedy(settings: Settings) -> str:
@@ -235,9 +235,9 @@ def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> 
 def _drawn(names: list[str], count: int, seed: int) -> list[str]:
     """``count`` of the names, half of them at most, in the list's order. The draw depends on seed and names alone."""
     ranks = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    drawn = set(ranks[: min(count, len(names) // 2)])
-    if not drawn:
+    sample = set(ranks[: min(count, len(names) // 2)])
+    if not sample:
         raise DataError(
             "one training clip is listed, none can be held out: train without validation (data.splits.val=null)"
         )
-    return [name for name in names if name in drawn]
+    return [name for name in names if name in sample]

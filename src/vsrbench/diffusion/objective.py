@@ -52,9 +52,9 @@ def objective(
     if weights.get("x0"):
         terms["x0"] = weights["x0"] * F.mse_loss(x0, latent)
     if weights.get("agreement") and aligned is not None:
-        seen = (aligned != 0).any(dim=1, keepdim=True)
-        distance = ((x0 - aligned).square() + 1e-4).sqrt() * seen
-        per_sample = distance.mean(dim=(1, 2, 3)) / seen.float().mean(dim=(1, 2, 3)).clamp(min=1e-6)
+        inside = (aligned != 0).any(dim=1, keepdim=True)
+        distance = ((x0 - aligned).square() + 1e-4).sqrt() * inside
+        per_sample = distance.mean(dim=(1, 2, 3)) / inside.float().mean(dim=(1, 2, 3)).clamp(min=1e-6)
         terms["agreement"] = weights["agreement"] * per_sample.mean()
     if weights.get("pixel") or weights.get("gradient"):
         error = _central_error(prior, x0, hr, low_band)
@@ -96,10 +96,10 @@ def over_steps(
 
     terms(step, their part of the clip) gives means, which are weighted by the samples' share.
     """
-    drawn = [steps[number] for number in draw_choice(noise, clip, "step", len(steps))]
+    steps_drawn = [steps[number] for number in draw_choice(noise, clip, "step", len(steps))]
     sums: dict[str, Tensor] = {}
-    for step in sorted(set(drawn)):
-        rows = [row for row, own in enumerate(drawn) if own == step]
+    for step in sorted(set(steps_drawn)):
+        rows = [row for row, own in enumerate(steps_drawn) if own == step]
         for name, value in terms(step, clip.rows(rows)).items():
-            sums[name] = sums.get(name, 0) + value * len(rows) / len(drawn)
+            sums[name] = sums.get(name, 0) + value * len(rows) / len(steps_drawn)
     return sums

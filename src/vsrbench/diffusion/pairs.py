@@ -23,17 +23,17 @@ def pair(
     flow_frames(lr) turns LR frames (B,3,h,w) into what the estimator is to see.
     """
     rows = torch.arange(len(choices), device=clip.lr.device)
-    chosen = torch.tensor(choices, device=clip.lr.device)
+    side = torch.tensor(choices, device=clip.lr.device)
     known = None
     if clip.flow_forward is not None and clip.flow_backward is not None:
-        known = torch.stack([clip.flow_backward[:, 0], clip.flow_forward[:, 1]])[chosen, rows]
-    flow = pair_flow(estimator, flow_frames(clip.lr[:, 1]), flow_frames(clip.lr[rows, 2 * chosen]), known)
+        known = torch.stack([clip.flow_backward[:, 0], clip.flow_forward[:, 1]])[side, rows]
+    flow = pair_flow(estimator, flow_frames(clip.lr[:, 1]), flow_frames(clip.lr[rows, 2 * side]), known)
     assert clip.hr is not None
     neighbour = replace(
         clip.window(0, 1),
-        lr=clip.lr[rows, 2 * chosen].unsqueeze(1),
-        hr=clip.hr[rows, 2 * chosen].unsqueeze(1),
-        index=clip.index[rows, 2 * chosen].unsqueeze(1),
+        lr=clip.lr[rows, 2 * side].unsqueeze(1),
+        hr=clip.hr[rows, 2 * side].unsqueeze(1),
+        index=clip.index[rows, 2 * side].unsqueeze(1),
     )
     return clip.window(1, 2), neighbour, flow
 

@@ -107,15 +107,15 @@ def same_metric(name: str, value: published.Value) -> bool:
 
 
 def _state(value: published.Value, cell: dict[str, Any], protocol: Protocol, row: str, kernel: str | None) -> str:
-    wanted = protocol.bicubic.get(value.metric)
+    target = protocol.bicubic.get(value.metric)
     if value.metric in protocol.incomparable:
         return f"not comparable: {protocol.incomparable[value.metric]}"
     if cell["here"] is None:
         return "not among the metrics"
     if cell["difference"] is None:
         return "unavailable" if isinstance(cell["here"], dict) else str(cell["here"])
-    if row == ROWS["bicubic"] and wanted != kernel:
-        return f"reported for method.kernel={wanted}" if wanted else "which bicubic kernel was reported is not settled"
+    if row == ROWS["bicubic"] and target != kernel:
+        return f"reported for method.kernel={target}" if target else "which bicubic kernel was reported is not settled"
     half = 0.5 * 10 ** -(value.digits or 0)
     return "met" if abs(cell["difference"]) <= half + 1e-9 else "missed"
 

@@ -102,10 +102,10 @@ def needs_rescoring(protocol: Protocol, result: dict[str, Any]) -> bool:
     return bool(names)
 
 
-def now_available(protocols: list[Protocol], stored: list[dict[str, Any]]) -> list[str]:
+def now_available(protocols: list[Protocol], earlier: list[dict[str, Any]]) -> list[str]:
     """Metrics without a number in these results, for want of a file or package that is here now."""
     names = []
-    for protocol, result in zip(protocols, stored, strict=True):
+    for protocol, result in zip(protocols, earlier, strict=True):
         missing = [name for name, metric in result["metrics"].items() if _never_had_a_value(metric)]
         names += [n for n in missing if n not in Scorer(missing, metric_settings(protocol)).unavailable]
     return list(dict.fromkeys(names))

@@ -53,10 +53,10 @@ def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> ClipFra
     clips, strays = matching.assign(names, sources)
     clip_frames, missing = ClipFrames(), list[str]()
     for source in sources:
-        needed = frame_numbers(source, protocol.frames, protocol.trim)
-        frames, note = _frames(folder, source, clips[source.name], needed)
-        missing += [f"{source.name}/{source.frame_names[n]}.png" for n in needed if n not in frames]
-        clip_frames.files[source.name] = {n: frames[n] for n in needed if n in frames}
+        numbers = frame_numbers(source, protocol.frames, protocol.trim)
+        frames, note = _frames(folder, source, clips[source.name], numbers)
+        missing += [f"{source.name}/{source.frame_names[n]}.png" for n in numbers if n not in frames]
+        clip_frames.files[source.name] = {n: frames[n] for n in numbers if n in frames}
         clip_frames.there[source.name] = frames
         clip_frames.notes += [note] if note else []
     _refuse(folder, missing, strays, sources)
@@ -66,7 +66,7 @@ def find(folder: Path, sources: Sequence[Source], protocol: Protocol) -> ClipFra
 
 
 def _frames(
-    folder: Path, source: Source, files: dict[str, str], needed: Sequence[int]
+    folder: Path, source: Source, files: dict[str, str], numbers: Sequence[int]
 ) -> tuple[dict[int, Frame], str | None]:
     """{number: frame} of one clip and a note; no frame where there is no file."""
     videos = [name for name in files if Path(name).suffix.lower() in VIDEOS]
@@ -78,7 +78,7 @@ def _frames(
         return matching.frames_of_video(source, folder / videos[0]), remark
     if not files:
         return {}, None
-    numbered, note = matching.number_frames(source, files, needed)
+    numbered, note = matching.number_frames(source, files, numbers)
     return {n: Frame(folder / name) for n, name in numbered.items()}, note
 
 

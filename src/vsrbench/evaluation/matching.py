@@ -98,7 +98,9 @@ def _clip_of(path: PurePosixPath, clips: Mapping[str, str], sources: Sequence[So
     return (sources[0].name, path.stem) if len(sources) == 1 else (None, "")
 
 
-def number_frames(source: Source, files: Mapping[str, str], needed: Sequence[int]) -> tuple[dict[int, str], str | None]:
+def number_frames(
+    source: Source, files: Mapping[str, str], required: Sequence[int]
+) -> tuple[dict[int, str], str | None]:
     """{frame number: file} of one clip, and a note where the numbers were read in another way than the data's.
 
     files: {file: what names the frame}. needed: numbers of the frames that count. Frames that are missing are left
@@ -108,12 +110,12 @@ def number_frames(source: Source, files: Mapping[str, str], needed: Sequence[int
     known = {stem: n for n, stem in enumerate(source.frame_names)}
     if files and all(stem in known for stem in files.values()):
         return {known[stem]: name for name, stem in files.items()}, None
-    if len(files) == 1 and len(needed) == 1 and list(files.values()) == [""]:
-        return {needed[0]: next(iter(files))}, None
+    if len(files) == 1 and len(required) == 1 and list(files.values()) == [""]:
+        return {required[0]: next(iter(files))}, None
     own = [_last_number(stem) for stem in source.frame_names]
     numbered = _numbers(source.name, files, own)
     if len(numbered) != source.frames:
-        if set(numbered) <= set(own) and {own[n] for n in needed} <= set(numbered):
+        if set(numbered) <= set(own) and {own[n] for n in required} <= set(numbered):
             return {own.index(number): name for number, name in numbered.items()}, None
         raise DataError(_wrong_count(source, numbered, own))
     numbers = sorted(numbered)

@@ -63,10 +63,10 @@ def make_frames(
     """
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
-    if (cut := settings["inference"]["max_frames"]) is not None:
+    if (limit := settings["inference"]["max_frames"]) is not None:
         raise ConfigError(
-            f"inference.max_frames={cut} is for upscale; eval evaluates the clips as the data have them: "
-            f"data.splits.{split}.frames={cut} takes the first {cut} frames of each"
+            f"inference.max_frames={limit} is for upscale; eval evaluates the clips as the data have them: "
+            f"data.splits.{split}.frames={limit} takes the first {limit} frames of each"
         )
     key = outputs.frame_key(settings, split, origin)
     if note := None if cfg.force else outputs.reuse_frames(run, sources, key):
@@ -151,10 +151,10 @@ def begin_rank(settings: dict[str, Any], split: str, folder: Path, rank: int) ->
     return {"chunk": chunk_size(method, cfg.inference), "cost": method_facts(method, cfg)}, make
 
 
-def own_device(wanted: str, rank: int, gpus: int) -> str:
+def own_device(device: str, rank: int, gpus: int) -> str:
     """The device of a rank: a GPU of its own where there are any. Raises ConfigError where there are too few."""
-    if wanted not in ("auto", "cuda") or (wanted == "auto" and gpus == 0):
-        return "cpu" if wanted == "auto" else wanted
+    if device not in ("auto", "cuda") or (device == "auto" and gpus == 0):
+        return "cpu" if device == "auto" else device
     if rank >= gpus:
         raise ConfigError(f"inference.devices asks for GPU {rank}, and there are {gpus}: lower inference.devices")
     return f"cuda:{rank}"
@@ -176,7 +176,7 @@ def joined_timing(timings: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def raise_failures(failures: list[Failure], sources: list[Source], done: dict[str, Any]) -> None:
+def raise_failures(failures: list[Failure], sources: list[Source], outputs: dict[str, Any]) -> None:
     """Raise RunError for what failed, naming clip, frames and rank; the error itself where nothing was begun."""
     if not failures:
         return
@@ -189,6 +189,6 @@ def raise_failures(failures: list[Failure], sources: list[Source], done: dict[st
             what = f"clip {sources[failure.piece.clip].name}, frames {failure.piece.start} to {failure.piece.stop - 1}"
         reports.append(f"rank {failure.rank}, {what}: {failure.why}")
     raise RunError(
-        f"{'; '.join(reports)}. {len(done)} of {len(sources)} clips are complete and kept: "
+        f"{'; '.join(reports)}. {len(outputs)} of {len(sources)} clips are complete and kept: "
         "the same command makes the others"
     )

@@ -193,18 +193,20 @@ def select(
 def _block(node: Mapping[str, Any], data_set: str, name: str | None) -> tuple[str, dict[str, Any]]:
     blocks: dict[str, dict[str, Any]] = {k: v or {} for k, v in node["blocks"].items()}
     sets = {k: block.get("set", k) for k, block in blocks.items()}
-    wanted = name or (data_set if data_set in blocks else OTHER)
-    if wanted in blocks and sets[wanted] is None:
-        raise ConfigError(f"block {wanted} of protocol={node['id']} evaluates no frames: {blocks[wanted]['bench']}")
+    block_name = name or (data_set if data_set in blocks else OTHER)
+    if block_name in blocks and sets[block_name] is None:
+        raise ConfigError(
+            f"block {block_name} of protocol={node['id']} evaluates no frames: {blocks[block_name]['bench']}"
+        )
     fitting = [k for k, name in sets.items() if name in (data_set, OTHER)]
-    if wanted not in fitting:
+    if block_name not in fitting:
         names = ", ".join(sorted({str(name) for name in sets.values() if name}))
         can = f"its blocks for it are {', '.join(fitting)}" if fitting else f"it evaluates {names}"
         raise ConfigError(
             f"protocol={node['id']} has no block {name or data_set} for data={data_set}: {can}; protocol=vsrbench "
             "evaluates every data set"
         )
-    return wanted, blocks[wanted]
+    return block_name, blocks[block_name]
 
 
 def _published(protocol: str, block: Mapping[str, Any], under: str) -> str | None:

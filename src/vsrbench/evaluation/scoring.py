@@ -181,13 +181,13 @@ def _window(clip: Clip, window: int | None) -> Clip:
     """The centre square of a clip, ``window`` HR pixels to a side; all of it for None."""
     if window is None:
         return clip
-    cut = {"lr": _centre(clip.lr, window // clip.scale, 1)}
+    parts = {"lr": _centre(clip.lr, window // clip.scale, 1)}
     if clip.hr is not None:
-        cut["hr"] = _centre(clip.hr, window, clip.scale)
+        parts["hr"] = _centre(clip.hr, window, clip.scale)
     for name in ("flow_forward", "flow_backward", "occlusion"):
         if (value := getattr(clip, name)) is not None:
-            cut[name] = _centre(value, window // clip.scale, 1)
-    return replace(clip, **cut)  # type: ignore[arg-type]
+            parts[name] = _centre(value, window // clip.scale, 1)
+    return replace(clip, **parts)  # type: ignore[arg-type]
 
 
 def _centre(frames: Tensor, window: int | None, scale: int) -> Tensor:

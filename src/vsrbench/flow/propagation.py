@@ -173,7 +173,7 @@ class DeformableAlignment(nn.Module):
         """Features (B,C,h,w) on the current frame's grid.
 
         current: spatial features of the frame. n1, n2: the branch's features one and two frames back; f1, f2: flow
-        from the current frame to those, in pixels. Without n2 (second frame of a branch) zeros stand in.
+        from the current frame to those, in pixels. Without n2 (second frame of a branch) it is zeros.
         """
         neighbours, flows, conditions = [n1], [f1], [warp(n1, f1), current]
         if self.order == 2:

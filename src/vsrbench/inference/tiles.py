@@ -99,6 +99,6 @@ def weights(spans: list[tuple[int, int]], size: int, overlap: int, scale: int) -
 def cut(clip: Clip, top: int, bottom: int, left: int, right: int) -> Clip:
     """A tile of a clip, without ``hr``."""
     names = ("lr", "flow_forward", "flow_backward", "occlusion")
-    given = {name: getattr(clip, name) for name in names if getattr(clip, name) is not None}
-    parts: dict[str, Any] = {name: value[..., top:bottom, left:right] for name, value in given.items()}
+    tensors = {name: getattr(clip, name) for name in names if getattr(clip, name) is not None}
+    parts: dict[str, Any] = {name: value[..., top:bottom, left:right] for name, value in tensors.items()}
     return replace(clip, **parts, hr=None)

@@ -72,7 +72,7 @@ class Method(nn.Module):
         super().__init__()
         self.precision: torch.dtype = torch.float32
         self.batch = 4
-        self.given: set[str] = set()  # parts whose weights came from somewhere
+        self.loaded: set[str] = set()  # parts whose weights came from somewhere
 
     @property
     def grid(self) -> int:
@@ -101,7 +101,7 @@ class Method(nn.Module):
         """Upscale a clip that fits in memory: (B,T,3,scale*h,scale*w) in [0,1]."""
         raise NotImplementedError
 
-    def use(self, precision: str = "fp32", batch: int = 4) -> Self:
+    def configure_inference(self, precision: str = "fp32", batch: int = 4) -> Self:
         """Settings of inference: autocast precision of the networks and frames per network call."""
         self.precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         self.batch = batch
@@ -168,7 +168,7 @@ class Method(nn.Module):
             if name in parts:
                 where = f"weights do not fit {name!r} (of another method, size or variant?)"
                 load_strictly(parts[name], self.adapt_weights(name, values), where)
-                self.given.add(name)
+                self.loaded.add(name)
             elif name not in trained:
                 raise WeightsError(f"weights hold a part {name!r}; this method has {', '.join(parts)}")
 
@@ -176,14 +176,14 @@ class Method(nn.Module):
         """What of stored weights belongs to a part as it is configured; a method may take less than there is."""
         return values
 
-    def lacking(self) -> list[str]:
+    def missing_parts(self) -> list[str]:
         """Stages that build on another one and have parts for which no weights were loaded."""
         return self.without_weights([name for name, stage in self.stages.items() if stage.needs])
 
     def without_weights(self, stages: Iterable[str]) -> list[str]:
         """Those of the stages that have parts for which no weights were loaded."""
-        wanted = {name: part for name, part in self.parts().items() if any(True for _ in part.parameters())}
-        missing = wanted.keys() - self.given
+        candidates = {name: part for name, part in self.parts().items() if any(True for _ in part.parameters())}
+        missing = candidates.keys() - self.loaded
         return [name for name in stages if missing.intersection(self.stages[name].trainable)]
 
     def check_frozen(self, recorded: dict[str, str], trained: Iterable[str]) -> None:
@@ -221,7 +221,7 @@ def by_part(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def needed(stages: Mapping[str, Stage], name: str) -> list[str]:
     """Stages that come before ``name``, first things first."""
-    found: list[str] = []
+    names: list[str] = []
     for need in stages[name].needs:
-        found += [*needed(stages, need), need]
-    return list(dict.fromkeys(found))
+        names += [*needed(stages, need), need]
+    return list(dict.fromkeys(names))

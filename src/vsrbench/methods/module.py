@@ -90,11 +90,11 @@ class MethodModule(pl.LightningModule):
 
     def check_start(self) -> None:
         """Refuse to train a stage on top of parts that an earlier one should have trained (ConfigError)."""
-        lacking = self.method.without_weights(needed(self.stages, self.stage))
-        if lacking:
+        absent = self.method.without_weights(needed(self.stages, self.stage))
+        if absent:
             raise ConfigError(
-                f"stage={self.stage} starts from what stage={lacking[-1]} trained, and the weights hold none of it: "
-                f"give ckpt_path=RUN of a run with stage={lacking[-1]}{self.stages[self.stage].remedy}"
+                f"stage={self.stage} starts from what stage={absent[-1]} trained, and the weights hold none of it: "
+                f"give ckpt_path=RUN of a run with stage={absent[-1]}{self.stages[self.stage].remedy}"
             )
 
     def substitutes(self) -> dict[str, str]:

@@ -83,7 +83,7 @@ class RecurrentMethod(Method):
     def random_parts(self) -> dict[str, str]:
         """SPyNet, in training without ``flow_weights`` and without weights of the whole."""
         remedy = f"set method.flow_weights=FILE (or VSRBENCH_SPYNET) to {FILES}"
-        return {} if "spynet" in self.given else random_spynet(self.net.spynet, remedy)
+        return {} if "spynet" in self.loaded else random_spynet(self.net.spynet, remedy)
 
     def pad_time(self, frames: Tensor) -> Tensor:
         """Frames (B,T,...), followed by themselves in reverse where ``mirror`` says so."""

@@ -54,8 +54,8 @@ class RegressionModule(MethodModule):
 
     def substitutes(self) -> dict[str, str]:
         """See ``MethodModule.substitutes``."""
-        named = self.perceptual is not None and self.features != "lpips_vgg"
-        return super().substitutes() | ({"LPIPS": self.features} if named else {})
+        other_features = self.perceptual is not None and self.features != "lpips_vgg"
+        return super().substitutes() | ({"LPIPS": self.features} if other_features else {})
 
     def losses(self, clip: Clip, noise: NoiseSource) -> dict[str, Tensor]:
         """Charbonnier error of all frames, and the terms with a weight. Raises TrainingError for single frames."""

@@ -52,15 +52,15 @@ class Chunk:
         """(N,1,H,W) in 16..235, of the kind that the protocol says."""
         return self.once(("luma", who), lambda: self.to_luma(self.bytes[who]))
 
-    def seen(self, who: str, channel: str) -> Tensor:
+    def image(self, who: str, channel: str) -> Tensor:
         """What learned metrics see: the frames, or their luma rounded to 8 bit in all three channels; in [0,1]."""
         if channel == "rgb":
             return self.pixels(who)
-        return self.once(("seen", who), lambda: ((self.luma(who) + 0.5).floor() / PEAK).float().expand(-1, 3, -1, -1))
+        return self.once(("image", who), lambda: ((self.luma(who) + 0.5).floor() / PEAK).float().expand(-1, 3, -1, -1))
 
     def features(self, who: str, net: Lpips, channel: str = "rgb", cut: bool = False) -> list[Tensor]:
-        """LPIPS's features of ``seen``; cut: of the part that TecoGAN evaluates."""
-        frames = self.seen(who, channel)
+        """LPIPS's features of ``image``; cut: of the part that TecoGAN evaluates."""
+        frames = self.image(who, channel)
         if cut and changes.inner(frames).shape != frames.shape:
             return self.once(("cut", who, net, channel), lambda: net.features(changes.inner(frames)))
         return self.once(("features", who, net, channel), lambda: net.features(frames))

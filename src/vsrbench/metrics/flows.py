@@ -22,7 +22,7 @@ def estimator(name: str, weights: str | None = None, device: str = "cpu", releas
     $VSRBENCH_SPYNET, else what was fetched. released: RAFT as StableVSR's codes leave it, in train mode (``RAFT``,
     batch_statistics).
     Raises ConfigError for another name and WeightsError for a file that does not fit: another flow would give
-    other numbers under the same name, so none ever stands in.
+    other numbers under the same name, so none replaces another.
     """
     if name not in FLOWS:
         raise ConfigError(f"protocol.flow={name}: use one of {', '.join(FLOWS)}")

@@ -217,7 +217,7 @@ class ClipScorer:
         if isinstance(net, Lpips) and name == "lpips_alex" and "tlpips_stablevsr" in self.scorer.names:
             out, truth = ([x[new] for x in chunk.features(w, net, channel)] for w in ("out", "truth"))
             return net.distance(out, truth)
-        return net.batch(chunk.seen("out", channel)[new], chunk.seen("truth", channel)[new])
+        return net.batch(chunk.image("out", channel)[new], chunk.image("truth", channel)[new])
 
     def _pairs(self, name: str, chunk: Chunk) -> list[Outcome]:
         count = len(chunk.bytes["out"]) - 1

@@ -56,8 +56,8 @@ def _taps(length: int, scale: float, antialias: bool) -> tuple[Tensor, Tensor]:
     position = first + torch.arange(math.ceil(width) + 2, dtype=torch.float64)[:, None]
     weight = stretch * cubic(stretch * (centre - position))
     weight = weight / weight.sum(0)
-    used = weight.abs().amax(1) > 0
-    return _mirrored(position[used].long() - 1, length), weight[used]
+    nonzero = weight.abs().amax(1) > 0
+    return _mirrored(position[nonzero].long() - 1, length), weight[nonzero]
 
 
 def _mirrored(position: Tensor, length: int) -> Tensor:

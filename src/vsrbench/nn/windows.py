@@ -105,7 +105,7 @@ def in_pieces(
     if torch.is_grad_enabled():
         parts = [change(*piece) for piece in pieces]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
-    total, done = tensors[0].shape[dim], 0
+    total, start = tensors[0].shape[dim], 0
     result = tensors[0] if overwrite else None
     for piece in pieces:
         part = change(*piece)
@@ -113,7 +113,7 @@ def in_pieces(
             if part.shape[dim] == total:
                 return part
             result = part.new_empty(*part.shape[:dim], total, *part.shape[dim + 1 :])
-        result.narrow(dim, done, part.shape[dim]).copy_(part)
-        done += part.shape[dim]
+        result.narrow(dim, start, part.shape[dim]).copy_(part)
+        start += part.shape[dim]
     assert result is not None
     return result

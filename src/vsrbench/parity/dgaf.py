@@ -40,17 +40,17 @@ def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, f
 def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterator[Difference]:
     """Every latent, prediction, aligned x0 and residual, and the decoded frames."""
     method = build(recording, settings, replays.sampler(recording), replays.sampling_flow(recording))
-    seen = replays.Recorder()
-    yield from replays.replay_sampling(recording, method, seen)
-    yield from replays.compare_guidance(recording, seen, "aligned", "guide_latent", "guide_norm", "guide")
-    yield _compare_enlarged(recording, seen, method)
+    recorder = replays.Recorder()
+    yield from replays.replay_sampling(recording, method, recorder)
+    yield from replays.compare_guidance(recording, recorder, "aligned", "guide_latent", "guide_norm", "guide")
+    yield _compare_enlarged(recording, recorder, method)
 
 
-def _compare_enlarged(recording: Recording, seen: replays.Recorder, method: DGAF) -> Difference:
+def _compare_enlarged(recording: Recording, recorder: replays.Recorder, method: DGAF) -> Difference:
     """The warped latent of the first step before downscaling, from the second visited frame to the first."""
     guidance = method.guidance
     flow = recorded_flow(recording.inputs["flow_forward"])[:1]
-    enlarged = upscale(seen.tensors[0, seen.visits(0)[0]]["x0"], guidance.rescale, guidance.mode, guidance.pick)
+    enlarged = upscale(recorder.tensors[0, recorder.visits(0)[0]]["x0"], guidance.rescale, guidance.mode, guidance.pick)
     warped = warp(enlarged, on_grid(flow, (enlarged.shape[-2], enlarged.shape[-1])), guidance.align)
     return recording.compare("guide_latent_up", warped)
 

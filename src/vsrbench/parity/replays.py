@@ -72,17 +72,17 @@ def sampler(recording: Recording) -> Sampler:
     return Sampler(kind="ddpm", steps=int(recording.config["num_inference_steps"]))
 
 
-def replay_sampling(recording: Recording, method: Sampled, seen: Recorder) -> Iterator[Difference]:
+def replay_sampling(recording: Recording, method: Sampled, recorder: Recorder) -> Iterator[Difference]:
     """Upscale the recorded clip: timesteps, order, every latent and prediction, and the decoded frames."""
-    upscaled = method.upscale(sampling_clip(recording), sampling_noise(recording), seen)
+    upscaled = method.upscale(sampling_clip(recording), sampling_noise(recording), recorder)
     prior, timesteps = method.prior, method.sampler.timesteps(method.prior.schedule)
     steps, count = range(len(timesteps)), upscaled.shape[1]
     yield recording.compare("timesteps", torch.tensor(timesteps))
-    yield recording.compare("visit_order", torch.tensor([seen.visits(step) for step in steps]))
+    yield recording.compare("visit_order", torch.tensor([recorder.visits(step) for step in steps]))
     for theirs, ours in (("x_t", "x"), ("v_pred", "output"), ("x0", "x0")):
-        stacked = [torch.stack([seen.tensors[step, n][ours][0] for n in range(count)]) for step in steps]
+        stacked = [torch.stack([recorder.tensors[step, n][ours][0] for n in range(count)]) for step in steps]
         yield recording.compare(theirs, torch.stack(stacked))
-    latents = [seen.tensors[step, None]["x"][0] for step in steps]
+    latents = [recorder.tensors[step, None]["x"][0] for step in steps]
     yield recording.compare("x_next", torch.stack(latents))
     with torch.inference_mode():
         yield recording.compare("decoded", 2 * prior.decode(latents[-1]) - 1)
@@ -90,14 +90,14 @@ def replay_sampling(recording: Recording, method: Sampled, seen: Recorder) -> It
 
 
 def compare_guidance(
-    recording: Recording, seen: Recorder, image: str, images: str, norms: str, prefix: str
+    recording: Recording, recorder: Recorder, image: str, images: str, norms: str, prefix: str
 ) -> Iterator[Difference]:
     """What guides a frame (our ``image``, recorded under ``images``), norms of all residuals, and those kept whole.
 
     prefix: of the whole residuals' names, ``<prefix>_s<step>_f<frame>_<place>``.
     """
-    trace, tensors = recording.trace, seen.tensors
-    guided = [torch.stack([tensors[s, n][image][0] for n in seen.visits(s)[1:]]) for s in range(len(trace[images]))]
+    trace, tensors = recording.trace, recorder.tensors
+    guided = [torch.stack([tensors[s, n][image][0] for n in recorder.visits(s)[1:]]) for s in range(len(trace[images]))]
     yield recording.compare(images, torch.stack(guided))
     ours = torch.zeros_like(trace[norms])
     for (step, frame), values in tensors.items():
@@ -156,10 +156,10 @@ def replay_steps(
     """
     sure = {name: torch.ones_like(p, dtype=torch.bool) for name, p in parameters.items()}
     for step in range(int(recording.config["steps"])):
-        seen = Recorder()
-        terms = losses(training_clip(recording, step), training_noise(recording, step), seen)
+        recorder = Recorder()
+        terms = losses(training_clip(recording, step), training_noise(recording, step), recorder)
         loss = torch.stack(list(terms.values())).sum()
-        yield from _compare_batch(recording, prior, step, seen, guidance)
+        yield from _compare_batch(recording, prior, step, recorder, guidance)
         yield recording.compare(f"s{step}.loss", loss)
         optimiser.zero_grad()
         loss.backward()
@@ -176,12 +176,12 @@ def replay_steps(
 
 
 def _compare_batch(
-    recording: Recording, prior: Prior, step: int, seen: Recorder, guidance: str
+    recording: Recording, prior: Prior, step: int, recorder: Recorder, guidance: str
 ) -> Iterator[Difference]:
     clip = training_clip(recording, step)
     assert clip.hr is not None
     posterior: Any = prior.vae.encode(to_network(clip.hr[:, 1])).latent_dist
-    whole, lr = seen.tensors[0, None], to_network(clip.lr)
+    whole, lr = recorder.tensors[0, None], to_network(clip.lr)
     sides = recording.inputs[f"s{step}.neighbour"]
     ours = {
         "vae_mean_cur": posterior.mean,
@@ -190,7 +190,7 @@ def _compare_batch(
         "v_nb": whole["output_neighbour"],
         guidance: whole["guidance"],
         "unet_in_cur": torch.cat([whole["x"], lr[:, 1]], 1),
-        "v_cur": seen.tensors[0, 0]["output"],
+        "v_cur": recorder.tensors[0, 0]["output"],
         "target": whole["target"],
     }
     for name, value in ours.items():

@@ -37,9 +37,9 @@ def build(recording: Recording, settings: Mapping[str, Any], sampler: Sampler, f
 def replay_sampling(recording: Recording, settings: Mapping[str, Any]) -> Iterator[Difference]:
     """Every latent, prediction, texture and residual, and the decoded frames."""
     method = build(recording, settings, replays.sampler(recording), replays.sampling_flow(recording))
-    seen = replays.Recorder()
-    yield from replays.replay_sampling(recording, method, seen)
-    yield from replays.compare_guidance(recording, seen, "texture", "guide_rgb", "tcm_norm", "tcm")
+    recorder = replays.Recorder()
+    yield from replays.replay_sampling(recording, method, recorder)
+    yield from replays.compare_guidance(recording, recorder, "texture", "guide_rgb", "tcm_norm", "tcm")
 
 
 def replay_training(

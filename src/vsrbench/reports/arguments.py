@@ -86,7 +86,7 @@ def parse(words: Sequence[str]) -> Arguments:
         raise ConfigError(f"report task={task} has no setting {unknown[0]}={settings[unknown[0]]}: it takes {known}")
     least, most = RUNS[task]
     if len(paths) < least or (most is not None and len(paths) > most):
-        wanted = f"{least}" if least == most else f"at least {least}"
+        count = f"{least}" if least == most else f"at least {least}"
         what = "files" if task == "votes" else "run folders"
-        raise ConfigError(f"report task={task} takes {wanted} {what}, {len(paths)} are given: vsrbench report --help")
+        raise ConfigError(f"report task={task} takes {count} {what}, {len(paths)} are given: vsrbench report --help")
     return Arguments(task, tuple(paths), settings)

@@ -34,7 +34,7 @@ def _scatter_axes(group: Group) -> list[tuple[str, str, str, str]]:
     structure = _first(group, STRUCTURE)
     sharp = "sharpness" if _has(group, "sharpness") else None
     quality = perception or structure
-    remark = "" if perception else "No perceptual metric has numbers here; {} stands in."
+    remark = "" if perception else "No perceptual metric has numbers here; {} is shown instead."
     candidates = [
         ("perception-distortion", distortion, perception or sharp, remark.format("sharpness (gradient energy)")),
         ("consistency-quality", quality, _first(group, CONSISTENT), remark.format(name_of(structure or "ssim_y"))),

@@ -25,7 +25,7 @@ VERDICTS = {True: "holds", False: "does not hold", None: "undecided"}
 @dataclass(frozen=True)
 class Claim:
     """A sentence of a paper. recomputed: values of its formula's parts, empty where it is in words; absent: numbers
-    of the formula that stand in no table of the paper; recorded: what the file says that the formula gives."""
+    of the formula that are in no table of the paper; recorded: what the file says that the formula gives."""
 
     paper: str
     text: str
@@ -124,10 +124,10 @@ def _absent(formula: str, paper: str) -> Iterator[str]:
 def summary(sentences: list[Claim]) -> str:
     """One line: how many hold."""
     counts = {verdict: sum(claim.verdict == verdict for claim in sentences) for verdict in VERDICTS.values()}
-    again = sum(bool(claim.recomputed) for claim in sentences)
+    recomputed = sum(bool(claim.recomputed) for claim in sentences)
     holds, fails, undecided = (counts[verdict] for verdict in VERDICTS.values())
     totals = f"{holds} hold, {fails} do not, {undecided} undecided"
-    return f"{len(sentences)} sentences: {totals}; {again} computed again here, the others are in words"
+    return f"{len(sentences)} sentences: {totals}; {recomputed} computed again here, the others are in words"
 
 
 def text(sentences: list[Claim]) -> str:
@@ -148,8 +148,8 @@ def text(sentences: list[Claim]) -> str:
 
 def _computed(claim: Claim) -> str:
     if not claim.recomputed:
-        given = f"; by hand: {claim.recorded}" if claim.recorded else ""
-        return f"in words: {claim.formula}{given}"
+        by_hand = f"; by hand: {claim.recorded}" if claim.recorded else ""
+        return f"in words: {claim.formula}{by_hand}"
     values = "; ".join(str(v) if isinstance(v, bool) else f"{v:.6g}" for v in claim.recomputed)
     reported = f"; reported: {claim.printed}" if claim.printed else ""
     return f"{claim.formula} = {values}{reported}"

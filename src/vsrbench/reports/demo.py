@@ -91,7 +91,7 @@ def check_equal_terms(rows: Sequence[Row]) -> None:
             here, there = (r.result[what[0]][what[1]] for r in (row, first))
             if here != there:
                 raise RunError(
-                    f"{row.folder} and {first.folder} cannot stand in one table: {'.'.join(what)} is {here!r} and "
+                    f"{row.folder} and {first.folder} cannot be in one table: {'.'.join(what)} is {here!r} and "
                     f"{there!r}; evaluate both under the same protocol and data"
                 )
 

@@ -85,13 +85,13 @@ def places(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, f
 
     A name for which there is no room at all lies beside its point, over what is there.
     """
-    taken = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
+    occupied = [(x - RADIUS, y - RADIUS, x + RADIUS, y + RADIUS) for x, y in points]
     boxes: dict[int, Box] = {}
     for n in sorted(range(len(points)), key=lambda n: points[n][1]):
         tried = _candidates(points[n], sizes[n], panel)
-        free = (box for box in tried if inside(box, panel) and not any(overlap(box, other) for other in taken))
+        free = (box for box in tried if inside(box, panel) and not any(overlap(box, other) for other in occupied))
         boxes[n] = next(free, tried[0])
-        taken.append(boxes[n])
+        occupied.append(boxes[n])
     return [boxes[n] for n in range(len(points))]
 
 

@@ -222,10 +222,10 @@ def draw_textures(result: dict[str, Any], pictures: dict[str, dict[str, Any]]) -
         axes_row[0].set_ylabel(row, fontsize=10)
     last = list(values["steps"].values())[-1]["warp"]
     for n, (way, title) in enumerate(WAYS.items()):
-        shown, error = grid[-2][2 * n : 2 * n + 2]
-        _picture(shown, pictures["warp"][way], None)
+        picture, error = grid[-2][2 * n : 2 * n + 2]
+        _picture(picture, pictures["warp"][way], None)
         _picture(error, pictures["warp"][f"{way}_error"], white["error"])
-        shown.set_title(title, fontsize=9)
+        picture.set_title(title, fontsize=9)
         error.set_title(f"error: mean {number(last[way]['mae']):.2f}, {number(last[way]['psnr']):.2f} dB", fontsize=9)
     grid[-2][0].set_ylabel(f"neighbour's x0 at {rows[-1]}", fontsize=9)
     _over_steps(grid[-1], result)

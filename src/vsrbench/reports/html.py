@@ -196,6 +196,6 @@ def _provenance(parts: Sequence[Part]) -> list[dict[str, Any]]:
     for part in parts:
         for entry in part.group.entries:
             for folder, result in zip(entry.folders, entry.results, strict=True):
-                shown = {"label": entry.label, "data": result["data"]["set"], "folder": folder.name}
-                rows.setdefault(folder, shown | {"made": result["provenance"]})
+                facts = {"label": entry.label, "data": result["data"]["set"], "folder": folder.name}
+                rows.setdefault(folder, facts | {"made": result["provenance"]})
     return list(rows.values())

@@ -34,15 +34,15 @@ def make(arguments: Arguments, folders: Sequence[Path], output: Path, remarks: S
     steps = sum(2 * min(clips, len(group.clips)) + 1 for group in run_groups)
     with Bars() as bars:
         bar = bars.row(steps, "report")
-        parts, shown = [], set()
+        parts, names = [], set()
         for number, group in enumerate(run_groups):
             frames = frozenset(folder for entry in group.entries for folder in entry.folders)
-            scenes = [] if frames in shown else _scenes(arguments, group, output, number, clips)
+            scenes = [] if frames in names else _scenes(arguments, group, output, number, clips)
             bar.advance(len(scenes))
             parts.append(
-                html.Part(group, scenes, _against(arguments, group), _swept(arguments, group), frames in shown)
+                html.Part(group, scenes, _against(arguments, group), _swept(arguments, group), frames in names)
             )
-            shown.add(frames)
+            names.add(frames)
         return html.write(output, _heading(arguments, run_groups), parts, tables, remarks, bar.advance)
 
 
@@ -56,8 +56,8 @@ def _heading(arguments: Arguments, run_groups: Sequence[Group]) -> str:
 
 
 def _tables(arguments: Arguments, run_groups: Sequence[Group]) -> list[Table]:
-    wanted = arguments.settings.get("table", "")
-    names = [place for reference in wanted.split(",") if reference for place in papers.find(reference)]
+    table_name = arguments.settings.get("table", "")
+    names = [place for reference in table_name.split(",") if reference for place in papers.find(reference)]
     return [papers.table(paper, table, run_groups) for paper, table in names]
 
 
@@ -169,15 +169,15 @@ def scenes(
     truth: folder of ground truth frames, if there is any. material: the data, for exact motion; None without them.
     target: where videos go; None for none.
     """
-    shown = []
+    scenes = []
     for n, clip in enumerate(clips):
         folders = {entry.label: entry.frames(clip) for entry in group.methods}
         if truth is not None:
             folders[TRUTH] = truth / clip
         motion = _motion(material, group.clips[clip], clip, folders)
         played = videos(folders, target / str(n)) if target is not None else {}
-        shown.append(Scene(clip, None if truth is None else truth / clip, motion, played))
-    return shown
+        scenes.append(Scene(clip, None if truth is None else truth / clip, motion, played))
+    return scenes
 
 
 def _motion(material: Material | None, count: int, clip: str, folders: Mapping[str, Path]) -> Motion | None:

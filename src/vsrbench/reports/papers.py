@@ -43,8 +43,8 @@ def find(reference: str) -> list[tuple[str, str]]:
     name, _, short = reference.partition("/")
     paper = find_paper(name)
     tables = list(published.load()["papers"][paper]["tables"])
-    wanted = _table_name(short)
-    places = [(paper, t) for t in tables if t == wanted or t.startswith(f"{wanted}_")]
+    table = _table_name(short)
+    places = [(paper, t) for t in tables if t == table or t.startswith(f"{table}_")]
     if not short or not places:
         raise ConfigError(f"no table {short!r} in {paper}: use {paper}/ and one of {', '.join(tables)}")
     return places
@@ -155,8 +155,8 @@ def _row(entry: Entry, paper: str, table: str, rows: Sequence[str]) -> str | Non
     quoted = (entry.result.get("published") or {}).get("reference", {})
     if quoted.get("paper") == paper and quoted.get("table") == table:
         return str(quoted["row"])
-    named = [row for row in rows if row.split("/")[-1] == PRINTED.get(entry.method)]
-    return named[0] if len(named) == 1 else None
+    matching = [row for row in rows if row.split("/")[-1] == PRINTED.get(entry.method)]
+    return matching[0] if len(matching) == 1 else None
 
 
 def _beside(mine: Ours, values: dict[str, published.Value]) -> list[Line]:

@@ -69,8 +69,8 @@ def interval(values: Frames, level: float = 0.95, draws: int = 2000, seed: int =
     random = np.random.default_rng(seed)
     clips = [np.asarray(v, float) for v in values.values()]
     within = np.stack([c[random.integers(len(c), size=(draws, len(c)))].mean(axis=1) for c in clips], axis=1)
-    chosen = random.integers(len(clips), size=(draws, len(clips)))
-    means = np.take_along_axis(within, chosen, axis=1).mean(axis=1)
+    indices = random.integers(len(clips), size=(draws, len(clips)))
+    means = np.take_along_axis(within, indices, axis=1).mean(axis=1)
     low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)
 

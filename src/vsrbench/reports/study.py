@@ -88,15 +88,15 @@ def ratios(files: Sequence[Path]) -> str:
     rows = [row | {"file": str(file)} for file in files if file not in keys for row in _read(file, VOTES)]
     if not rows:
         raise ConfigError("no vote is given: name the files that the study's page saved")
-    seen: set[tuple[str, str]] = set()
+    pairs: set[tuple[str, str]] = set()
     for row in rows:
         if row["trial"] not in key or row["choice"] not in CHOICES:
             raise ConfigError(
                 f"{row['file']}: trial {row['trial']!r}, choice {row['choice']!r} is no vote of this study"
             )
-        if (row["voter"], row["trial"]) in seen:
+        if (row["voter"], row["trial"]) in pairs:
             raise ConfigError(f"{row['file']}: {row['voter']!r} answered trial {row['trial']} twice")
-        seen.add((row["voter"], row["trial"]))
+        pairs.add((row["voter"], row["trial"]))
     return markdown(_table(rows, key))
 
 

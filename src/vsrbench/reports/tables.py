@@ -215,14 +215,14 @@ def paired_tests(group: Group, label: str | None = None) -> Table:
 
 def support(clips: int, comparisons: int) -> str:
     """The honest line: whether so many clips can support a claim when so many comparisons are made."""
-    needed = 1 + math.ceil(math.log2(comparisons / statistics.ALPHA))
+    minimum = 1 + math.ceil(math.log2(comparisons / statistics.ALPHA))
     smallest = 2.0 ** (1 - clips)
-    if clips >= needed:
+    if clips >= minimum:
         return f"{clips} clips, {comparisons} comparisons: a sign-flip test over clip means, Holm's correction."
     return (
         f"{clips} clip{'s' * (clips > 1)} cannot support a claim here: a sign-flip test over clip means gives p = "
         f"{smallest:.3g} at best, and {comparisons} comparison{'s' * (comparisons > 1)} with Holm's correction need "
-        f"{needed} clips. Differences describe these clips and no others."
+        f"{minimum} clips. Differences describe these clips and no others."
     )
 
 
@@ -273,8 +273,8 @@ def _terms(group: Group) -> tuple[object, ...]:
 
 def _only(group: Group) -> Entry:
     if len(group.entries) > 1:
-        named = ", ".join(entry.label for entry in group.entries)
-        raise RunError(f"one side of a comparison is runs that differ in their seed alone; here are {named}")
+        labels = ", ".join(entry.label for entry in group.entries)
+        raise RunError(f"one side of a comparison is runs that differ in their seed alone; here are {labels}")
     return group.entries[0]
 
 

@@ -38,14 +38,14 @@ def from_hydra(
         )
     if isinstance(error, ValueError) and message.startswith("Config group override"):
         return ConfigError(_unusable(arguments, conf))
-    if found := re.match(r"Could not override '(.+)'\.", message):
-        return ConfigError(unknown(found[1], conf, settings()))
-    if found := re.match(r"(Ambiguous value for argument|Sweep parameters) '(.+)'", message):
-        key, _, values = found[2].partition("=")
-        as_list = f", or write one list, '{key}=[{values}]'" if found[1].startswith("Ambiguous") else ""
-        return ConfigError(f"{found[2]} is several values: add -m for a job with each{as_list}")
-    if found := re.match(r"Multiple values for (\S+)\. To override", message):
-        return ConfigError(f"{found[1]} is chosen already: leave the + before {found[1]}= out")
+    if match := re.match(r"Could not override '(.+)'\.", message):
+        return ConfigError(unknown(match[1], conf, settings()))
+    if match := re.match(r"(Ambiguous value for argument|Sweep parameters) '(.+)'", message):
+        key, _, values = match[2].partition("=")
+        as_list = f", or write one list, '{key}=[{values}]'" if match[1].startswith("Ambiguous") else ""
+        return ConfigError(f"{match[2]} is several values: add -m for a job with each{as_list}")
+    if match := re.match(r"Multiple values for (\S+)\. To override", message):
+        return ConfigError(f"{match[1]} is chosen already: leave the + before {match[1]}= out")
     if isinstance(error, CompactHydraException | YAMLError):
         said = (message or str(error.__cause__)).partition("\nConfig search path")[0]
         lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("See http")]
@@ -56,12 +56,12 @@ def from_hydra(
 def _absent(missing: str, message: str, known: Sequence[str], arguments: Sequence[str], conf: Path) -> str:
     """A choice that does not exist. missing: ``group/name``, of which a name may have parts."""
     keys = [argument.lstrip("+").partition("=")[0] for argument in arguments]
-    chosen = max((key for key in keys if missing.startswith(f"{key}/")), key=len, default=None)
-    group = chosen or missing.partition("/")[0]
+    parent = max((key for key in keys if missing.startswith(f"{key}/")), key=len, default=None)
+    group = parent or missing.partition("/")[0]
     name = missing.removeprefix(f"{group}/")
     instead = offered(name, options(conf / group) or list(known))
     by = re.match(r"In '([^']+)'", message)
-    if chosen or by is None:
+    if parent or by is None:
         return f"{group}={name} does not exist{instead}"
     files = [argument for argument in arguments if argument.startswith(("experiments=", "recipe="))]
     asking = " or ".join(files) if "/" not in by[1] else f"{by[1]}.yaml"
@@ -91,12 +91,12 @@ def offered(name: str, known: Sequence[str]) -> str:
     """``: did you mean x? There are x, y``: the nearest of what there is, and all of it, or its folders."""
     near = difflib.get_close_matches(name, known, 1)
     folder = name.rpartition("/")[0]
-    shown = [one for one in known if folder and one.startswith(f"{folder}/")] or list(known)
-    if len(shown) > MANY:
-        shown = list(dict.fromkeys(f"{one.partition('/')[0]}/..." if "/" in one else one for one in shown))
+    names = [one for one in known if folder and one.startswith(f"{folder}/")] or list(known)
+    if len(names) > MANY:
+        names = list(dict.fromkeys(f"{one.partition('/')[0]}/..." if "/" in one else one for one in names))
     if near:
-        return f": did you mean {near[0]}? There are {', '.join(shown)}"
-    return f": use one of {', '.join(shown)}" if shown else ""
+        return f": did you mean {near[0]}? There are {', '.join(names)}"
+    return f": use one of {', '.join(names)}" if names else ""
 
 
 def unknown(key: str, conf: Path, settings: dict[str, Any]) -> str:
@@ -139,12 +139,12 @@ def _above(key: str) -> Iterable[str]:
 
 def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Every setting and every group by its full name."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in settings.items():
-        found[f"{prefix}{key}"] = value
+        values[f"{prefix}{key}"] = value
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-    return found
+            values |= flat(value, f"{prefix}{key}.")
+    return values
 
 
 def no_setting(key: str, beside: Sequence[str], group: str) -> str:

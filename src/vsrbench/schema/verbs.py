@@ -267,7 +267,7 @@ class Demo(Chosen, Data, Evaluation, Sampled, Run, Experiment):
     video: Video = setting("how a video file is written", identity=False)
 
 
-class Rehearse(Chosen, Data, Evaluation, Sampled, Recipe, Logged, Run, Experiment):
+class SmokeTest(Chosen, Data, Evaluation, Sampled, Recipe, Logged, Run, Experiment):
     """Run every experiment at size=tiny."""
 
     predictions: str | None = setting("a folder of frames made elsewhere")
@@ -282,7 +282,7 @@ class Rehearse(Chosen, Data, Evaluation, Sampled, Recipe, Logged, Run, Experimen
 VERBS: dict[str, type[Section]] = {
     "train": Train, "eval": Eval, "compare": Compare, "upscale": Upscale, "bench": Bench, "data": DataSet,
     "weights": Weights, "analyse": Analyse, "verify": Verify, "dashboard": Dashboard, "demo": Demo,
-    "rehearse": Rehearse,
+    "smoke_test": SmokeTest,
 }  # fmt: skip
 
 
@@ -297,17 +297,17 @@ def section(annotation: Any, value: Any = None) -> type[Section] | None:
         return annotation
     models = [model for one in get_args(annotation) if (model := section(one))]
     kind = value.get("kind") if isinstance(value, dict) else None
-    named = [
+    fields = [
         m
         for m in models
         if kind is not None and kind in get_args(getattr(m.model_fields.get("kind"), "annotation", None))
     ]
-    return next(iter(named or models), None)
+    return next(iter(fields or models), None)
 
 
 def readers(name: str) -> list[str]:
     """The commands that read a top-level setting."""
-    return [verb for verb, model in VERBS.items() if name in model.model_fields and verb != "rehearse"]
+    return [verb for verb, model in VERBS.items() if name in model.model_fields and verb != "smoke_test"]
 
 
 def identity(settings: dict[str, Any], verb: str) -> dict[str, Any]:

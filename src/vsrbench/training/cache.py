@@ -22,7 +22,7 @@ class Cache:
     def __call__(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         file = self.folder / f"{key}.safetensors"
         if not file.is_file():
-            made = make().detach()
-            write(file, {"kept": made.half().cpu()})
-            return made.half().to(made.dtype)
+            value = make().detach()
+            write(file, {"kept": value.half().cpu()})
+            return value.half().to(value.dtype)
         return read(file).tensors["kept"].to(torch.float32)

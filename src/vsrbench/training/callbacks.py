@@ -220,8 +220,8 @@ class CallTimer(Timer):
 
     @property
     def expired(self) -> bool:
-        left = self.time_remaining()
-        return left is not None and left <= 0
+        remaining = self.time_remaining()
+        return remaining is not None and remaining <= 0
 
     def state_dict(self) -> dict[str, Any]:
         return {}

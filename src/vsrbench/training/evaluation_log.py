@@ -32,15 +32,15 @@ def log_results(cfg: "DictConfig", run: Run, results: Sequence[dict[str, Any]]) 
     loggers = build_loggers(cfg, run, {**settings, "protocol_hashes": protocols})
     if not loggers:
         return
-    shown = pictures(cfg, run) if cfg.predictions is None else []
+    media = pictures(cfg, run) if cfg.predictions is None else []
     for result in results:
         other = None if result is results[0] else result["protocol"]["id"]
         means = {k: m["mean"] for k, m in result["metrics"].items() if is_number(m["mean"])}
         for logger in loggers:
             logger.log_metrics({names.evaluation(key, other): value for key, value in means.items()}, 0)
-        log_table(loggers, names.evaluation("clips", other), rows(result), 0, shown)
+        log_table(loggers, names.evaluation("clips", other), rows(result), 0, media)
     log_summary(loggers, cost(results[0]["cost"]), 0)
-    log_media(loggers, shown, 0)
+    log_media(loggers, media, 0)
     finish(loggers)
     for logger in loggers:
         logger.finalize("success")
@@ -55,13 +55,13 @@ def rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def cost(found: dict[str, Any]) -> dict[str, float]:
+def cost(costs: dict[str, Any]) -> dict[str, float]:
     """What of result.json's ``cost`` is a number, by the names that dashboards know."""
     known = {
-        names.PARAMETERS: found["parameters"],
-        names.SECONDS_PER_FRAME: found["seconds_per_frame"],
-        names.PEAK_MEMORY: found["peak_memory"] / 1e9 if is_number(found["peak_memory"]) else None,
-        names.SAMPLER_STEPS: found["steps"],
+        names.PARAMETERS: costs["parameters"],
+        names.SECONDS_PER_FRAME: costs["seconds_per_frame"],
+        names.PEAK_MEMORY: costs["peak_memory"] / 1e9 if is_number(costs["peak_memory"]) else None,
+        names.SAMPLER_STEPS: costs["steps"],
     }
     return {key: value for key, value in known.items() if is_number(value)}
 
@@ -69,15 +69,15 @@ def cost(found: dict[str, Any]) -> dict[str, float]:
 def pictures(cfg: "DictConfig", run: Run) -> list[Shown]:
     """Of the first clips that have a ground truth, their first frames, as they were written."""
     sources: list[Source] = config.build(cfg.data).clips(split_of(cfg))
-    shown = []
+    media = []
     for source in sources[: cfg.validation.strips]:
         clip = source.read(0, min(LONGEST, source.frames))
         if clip.hr is None:
             continue
         files = [run.clip(source.name) / f"{stem}.png" for stem in source.frame_names[: clip.frames]]
         output = torch.stack([torch.tensor(read_image(file)) for file in files]).permute(0, 3, 1, 2).float() / 255
-        shown.append(show(clip, output[None], run.samples, 0))
-    return shown
+        media.append(show(clip, output[None], run.samples, 0))
+    return media
 
 
 def is_number(value: Any) -> bool:

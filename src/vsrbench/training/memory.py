@@ -41,15 +41,15 @@ def apply_compile(module: MethodModule, wanted: bool | str) -> None:
     backend = "inductor" if wanted is True else wanted
     if backend not in BACKENDS:
         raise ConfigError(f"compile={wanted}: use false, true or one of {', '.join(BACKENDS)}")
-    found = module.repeated_blocks()
-    if not found:
+    blocks = module.repeated_blocks()
+    if not blocks:
         raise ConfigError(
             f"compile={wanted}: {name_of(module)} stage={module.stage} calls none of the blocks that are "
             f"compiled ({', '.join(REPEATED)}); use compile=false"
         )
     # Blocks of one kind share their code: each width, and sampling beside training, is one more compilation of it.
     raise_compilations(64)
-    for block in found:
+    for block in blocks:
         block.compile(backend=backend)
 
 
@@ -61,5 +61,5 @@ def paper_batch(method: str) -> int | None:
     """The effective batch that a method's paper trains with, as its size ``paper`` has it; None where it has none."""
     file = home() / "conf" / "training" / method / "paper.yaml"
     settings: Any = OmegaConf.load(file) if file.is_file() else OmegaConf.create()
-    found = OmegaConf.select(settings, "train.effective_batch")
-    return None if found is None else int(found)
+    batch = OmegaConf.select(settings, "train.effective_batch")
+    return None if batch is None else int(batch)

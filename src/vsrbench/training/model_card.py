@@ -36,7 +36,7 @@ class ModelCard(pl.Callback):
         run, best = Run(Path(trainer.default_root_dir)), checkpoint.best
         settings = read_config(run.folder / CONFIG)
         count = parameters(pl_module)
-        spent = cost(count["trained"], count["frozen"], checkpoint.seconds / 3600, peak_memory())
+        costs = cost(count["trained"], count["frozen"], checkpoint.seconds / 3600, peak_memory())
         facts = {
             "stage, steps": f"{pl_module.stage}, {trainer.global_step:,}",
             "effective batch": checkpoint.identity["effective_batch"],
@@ -45,15 +45,15 @@ class ModelCard(pl.Callback):
             "device": f"{trainer.num_devices * trainer.num_nodes} x {device_name(trainer)}",
         }
         run.write_text(
-            CARD, card(settings, run.folder.name, facts, spent, checkpoint.metrics, best, checkpoint.weights_file.name)
+            CARD, card(settings, run.folder.name, facts, costs, checkpoint.metrics, best, checkpoint.weights_file.name)
         )
-        summary = dict(spent)
+        summary = dict(costs)
         if best is not None:
             summary |= {names.best(best["metric"]): best["value"], names.BEST_STEP: best["step"]}
         log_summary(trainer.loggers, summary, trainer.global_step)
         if checkpoint.weights_file.is_file():
-            chosen = checkpoint.weights_file == checkpoint.best_file and best is not None
-            step = best["step"] if chosen and best is not None else trainer.global_step
+            selected = checkpoint.weights_file == checkpoint.best_file and best is not None
+            step = best["step"] if selected and best is not None else trainer.global_step
             metadata = {**checkpoint.identity, **summary, "step": step}
             others = [run.folder / CONFIG]
             log_checkpoint(trainer.loggers, checkpoint.weights_file, run.folder / CARD, others, metadata)
@@ -69,7 +69,7 @@ def card(
     best: Mapping[str, Any] | None,
     file: str,
 ) -> str:
-    """Markdown text. Only what was configured, counted or measured stands in it.
+    """Markdown text. Only what was configured, counted or measured is in it.
 
     cfg: the resolved configuration; name: of the run; facts: more lines of the first table; cost and metrics: by
     their names in ``names``; best: the checkpoint callback's {"metric", "value", "step"}; file: the
@@ -88,17 +88,21 @@ def card(
     lines = [f"# {name}", "", f"{method}, trained with vsrbench. The whole configuration is in `config.yaml`.", ""]
     lines += table("", "", what)
     lines += ["## Cost", "", *table("", "measured in this run", {k: number(v) for k, v in cost.items()})]
-    told = (
+    summary = (
         f"Of the last step: means over the first {validation['frames']} frames of {validation['clips']} clip(s), "
         "a look at the run's progress and no benchmark. `vsrbench eval` measures one."
     )
-    found = table("metric", "value", {k: number(v) for k, v in metrics.items()})
-    lines += ["## Validation", "", *([told, "", *found] if metrics else ["None: there were no validation clips.", ""])]
+    metric_rows = table("metric", "value", {k: number(v) for k, v in metrics.items()})
+    lines += [
+        "## Validation",
+        "",
+        *([summary, "", *metric_rows] if metrics else ["None: there were no validation clips.", ""]),
+    ]
     if best is not None:
         lines += [f"`best.ckpt` is that of step {best['step']}, with {best['metric']} {number(best['value'])}.", ""]
-    chosen = "selected by validation on" if file == "best.ckpt" else "no validation selected them; it saw"
+    selection = "selected by validation on" if file == "best.ckpt" else "no validation selected them; it saw"
     clips = facts.get("validation clips") or "none"
-    lines += [f"The weights of this run are those of `{file}` (`checkpoint.weights`): {chosen}: {clips}.", ""]
+    lines += [f"The weights of this run are those of `{file}` (`checkpoint.weights`): {selection}: {clips}.", ""]
     lines += ["## Use", "", "```", *use(cfg, file), "```", ""]
     lines += [FROZEN, ""]
     return "\n".join(lines)
@@ -111,8 +115,8 @@ def _validated(clips: Mapping[str, Any]) -> str:
 
 def use(cfg: Mapping[str, Any], file: str) -> list[str]:
     """Commands that load a checkpoint."""
-    chosen = f"method={cfg['method']['name']} size={cfg['size']} variant={cfg['variant']} ckpt_path={file}"
-    return [f"vsrbench upscale IN OUT {chosen}", f"vsrbench eval data=vid4 data.root=DIR {chosen}"]
+    settings = f"method={cfg['method']['name']} size={cfg['size']} variant={cfg['variant']} ckpt_path={file}"
+    return [f"vsrbench upscale IN OUT {settings}", f"vsrbench eval data=vid4 data.root=DIR {settings}"]
 
 
 def table(left: str, right: str, rows: Mapping[str, Any]) -> list[str]:

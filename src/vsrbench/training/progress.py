@@ -57,8 +57,8 @@ class StepProgress(AfterStep, ProgressBar):
         if self._bar is not None:
             self._bar.update(self._task, completed=step, loss=loss)
         elif self._enabled and trainer.max_steps > 0 and crossed_tenth(step, trainer.max_steps):
-            left = (time.perf_counter() - self._clock) / (step - self._first) * (trainer.max_steps - step)
-            self.console.print(f"step {step}/{trainer.max_steps}  {loss}  {timedelta(seconds=round(left))} left")
+            remaining = (time.perf_counter() - self._clock) / (step - self._first) * (trainer.max_steps - step)
+            self.console.print(f"step {step}/{trainer.max_steps}  {loss}  {timedelta(seconds=round(remaining))} left")
 
     def start(self, total: int, what: str) -> None:
         """Validation begins a clip of ``total`` pieces of work."""

@@ -40,12 +40,12 @@ class ShardedStrategy(DDPStrategy):
 
 def frozen_blocks(module: MethodModule) -> list[nn.Module]:
     """The blocks that are sharded: repeated ones without a parameter that trains."""
-    found = [b for b in module.repeated_blocks() if not any(p.requires_grad for p in b.parameters())]
-    if not found:
+    blocks = [b for b in module.repeated_blocks() if not any(p.requires_grad for p in b.parameters())]
+    if not blocks:
         raise ConfigError(
             f"trainer=fsdp: {name_of(module)} stage={module.stage} calls no frozen block to shard; use trainer=ddp"
         )
-    return found
+    return blocks
 
 
 def strategy(wanted: Any, compiled: bool) -> Any:

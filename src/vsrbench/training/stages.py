@@ -103,9 +103,9 @@ def with_start(cfg: "DictConfig", run: Run | None, resumed: bool, record: bool =
         raise RunError(_absent(cfg, stage, before, earlier, stages[stage].remedy))
     if run is not None and record:
         _record_start(run, stage, before, earlier, resumed)
-    started = cfg.copy()
-    started.ckpt_path = str(earlier.folder)
-    return started
+    settings = cfg.copy()
+    settings.ckpt_path = str(earlier.folder)
+    return settings
 
 
 def command(cfg: "DictConfig", stage: str) -> str:
@@ -115,10 +115,10 @@ def command(cfg: "DictConfig", stage: str) -> str:
     """
     from vsrbench.config import given
 
-    chosen = [f"method={cfg.method.name}", f"size={cfg.size}", f"data={cfg.data.set}", f"runs={cfg.runs}"]
+    settings = [f"method={cfg.method.name}", f"size={cfg.size}", f"data={cfg.data.set}", f"runs={cfg.runs}"]
     words = [
         word
-        for word in given() or chosen
+        for word in given() or settings
         if word.partition("=")[0] not in ("stage", "verb", "name", "force", "ckpt_path")
     ]
     name = with_stage(cfg, stage).name

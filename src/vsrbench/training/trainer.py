@@ -155,7 +155,7 @@ def build_module(cfg: "DictConfig", load: bool) -> MethodModule:
     module: MethodModule = config.build(cfg.module, method=method)
     if load and cfg.ckpt_path:
         load_trained(module, str(cfg.ckpt_path))
-    method.use(precision=cfg.inference.precision, batch=cfg.inference.batch)
+    method.configure_inference(precision=cfg.inference.precision, batch=cfg.inference.batch)
     # Plain containers: what the optimiser is given ends up in the checkpoint.
     optimiser = config.build(cfg.optimiser, _convert_="all")
     schedule = None if cfg.schedule is None else config.build(cfg.schedule, _convert_="all")
@@ -177,8 +177,8 @@ def build_trainer(cfg: "DictConfig", run: Run | None, manual: bool = False, step
     callbacks = build_callbacks(cfg)
     loggers = [] if run is None else build_loggers(cfg, run, settings, step)
     make = _made("trainer", t, _partial_=True)
-    given = make.keywords
-    plugins = list(given.get("plugins") or [])
+    arguments = make.keywords
+    plugins = list(arguments.get("plugins") or [])
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     if SLURMEnvironment.detect():
@@ -187,7 +187,7 @@ def build_trainer(cfg: "DictConfig", run: Run | None, manual: bool = False, step
         "callbacks": callbacks,
         "logger": loggers,
         "plugins": plugins,
-        "strategy": strategy(given["strategy"], compiled=cfg.compile is not False),
+        "strategy": strategy(arguments["strategy"], compiled=cfg.compile is not False),
         "default_root_dir": None if run is None else run.folder,
         "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
         "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
@@ -197,7 +197,7 @@ def build_trainer(cfg: "DictConfig", run: Run | None, manual: bool = False, step
     }
     if manual:
         ours["gradient_clip_val"] = None
-    if given.get("val_check_interval") is None:
+    if arguments.get("val_check_interval") is None:
         ours["val_check_interval"] = 1.0  # at the end; prepare() sets the interval of validation.every
     try:
         return make(**ours)
@@ -232,13 +232,13 @@ def share_batch(cfg: "DictConfig", trainer: pl.Trainer, known: int | None) -> tu
     """(effective batch, batches per optimiser step). known: the one that a run began with; it keeps that, also when it
     goes on with other devices. Raises ConfigError where it cannot be reached."""
     devices = trainer.num_devices * trainer.num_nodes
-    given = cfg.trainer.accumulate_grad_batches
-    effective = cfg.train.effective_batch or known or cfg.train.batch * devices * (given or 1)
+    argument = cfg.trainer.accumulate_grad_batches
+    effective = cfg.train.effective_batch or known or cfg.train.batch * devices * (argument or 1)
     accumulate = accumulation(effective, cfg.train.batch, devices)
-    if given not in (None, accumulate):
+    if argument not in (None, accumulate):
         raise ConfigError(
-            f"trainer.accumulate_grad_batches={given}: an effective batch of {effective} is {cfg.train.batch} x "
-            f"{devices} device(s) x {accumulate}; set train.effective_batch={cfg.train.batch * devices * given}"
+            f"trainer.accumulate_grad_batches={argument}: an effective batch of {effective} is {cfg.train.batch} x "
+            f"{devices} device(s) x {accumulate}; set train.effective_batch={cfg.train.batch * devices * argument}"
         )
     return effective, accumulate
 
@@ -251,7 +251,7 @@ def prepare(
     accumulate: int,
     substitutes: Mapping[str, str],
 ) -> None:
-    """Tell trainer and callbacks how many batches make a step, and what stands in checkpoints beside the weights."""
+    """Tell trainer and callbacks how many batches make a step, and what checkpoints hold beside the weights."""
     if automatic:
         trainer.accumulate_grad_batches = accumulate
     if cfg.trainer.val_check_interval is None and cfg.validation.every and not trainer.fast_dev_run:  # type: ignore[attr-defined]

@@ -46,14 +46,14 @@ class SampleStrips(pl.Callback):
         pl_module.log_dict(row, rank_zero_only=True)  # clocks differ between ranks
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        done, self._done = self._done, []
+        batches, self._done = self._done, []
         if trainer.sanity_checking or trainer.fast_dev_run or not trainer.is_global_zero:  # type: ignore[attr-defined]
             return
         folder, step = Path(trainer.default_root_dir) / "samples", trainer.global_step
-        shown = [show(clip, outputs["output"], folder, step) for clip, outputs in done[: self.clips]]
-        log_media(trainer.loggers, shown, step)
-        rows = [{"clip": clip.name[0], **outputs["metrics"]} for clip, outputs in done]
-        log_table(trainer.loggers, names.VALIDATION_TABLE, rows, step, shown)
+        media = [show(clip, outputs["output"], folder, step) for clip, outputs in batches[: self.clips]]
+        log_media(trainer.loggers, media, step)
+        rows = [{"clip": clip.name[0], **outputs["metrics"]} for clip, outputs in batches]
+        log_table(trainer.loggers, names.VALIDATION_TABLE, rows, step, media)
 
 
 class Measures:
@@ -80,19 +80,19 @@ def measures(clip: Clip, output: Tensor, lpips: nn.Module | None = None) -> dict
     assert clip.hr is not None
     frames = quantise(output[0])
     y, truth = luma(frames), luma(quantise(clip.hr[0]))
-    found = {
+    by_name = {
         names.PSNR_Y: psnr(y, truth, clip.scale).mean().item(),
         names.SSIM_Y: ssim(y, truth, clip.scale).mean().item(),
     }
     if clip.flow_forward is not None and clip.occlusion is not None and clip.frames > 1:
         flow, visible = on_hr_grid(clip.flow_forward[0], clip.occlusion[0, :, 0], clip.scale)
-        found[names.CONSISTENCY] = consistency(frames.float() / 255, flow, visible).mean().item()
+        by_name[names.CONSISTENCY] = consistency(frames.float() / 255, flow, visible).mean().item()
     if lpips is not None:
         with torch.no_grad():
             pairs = zip(frames.float() / 255, quantise(clip.hr[0]).float() / 255, strict=True)
             values = [lpips(out[None], real[None]) for out, real in pairs]
-        found[names.LPIPS] = torch.stack(values).mean().item()
-    return found
+        by_name[names.LPIPS] = torch.stack(values).mean().item()
+    return by_name
 
 
 def lpips_network(metrics: Sequence[str]) -> nn.Module | None:

@@ -82,7 +82,7 @@ class WandbLogger(loggers.WandbLogger):
             init_timeout=20, finish_timeout=600, finish_timeout_raises=True, console="off", quiet=True
         )
         self.fresh = bool(params["force"])
-        given = {key: value for key, value in self.settings.items() if value is not None}
+        values = {key: value for key, value in self.settings.items() if value is not None}
         self.settings = {
             "entity": None,
             "group": params.get("sweep"),
@@ -91,7 +91,7 @@ class WandbLogger(loggers.WandbLogger):
             "tags": list(tags),
             "allow_val_change": True,  # a run that goes on may be longer than it was to be
             "settings": patience,
-            **given,
+            **values,
         }
 
     @rank_zero_only
@@ -121,7 +121,7 @@ class WandbLogger(loggers.WandbLogger):
     def log_clips(
         self, key: str, rows: Sequence[Mapping[str, Cell]], step: int | None = None, shown: Sequence[Shown] = ()
     ) -> None:
-        """A table with a row per clip; strips of the clips that are shown stand in their rows."""
+        """A table with a row per clip; with the strips of the clips that are shown."""
         import wandb
 
         def send(run: Any) -> None:

@@ -8,9 +8,9 @@ from urllib.parse import urlparse
 
 def mode() -> str:
     """What WANDB_MODE says, else online where somebody is logged in, else offline."""
-    told = os.environ.get("WANDB_MODE")
-    if told:
-        return "offline" if told == "dryrun" else told
+    value = os.environ.get("WANDB_MODE")
+    if value:
+        return "offline" if value == "dryrun" else value
     return "online" if has_wandb_key() else "offline"
 
 

@@ -86,8 +86,8 @@ def catalogue(file: Path = FILE) -> tuple[Entry, ...]:
         known = tuple(_entry(**entry) for entry in entries)
     except TypeError as error:
         keys = {kind.__name__.lower(): ", ".join(f.name for f in fields(kind)) for kind in (Entry, Wheel, Content)}
-        told = "; ".join(f"{kind}: {names}" for kind, names in keys.items())
-        raise ConfigError(f"{file}: {error}; an entry has the keys {told.removeprefix('entry: ')}") from error
+        summary = "; ".join(f"{kind}: {names}" for kind, names in keys.items())
+        raise ConfigError(f"{file}: {error}; an entry has the keys {summary.removeprefix('entry: ')}") from error
     names = [entry.name for entry in known]
     for entry in known:
         if names.count(entry.name) > 1 or entry.place not in PLACES or not (entry.hub or entry.source):
@@ -109,13 +109,13 @@ def select(words: Iterable[str]) -> list[Entry]:
     names = (
         {entry.name: [entry.name] for entry in catalogue()} | {e.hub: [e.name] for e in catalogue() if e.hub} | groups
     )
-    chosen: list[str] = []
+    selection: list[str] = []
     for word in words:
         if word not in names:
             possible = [*groups, *(entry.name for entry in catalogue() if entry.fetchable and entry.name not in groups)]
             raise ConfigError(f"no weights are known as {word!r}: use {', '.join(possible)}")
-        chosen += names[word]
-    return [entry_of(name) for name in dict.fromkeys(chosen)]
+        selection += names[word]
+    return [entry_of(name) for name in dict.fromkeys(selection)]
 
 
 def fetchable_names() -> set[str]:

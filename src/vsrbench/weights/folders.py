@@ -100,9 +100,9 @@ def load_prompt(path: str, text: str = "") -> Tensor:
     Raises WeightsError when there is neither ``prompt_embeds.safetensors`` nor a text encoder, or they are broken.
     """
     folder = locate(path)
-    stored = folder / "prompt_embeds.safetensors"
-    if stored.is_file() and not text:
-        return _stored_prompt(stored)
+    file = folder / "prompt_embeds.safetensors"
+    if file.is_file() and not text:
+        return _stored_prompt(file)
     encoder = folder / "text_encoder"
     if not (encoder / "config.json").is_file():
         if text:

@@ -50,9 +50,9 @@ def locate(path: str, setting: str = "prior.path", selection: Selection = PRIOR)
         return folder
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
         raise WeightsError(f"{setting}={path}: no such folder")
-    stored = cached(path)
-    if stored is not None and selection.complete(stored):
-        return stored
+    cached_folder = cached(path)
+    if cached_folder is not None and selection.complete(cached_folder):
+        return cached_folder
     return fetch(path, setting, selection)
 
 
@@ -115,11 +115,11 @@ def why(error: Exception) -> str:
 def unavailable(hub_id: str, setting: str, reason: str, selection: Selection) -> str:
     """The whole message: which id, why, what to put instead, where a local copy goes."""
     entry = withdrawn(hub_id)
-    lost = f" Known of it: {entry.note}." if entry else ""
-    lost += " The cached copy is incomplete." if cached(hub_id) else ""
+    note = f" Known of it: {entry.note}." if entry else ""
+    note += " The cached copy is incomplete." if cached(hub_id) else ""
     copies = f" or {setting}={' or '.join(entry.copies)}" if entry and entry.copies else ""
     return (
-        f"{setting}={hub_id} is no folder here and cannot be fetched from the hub: {reason}.{lost} Give "
+        f"{setting}={hub_id} is no folder here and cannot be fetched from the hub: {reason}.{note} Give "
         f"{setting}=DIR, a local diffusers folder{selection.what}{copies}; or bring the folder "
         f"{cache_entry(hub_id).name} from a machine that has it into {cache_entry(hub_id).parent}"
     )

@@ -1,4 +1,4 @@
-"""What stands in for text where no text encoder exists: the miniature's prior learns to read these tokens.
+"""What replaces text where no text encoder exists: the miniature's prior learns to read these tokens.
 
 ours, for size=mini alone. The shipped image prior never saw a prompt, so its cross-attention says nothing; a text-to-
 video prior has learned to use a description of what is to be seen. Here a description is a fixed random projection of

@@ -40,7 +40,7 @@ class EarlyStopping(pl.Callback):
         value = sum(pl_module.validation_loss(clip.to(pl_module.device)) for clip in self._clips) / len(self._clips)
         for logger in trainer.loggers:
             logger.log_metrics({"val/loss": value}, step)
-        self.judge(value)
+        self.update(value)
         self._end(trainer, pl_module)
 
     def _end(self, trainer: pl.Trainer, module: Any) -> None:
@@ -48,7 +48,7 @@ class EarlyStopping(pl.Callback):
             module.ended = f"early stopping (the validation loss was {self.best:.6g} {self.waited} measurements before)"
             trainer.should_stop = True
 
-    def judge(self, value: float) -> None:
+    def update(self, value: float) -> None:
         """Count how often in a row the loss was not below its best."""
         self.waited = 0 if value < self.best else self.waited + 1
         self.best = min(self.best, value)

@@ -78,15 +78,15 @@ def sample_in_turn(
         frames: dict[int, Tensor] = {}
         before: int | None = None
         for i in visits(clip.frames, run.guidance.direction(step)):
-            residuals, seen = None, {}
+            residuals, inputs = None, {}
             if before is not None:
                 aligned = run.guidance.align_neighbour(frames[before], run.flows.flow_to(i, before))
                 residuals = guide_residuals(run, x[:, i], clip.lr[:, i], aligned, t)
-                seen = {"aligned": aligned, **residuals.named()}
+                inputs = {"aligned": aligned, **residuals.named()}
             output = prior.predict(x[:, i], clip.lr[:, i], t, residuals)
             frames[i] = schedule.x0(x[:, i], output.float(), t)
             if run.trace is not None:
-                run.trace.on_step(step, i, x=x[:, i], output=output, x0=frames[i], **seen)
+                run.trace.on_step(step, i, x=x[:, i], output=output, x0=frames[i], **inputs)
             before = i
         last, x0 = x0, torch.stack([frames[i] for i in range(clip.frames)], dim=1)
         x = steps.update(step, x, x0, last)

@@ -70,9 +70,9 @@ class LDM(Method):
     ) -> tuple[Tensor, Tensor | None]:
         """x (B,T,4,h,w) after the last step, or before step ``stop``, and the last x0."""
         x, x0 = initial_latents(self.prior, self.sampler, clip, noise, self.batch), None
-        seen = noised_lr(self.prior, clip, noise)
+        network_input = noised_lr(self.prior, clip, noise)
         steps = Steps(self.prior.schedule, self.sampler, clip, noise, stop, trace, progress)
         for step, t in steps:
-            last, x0 = x0, unguided(self.prior, seen, x, t, self.batch, self.guidance_scale)
+            last, x0 = x0, unguided(self.prior, network_input, x, t, self.batch, self.guidance_scale)
             x = steps.update(step, x, x0, last)
         return x, x0

@@ -88,8 +88,8 @@ class SATeCoModule(MethodModule):
 
     def substitutes(self) -> dict[str, str]:
         """See ``MethodModule.substitutes``."""
-        named = self.feature_loss is not None and self.features != "lpips_vgg"
-        return super().substitutes() | ({"LPIPS": self.features} if named else {})
+        other_features = self.feature_loss is not None and self.features != "lpips_vgg"
+        return super().substitutes() | ({"LPIPS": self.features} if other_features else {})
 
     def repeated_blocks(self) -> list[nn.Module]:
         """None: the guided U-Net and VAE walk through their blocks' layers instead of calling them."""

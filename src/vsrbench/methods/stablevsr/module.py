@@ -98,13 +98,13 @@ class StableVSRModule(MethodModule):
             flows = method.flows(frames)
             x, _ = sample(replace(method.sampling(frames, flows), batch=len(part.name)), noise, stop=step)
             t = torch.full((len(part.name),), method.sampler.timesteps(prior.schedule)[step], device=x.device)
-            seen = noised_lr(prior, frames, noise)
+            network_input = noised_lr(prior, frames, noise)
             # the neighbour is visited first, so it is unguided
-            output = prior.predict(x[:, beside], seen.lr[:, beside], t)
+            output = prior.predict(x[:, beside], network_input.lr[:, beside], t)
             x0 = prior.schedule.x0(x[:, beside], output.float(), t)
             flow = flows.flow_to(place, beside)
             texture = method.texture.make(prior, x0, x[:, beside], flow)
-            current = seen.window(place, place + 1)
+            current = network_input.window(place, place + 1)
             latent = encode(prior, current, noise)
         return self.guided.terms(x[:, place], current, texture, self._aligned(x0, flow), t, latent)
 

@@ -69,15 +69,15 @@ def sample(
             frames: dict[int, Tensor] = {}
             before: int | None = None
             for i in visits(clip.frames, direction(run.strategy, step)):  # l. 5; its direction: l. 12
-                residuals, seen = None, {}
+                residuals, inputs = None, {}
                 if before is not None:
                     texture = refreshed(run, step, i, before, frames[before], x[:, before])  # l. 6, Eq. 8
                     residuals = tcm_residuals(run, x[:, i], clip.lr[:, i], texture, t)
-                    seen = {"texture": texture, **residuals.named()}
+                    inputs = {"texture": texture, **residuals.named()}
                 output = prior.predict(x[:, i], clip.lr[:, i], t, residuals)  # l. 7
                 frames[i] = schedule.x0(x[:, i], output.float(), t)  # l. 8, Eq. 6
                 if run.trace is not None:
-                    run.trace.on_step(step, i, x=x[:, i], output=output, x0=frames[i], **seen)
+                    run.trace.on_step(step, i, x=x[:, i], output=output, x0=frames[i], **inputs)
                 before = i
             x0 = torch.stack([frames[i] for i in range(clip.frames)], dim=1)
         x = steps.update(step, x, x0, last)  # l. 9-10, Eq. 5
@@ -86,9 +86,9 @@ def sample(
 
 def refreshed(run: Sampling, step: int, frame: int, before: int, x0: Tensor, x_t: Tensor) -> Tensor:
     """The texture of a frame at a step (Eq. 8), or the one kept from an earlier step of the same side."""
-    made, texture = run.kept.get((frame, before), (-1, None))
+    last_step, texture = run.kept.get((frame, before), (-1, None))
     stride = 2 if run.strategy == "bidirectional" else 1
-    if texture is None or step - made >= run.refresh * stride:
+    if texture is None or step - last_step >= run.refresh * stride:
         texture = run.texture.make(run.prior, x0, x_t, run.flows.flow_to(frame, before))
         if run.refresh > 1:
             run.kept[frame, before] = (step, texture)

@@ -86,7 +86,7 @@ class Front(nn.Module):
     def around(self, clip: Propagated, start: int, stop: int) -> Tensor:
         """Frames start to stop: features h_t, and those of the frame before and after, warped onto frame t.
 
-        ours: at the clip's ends, where one neighbour is missing, h_t stands in.
+        ours: at the clip's ends, where one neighbour is missing, h_t takes its place.
         """
         device, last = clip.to_next.device, clip.features.shape[1] - 1
         features = []
@@ -113,10 +113,10 @@ class Front(nn.Module):
             if key.startswith("propagation.backbone.") and key.split(".")[2] not in self.propagation.names
         )
         left_out = ("reconstruction.", *others)
-        used = {key: value.float() for key, value in state.items() if not key.startswith(left_out)}
+        values = {key: value.float() for key, value in state.items() if not key.startswith(left_out)}
         own = {key: value for key, value in self.state_dict().items() if key.startswith("fusion.")}
         where = f"{source} does not hold BasicVSR++'s propagation at these settings of method.front"
-        load_strictly(self, used | own, where)
+        load_strictly(self, values | own, where)
         mark_pretrained(self.flow)
 
     def parameter_groups(self) -> dict[str, list[nn.Module]]:

@@ -84,8 +84,8 @@ class VideoGigaGAN(Method):
         check_least("method", frames, {"chunk": 1, "mirror": 2, "max_context": 0})
         for group, settings in (("generator", generator), ("front", front)):
             check_least(f"method.{group}", settings, LEAST[group])
-        given = {"temporal": temporal, "propagation": propagation, "down": down, "shuttle": shuttle}
-        row = LADDER[ladder] | {key: value for key, value in given.items() if value is not None}
+        switches = {"temporal": temporal, "propagation": propagation, "down": down, "shuttle": shuttle}
+        row = LADDER[ladder] | {key: value for key, value in switches.items() if value is not None}
         self.scale, self.chunk, self.mirror, self.z, self.max_context = scale, chunk, mirror, z, max_context
         plan = dict(generator)
         levels = plan.pop("temporal", 3)

@@ -314,12 +314,12 @@ class VideoGigaGANModule(MethodModule):
             ours.zero_grad(set_to_none=True)
         if skip or not active:
             theirs.zero_grad(set_to_none=True)
-        held = [g for g in ours.param_groups if g.get("flow") and step < self.objective.flow_hold]
-        rates = [group["lr"] for group in held]
-        for group in held:
+        frozen = [g for g in ours.param_groups if g.get("flow") and step < self.objective.flow_hold]
+        rates = [group["lr"] for group in frozen]
+        for group in frozen:
             group["lr"] = 0.0  # not requires_grad=False: DDP wants every parameter in every step
         ours.step()
-        for group, rate in zip(held, rates, strict=True):
+        for group, rate in zip(frozen, rates, strict=True):
             group["lr"] = rate
         theirs.optimizer.step()
         ours.zero_grad(set_to_none=True)
@@ -336,10 +336,10 @@ class VideoGigaGANModule(MethodModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_load_checkpoint(checkpoint)
-        stored = checkpoint["gan"]
-        self.guard.load_state_dict(stored["guard"])
-        self.skipped = dict(stored["skipped"])
-        self.last_r1 = stored["r1"]
+        state = checkpoint["gan"]
+        self.guard.load_state_dict(state["guard"])
+        self.skipped = dict(state["skipped"])
+        self.last_r1 = state["r1"]
 
 
 def zero_of(network: nn.Module) -> Tensor:

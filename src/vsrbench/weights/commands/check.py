@@ -52,9 +52,9 @@ def check_path(path: str, cfg: "DictConfig") -> list[Fit]:
 
 def prior_kind(cfg: "DictConfig") -> str | None:
     """The kind of prior that the command names, by its method or prior; None where it names neither."""
-    named = any(word.startswith(("method=", "prior=", "prior.")) for word in given())
+    is_named = any(word.startswith(("method=", "prior=", "prior.")) for word in given())
     kind = str((cfg.prior or {}).get("kind", "upscaler"))
-    return kind if named or kind != "upscaler" else None
+    return kind if is_named or kind != "upscaler" else None
 
 
 def show(fits: list[Fit], console: "Console") -> bool:
@@ -76,12 +76,12 @@ def show(fits: list[Fit], console: "Console") -> bool:
 def lines(fit: Fit) -> list[str]:
     """Everything to say of a part below the table: misfits by kind with the first names, errors, warnings, notes."""
     misfits = {"missing": fit.missing, "unexpected": fit.unexpected, "of wrong shape": fit.shapes}
-    counted = [
+    sizes = [
         f"{len(names)} {what}: {', '.join(names[:SHOWN])}{', ...' * (len(names) > SHOWN)}"
         for what, names in misfits.items()
         if names
     ]
-    return counted + [f"error: {f}" for f in fit.errors] + [f"warning: {d}" for d in fit.warnings] + fit.notes
+    return sizes + [f"error: {f}" for f in fit.errors] + [f"warning: {d}" for d in fit.warnings] + fit.notes
 
 
 def _types(fit: Fit) -> str:

@@ -60,13 +60,13 @@ def export(cfg: "DictConfig") -> Path:
 
 def layout_of(asked: str | None, target: Path) -> str:
     """ "project" for a file, "released" for a folder. Raises ConfigError where the output is of the other kind."""
-    meant = "project" if target.suffix == ".safetensors" else "released"
+    default = "project" if target.suffix == ".safetensors" else "released"
     if asked not in (None, "project", "released"):
         raise ConfigError(f"layout={asked}: use project or released")
-    if asked not in (None, meant):
+    if asked not in (None, default):
         kind = "output=FILE.safetensors" if asked == "project" else "output=FOLDER"
         raise ConfigError(f"layout={asked} needs {kind}, not output={target}")
-    return meant
+    return default
 
 
 def complete_pipeline(folder: Path, source: str | None, pipeline: str | None) -> None:

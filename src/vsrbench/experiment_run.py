@@ -1,4 +1,4 @@
-"""One experiment file, tiny and short: what it runs with, what stands in for what is not there, what came of it."""
+"""One experiment file, tiny and short: what it runs with, what replaces what is not there, what came of it."""
 
 import io
 import sys
@@ -43,7 +43,7 @@ Verbs = Mapping[str, Callable[["DictConfig"], Any]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """state: "ok", "failed" or "skipped". why: the error, the reason, or what stood in for something; may be empty."""
+    """state: "ok", "failed" or "skipped". why: the error, the reason, or what was replaced; may be empty."""
 
     name: str
     command: str | None
@@ -64,7 +64,7 @@ def commands(pattern: str = "**/*") -> list[str]:
     return names
 
 
-def rehearse(name: str, verbs: Verbs) -> Outcome:
+def run_small(name: str, verbs: Verbs) -> Outcome:
     """Run one file's command in a temporary folder. Output is shown only where something fails.
 
     verbs: what runs each command; ``eval`` returns its run folder.
@@ -74,11 +74,11 @@ def rehearse(name: str, verbs: Verbs) -> Outcome:
     started = time.perf_counter()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="rehearse-") as runs,
+            tempfile.TemporaryDirectory(prefix="smoke-test-") as runs,
             redirect_stdout(output),
             redirect_stderr(output),
         ):
-            cfg = compose([*overrides, *SMALL], verb="rehearse")
+            cfg = compose([*overrides, *SMALL], verb="smoke_test")
             command = command_of(cfg)
             why = run(cfg, command, [*overrides, *SMALL, *SHORT[command], f"runs={runs}"], verbs)
     except QuotedOnlyError as reason:
@@ -92,24 +92,24 @@ def rehearse(name: str, verbs: Verbs) -> Outcome:
 
 
 def run(cfg: "DictConfig", command: str, overrides: list[str], verbs: Verbs) -> str:
-    """Run the command with stand-ins for weights and frames that nobody ships; returns what stood in."""
-    stand_ins = []
+    """Run the command with replacements for weights and frames that nobody ships; returns what was replaced."""
+    replacements = []
     if cfg.flow is not None and "random" in cfg.flow:
         overrides = [*overrides, "flow.random=true"]
-        stand_ins.append("flow network: random weights stand in")
+        replacements.append("flow network: random weights")
     if cfg.method.get("front") and cfg.method.front.get("weights"):
         overrides = [*overrides, "method.front.weights=null"]  # they are of another size
-        stand_ins.append("flow and propagation: random weights stand in")
+        replacements.append("flow and propagation: random weights")
     if "predictions" in cfg.needs:
         folder = verbs["eval"](compose([*overrides, "method=bicubic", "command=null"], verb="eval"))
         overrides = [*overrides, f"predictions={Path(folder) / 'frames'}"]
-        stand_ins.append("foreign frames: bicubic stands in")
+        replacements.append("foreign frames: bicubic frames")
     ready = compose(overrides, verb=command)
     for stage in _stages_before(ready) if command == "train" else []:
         verbs["train"](with_stage(ready, stage))
-        stand_ins.append(f"stage={stage}: two steps stand in")
+        replacements.append(f"stage={stage}: trained for two steps")
     verbs[command](ready)
-    return "; ".join(stand_ins)
+    return "; ".join(replacements)
 
 
 def _stages_before(cfg: "DictConfig") -> list[str]:
