@@ -15,9 +15,7 @@ from torch.nn import functional as F
 from vsrbench.config import build
 from vsrbench.errors import ConfigError
 from vsrbench.methods.sateco.adapters import SFA, TFA, Guidance, TubeletAttention
-from vsrbench.methods.sateco.encoder import LatentEncoder
-from vsrbench.methods.sateco.networks import Networks
-from vsrbench.methods.sateco.refiner import Refiner
+from vsrbench.methods.sateco.networks import LatentEncoder, Networks, Refiner
 from vsrbench.methods.sateco.upscaler import TMSA, make_upscaler
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

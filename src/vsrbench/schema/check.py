@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from vsrbench.annotations import check_value
 from vsrbench.errors import ConfigError
-from vsrbench.schema import messages, renamed
+from vsrbench.schema import messages
 from vsrbench.schema.sections import Section
 from vsrbench.schema.verbs import VERBS, extra, readers, section
 
@@ -22,6 +22,24 @@ HELD = {
 }  # fmt: skip
 HYDRA = ("hydra", "sweeper")
 HEADER = "# @package _global_"
+RENAMED = {  # settings that were called otherwise once: an old spelling is answered with the new one
+    "trainer.gradient_clip": "trainer.gradient_clip_val",
+    "trainer.log_every": "trainer.log_every_n_steps",
+    "trainer.compile": "compile",
+    "trainer.checkpointing": "gradient_checkpointing",
+    "logger.project": "logger.wandb.project",
+    "logger.entity": "logger.wandb.entity",
+    "logger.group": "logger.wandb.group",
+    "logger.checkpoint": "logger.wandb.checkpoint",
+}
+
+
+def check_renamed(argument: str) -> None:
+    """Raise ConfigError for a setting, ``key`` or ``key=value``, under the name that it once had."""
+    key, equals, value = argument.lstrip("+").partition("=")
+    if key in RENAMED:
+        new = RENAMED[key]
+        raise ConfigError(f"{key} is now {new}" + (f": write {new}={value}" if equals else ""))
 
 
 def check_arguments(arguments: Sequence[str], verb: str, conf: Path) -> None:
@@ -30,7 +48,7 @@ def check_arguments(arguments: Sequence[str], verb: str, conf: Path) -> None:
     for argument in arguments:
         if argument.startswith("-") or not (key := argument.lstrip("+~").partition("=")[0]):
             continue
-        renamed.check(argument)
+        check_renamed(argument)
         top = re.split(r"[./@]", key)[0]
         group = HELD.get(key, key) if (conf / key).is_dir() else top
         if top in HYDRA or (group in fields and _has(VERBS[verb], key)):
@@ -120,7 +138,7 @@ def _check_nodes(settings: dict[str, Any], model: type[Section]) -> None:
         if "node" not in extra(field) or not isinstance(value, dict):
             continue
         for key, inner in value.items():
-            renamed.check(f"{name}.{key}")
+            check_renamed(f"{name}.{key}")
             if moved := messages.of_training(f"{name}.{key}", settings):
                 raise ConfigError(f"there is no setting {name}.{key}: {moved}")
             if key in extra(field)["kinds"]:
