@@ -1,12 +1,13 @@
 """The few records that flow between the parts: Clip, Trace, Progress."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vsrbench.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FULL_CLIP = 1 << 30  # a method's ``context`` where all frames depend on each other: a chunk is then the whole clip
 
@@ -26,14 +27,14 @@ class Clip:
         show, channel 1 pixels of frame t+1 that frame t does not show.
     """
 
-    lr: Tensor
-    hr: Tensor | None
+    lr: "Tensor"
+    hr: "Tensor | None"
     name: list[str]
-    index: Tensor
+    index: "Tensor"
     scale: int
-    flow_forward: Tensor | None = None
-    flow_backward: Tensor | None = None
-    occlusion: Tensor | None = None
+    flow_forward: "Tensor | None" = None
+    flow_backward: "Tensor | None" = None
+    occlusion: "Tensor | None" = None
 
     def __post_init__(self) -> None:
         if self.lr.ndim != 5 or self.lr.shape[2] != 3:
@@ -58,7 +59,7 @@ class Clip:
         """Number of frames T."""
         return self.lr.shape[1]
 
-    def to(self, device: torch.device | str) -> "Clip":
+    def to(self, device: "torch.device | str") -> "Clip":
         """The same clip with every tensor on ``device``."""
         moved: dict[str, Any] = {k: v.to(device) for k, v in self._tensors().items()}
         return replace(self, **moved)
@@ -76,14 +77,14 @@ class Clip:
         cut: dict[str, Any] = {key: value[rows] for key, value in self._tensors().items()}
         return replace(self, name=[self.name[row] for row in rows], **cut)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+    def _tensors(self) -> "dict[str, Tensor]":
+        return {k: v for k, v in vars(self).items() if v is not None and k not in ("name", "scale")}
 
 
 class Trace(Protocol):
     """Observer of a sampling run; ``frame`` is None for values that concern the whole clip."""
 
-    def on_step(self, step: int, frame: int | None, **tensors: Tensor) -> None: ...
+    def on_step(self, step: int, frame: int | None, **tensors: "Tensor") -> None: ...
 
 
 class Progress(Protocol):

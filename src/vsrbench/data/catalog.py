@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vsrbench.data.degradations import Degradation
-from vsrbench.data.photos import Album
 from vsrbench.data.sources import Pairing, Source
 from vsrbench.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from vsrbench.data.photos import Album
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Catalog:
     sources: list[Source] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
     short: dict[str, list[int]] = field(default_factory=dict)
-    photos: Album | None = None
+    photos: "Album | None" = None
     unit: str = "frames"
 
     def coverage(self, set_name: str) -> dict[str, Any]:

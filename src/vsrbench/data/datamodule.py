@@ -1,4 +1,4 @@
-"""All data sets behind one LightningDataModule."""
+"""All data sets behind one data module, which needs no Lightning: only a training has a trainer."""
 
 import logging
 import signal
@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
 from torch.utils.data import DataLoader, Dataset
@@ -32,7 +31,7 @@ def leave_signals_to_the_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class VideoData(pl.LightningDataModule):
+class VideoData:
     """Clips for evaluation and samples for training (conf/data/<set>.yaml builds it).
 
     splits: {train, val, test: {partition, clips, frames, window} or null}; clips of the validation split are taken
@@ -60,7 +59,7 @@ class VideoData(pl.LightningDataModule):
         frame_size: Sequence[int] = (192, 320),
         motion: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        self.trainer: Any = None  # of a training; it knows the rank
         reading = {"packed": packed, "lr": lr, "role": role, "frame_size": frame_size, "motion": motion}
         node = {"set": set, "root": root, "scale": scale, "crop_to_multiple": crop_to_multiple, **reading}
         self.settings = Settings.of(node, degradation)

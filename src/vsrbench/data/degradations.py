@@ -2,14 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from vsrbench.annotations import check_fields
 from vsrbench.errors import ConfigError, DataError
-from vsrbench.nn.imresize import resize_axis, weigh
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCALES = (2, 3, 4, 8, 16)
 SIGMA = 1.6  # of both kinds of BD, in HR pixels
@@ -38,7 +37,7 @@ class Degradation(ABC):
             raise ConfigError(f"scale={scale}: degradation={self.name} is defined for {known}")
 
     @abstractmethod
-    def __call__(self, hr: Tensor, scale: int) -> Tensor:
+    def __call__(self, hr: "Tensor", scale: int) -> "Tensor":
         """uint8 (...,H,W) to uint8 (...,ceil(H/scale),ceil(W/scale)). Raises ConfigError as ``check`` does."""
 
 
@@ -60,13 +59,15 @@ class Bicubic(Degradation):
     def __post_init__(self) -> None:
         check_fields(self, "degradation")
 
-    def __call__(self, hr: Tensor, scale: int) -> Tensor:
+    def __call__(self, hr: "Tensor", scale: int) -> "Tensor":
+        from vsrbench.nn.imresize import resize_axis
+
         self.check(scale)
         values = hr.double()
         values = resize_axis(values, -2, 1 / scale)
         if self.path == "uint8":
             values = _rounded(values)
-        return _rounded(resize_axis(values, -1, 1 / scale)).to(torch.uint8)
+        return _rounded(resize_axis(values, -1, 1 / scale)).byte()
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,18 @@ class Blur:
     border: str
 
     @property
-    def kernel(self) -> Tensor:
+    def kernel(self) -> "Tensor":
         """Weights (taps,) float64 with sum 1, centred in the taps."""
+        import torch
+
         x = torch.arange(self.taps, dtype=torch.float64) - (self.taps - 1) / 2
         weights = torch.exp(-(x**2) / (2 * SIGMA**2))
         return weights / weights.sum()
 
-    def positions(self, length: int) -> Tensor:
+    def positions(self, length: int) -> "Tensor":
         """HR positions (taps,length/4) that the LR pixels of an axis of ``length`` HR pixels are made of."""
+        import torch
+
         pixel = torch.arange(length // 4) * 4 + self.first + torch.arange(self.taps)[:, None]
         if self.border == "replicate":
             return pixel.clamp(0, length - 1)
@@ -124,7 +129,9 @@ class BlurDown(Degradation):
     def kind(self) -> str:
         return f"blur_down_{self.flavour}"
 
-    def __call__(self, hr: Tensor, scale: int) -> Tensor:
+    def __call__(self, hr: "Tensor", scale: int) -> "Tensor":
+        from vsrbench.nn.imresize import weigh
+
         self.check(scale)
         height, width = hr.shape[-2:]
         if height % 4 or width % 4:
@@ -135,8 +142,8 @@ class BlurDown(Degradation):
             values = weigh(values, axis, blur.positions(hr.shape[axis]), blur.kernel[:, None])
         # ours: rounded half up in both flavours, as MATLAB's imwrite does for BasicVSR's. BasicSR feeds DUF's
         # unrounded to the network and VSR-DUF's stored frames are truncated; rounding is nearest to the former.
-        return _rounded(values).to(torch.uint8)
+        return _rounded(values).byte()
 
 
-def _rounded(values: Tensor) -> Tensor:
+def _rounded(values: "Tensor") -> "Tensor":
     return values.clamp(0, 255).add(0.5).floor()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vsrbench.data import folders, packed, rendered, trees
+from vsrbench.data import folders, packed, trees
 from vsrbench.data.catalog import Catalog, Settings, whole
 from vsrbench.errors import ConfigError
 
@@ -16,8 +16,7 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
     for an unknown set and for a split of another form.
     """
     finders = {
-        "sample": rendered.sample,
-        "photos": rendered.photos,
+        **dict.fromkeys(("sample", "photos"), _rendered),
         "folder": folders.folder,
         "video": folders.video,
         **dict.fromkeys(trees.SETS, trees.tree),
@@ -30,6 +29,13 @@ def find(settings: Settings, split: Mapping[str, Any] | None) -> Catalog:
     packed.refuse_as_root(settings.root)
     finder = packed.clips if settings.packed else finders[settings.set]
     return _limited(finder(settings, partition, clips), frames)
+
+
+def _rendered(settings: Settings, partition: Any, limit: int | None) -> Catalog:
+    from vsrbench.data import rendered  # and torch, which the others do without until frames are read
+
+    finder = rendered.sample if settings.set == "sample" else rendered.photos
+    return finder(settings, partition, limit)
 
 
 def clip_names(settings: Settings, split: Mapping[str, Any] | None) -> list[str]:

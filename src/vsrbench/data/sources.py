@@ -5,16 +5,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vsrbench.data.degradations import Degradation
 from vsrbench.data.readers import FrameFiles, image_size
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.types import Clip
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Window(NamedTuple):
@@ -110,6 +111,8 @@ class PairedSource(Source):
         """How messages call a frame."""
 
     def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
+        import torch
+
         pairs = [self.pixels(p, window) for p in positions]
         return Clip(
             lr=as_frames([lr for lr, _ in pairs], self._label(positions[0])),
@@ -135,6 +138,8 @@ class PairedSource(Source):
         top, left = max(window.y - margin, 0), max(window.x - margin, 0)
         bottom = min(window.y + window.height + margin, size[0])
         right = min(window.x + window.width + margin, size[1])
+        import torch
+
         region = Window(top, left, bottom - top, right - left).of(hr, self.scale)
         lr = self.pairing.degradation(torch.from_numpy(region).permute(2, 0, 1), self.scale)
         inner = Window(window.y - top, window.x - left, window.height, window.width)
@@ -254,14 +259,16 @@ def _shape(image: np.ndarray | None) -> tuple[int, ...] | None:
     return None if image is None else image.shape
 
 
-def as_frames(images: Sequence[np.ndarray], label: str) -> Tensor:
+def as_frames(images: Sequence[np.ndarray], label: str) -> "Tensor":
     """8-bit images (h,w,3) to float32 (1,T,3,h,w) in [0,1]. Raises DataError where their sizes differ."""
+    import torch
+
     sizes = {i.shape for i in images}
     if len(sizes) > 1:
         raise DataError(f"the frames from {label} on have different sizes: {sorted(s[:2] for s in sizes)}")
     return to_unit(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2))
 
 
-def to_unit(frames: Tensor) -> Tensor:
+def to_unit(frames: "Tensor") -> "Tensor":
     """8-bit frames (T,3,h,w) to float32 (1,T,3,h,w) in [0,1]."""
     return frames[None].contiguous().float().div_(255)

@@ -25,7 +25,7 @@ from vsrbench.types import Clip
 class Stream:
     """Training batches without an end, so that no accumulation window is cut by the end of an epoch.
 
-    data: a LightningDataModule whose ``train_dataloader`` starts at sample number ``first_sample`` and goes
+    data: a data module whose ``train_dataloader`` starts at sample number ``first_sample`` and goes
     on with the next epoch each time it is iterated again. only: use the first so many batches over and
     over; 0: all. waited: seconds spent on waiting for batches. Iterated again (``trainer.limit_train_batches`` makes
     epochs), it goes on. Raises DataError where there is not a single batch.

@@ -23,10 +23,9 @@ def folder() -> Path:
 
 
 def torch_folder() -> Path:
-    """Where torchvision and pyiqa keep what they fetch; TORCH_HOME moves it."""
-    import torch
-
-    return Path(torch.hub.get_dir())
+    """Where torchvision and pyiqa keep what they fetch; TORCH_HOME moves it. ``torch.hub.get_dir`` without torch."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"
 
 
 def target(entry: Entry, content: Content) -> Path:
