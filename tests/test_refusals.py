@@ -82,7 +82,10 @@ def test_an_unknown_setting_is_looked_up_in_the_groups_that_were_chosen() -> Non
 def test_an_unknown_setting_is_refused_with_a_plus_too() -> None:
     assert "did you mean trainer.max_steps?" in refused("+trainer.max_step=3")
     assert "did you mean inference.batch?" in refused("+inference.batches=1")
-    assert refused("+nosuch.key=1") == "there is no setting nosuch: --help lists all of them"
+    assert refused("+nosuch.key=1") == (
+        "there is no setting nosuch: the nearest are schedule, launcher, rows; --help lists all of them"
+    )
+    assert refused("trainer.nosuch=1").startswith("there is no setting trainer.nosuch: the nearest are trainer.")
     assert refused("+sed=1") == "there is no setting sed: did you mean seed?"
     assert "did you mean method.flow_input?" in refused("+method.flow_inputs=bicubic")
     assert "did you mean optimiser.betas?" in refused("+optimiser.beta=1")

@@ -148,12 +148,13 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def no_setting(key: str, beside: Sequence[str], group: str) -> str:
-    """A setting that a known group does not have."""
-    near = difflib.get_close_matches(key.rpartition(".")[2], beside, 1)
-    where = f"{group}.{near[0]}" if near and group else "".join(near)
-    guess = f"did you mean {where}? " if near else ""
-    if near and len(beside) > MOST:
-        return f"there is no setting {key}: {guess.strip()}"
-    if not group:
-        return f"there is no setting {key}: {guess.strip() or '--help lists all of them'}"
-    return f"there is no setting {key}: {guess}{group} has {', '.join(beside)}"
+    """A setting that a known group does not have: the nearest ones, and all of a short group."""
+    last, where = key.rpartition(".")[2], f"{group}." if group else ""
+    text = f"there is no setting {key}:"
+    if near := difflib.get_close_matches(last, beside, 1):
+        text += f" did you mean {where}{near[0]}?"
+        return text if not group or len(beside) > MOST else f"{text} {group} has {', '.join(beside)}"
+    if group and len(beside) <= MOST:
+        return f"{text} {group} has {', '.join(beside)}"
+    nearest = ", ".join(where + one for one in difflib.get_close_matches(last, beside, 3, cutoff=0))
+    return f"{text} the nearest are {nearest}; --help lists all of them"
