@@ -105,6 +105,7 @@ def test_another_list_is_refused_in_one_line() -> None:
         ("vsrbench eval method=dgaf method.resc", {"method.rescale=", "method.rescale_mode="}),
         ("vsrbench eval experiments=dgaf/t3_case2", {"experiments=dgaf/t3_case2"}),
         ("vsrbench eval data=reds data.ro", {"data.root="}),
+        ("vsrbench train trainer.max_s", {"trainer.max_steps="}),
     ],
 )
 def test_words_that_a_line_may_go_on_with(line: str, some: set[str]) -> None:

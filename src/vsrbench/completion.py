@@ -67,7 +67,7 @@ def of_setting(verb: str, last: str, before: Sequence[str]) -> list[str]:
         return [f"{last.removesuffix(start)}{name}" for name in starting(names, start)]
     groups = [f"{group}=" for group in (*texts.GROUPS, "experiments", "recipe") if (conf / group).is_dir()]
     keys = [f"{name}=" for name in keys_of(VERBS[verb], "")]
-    return starting(sorted({*groups, *keys, *node_keys(before)}), last)
+    return starting(sorted({*groups, *keys, *node_keys(verb, before)}), last)
 
 
 def keys_of(model: type[Section], prefix: str) -> list[str]:
@@ -82,16 +82,18 @@ def keys_of(model: type[Section], prefix: str) -> list[str]:
     return names
 
 
-def node_keys(before: Sequence[str]) -> list[str]:
-    """Settings of the method and the data set that the line chose, as their files state them."""
+def node_keys(verb: str, before: Sequence[str]) -> list[str]:
+    """Settings of the method and the data set that the line chose, and of the trainer, as their files state them."""
+    values = dict(word.split("=", 1) for word in before if "=" in word)
+    nodes = [("method", values.get("method"), "  "), ("data", values.get("data"), "")]
+    if "trainer" in VERBS[verb].model_fields:
+        nodes.append(("trainer", "auto", ""))
     keys = []
-    for group, node in (("method", "method"), ("data", "data")):
-        name = next((word.partition("=")[2] for word in before if word.startswith(f"{group}=")), None)
+    for group, name, indent in nodes:
         file = home() / "conf" / group / f"{name}.yaml"
         if name and file.is_file():
-            indent = r"  " if group == "method" else r""
             names = re.findall(rf"^{indent}([a-z]\w*):", file.read_text(encoding="utf-8"), re.MULTILINE)
-            keys += [f"{node}.{one}=" for one in names if one not in ("name", "set")]
+            keys += [f"{group}.{one}=" for one in names if one not in ("name", "set", "defaults")]
     return keys
 
 
