@@ -115,7 +115,7 @@ def test_nothing_to_train() -> None:
 
 
 def test_precision() -> None:
-    assert refused("inference.precision=fp16") == "inference.precision=fp16: use fp32 or bf16"
+    assert refused("inference.precision=fp64") == "inference.precision=fp64: use auto, fp32, bf16 or fp16"
 
 
 def test_a_setting_without_a_value_is_named() -> None:

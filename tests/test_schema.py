@@ -71,7 +71,7 @@ def test_every_node_takes_what_its_files_state(verb: str, method: str) -> None:
         (["trainer.acelerator=cpu"], "did you mean trainer.accelerator?"),
         (["trainer.max_epochs=some"], "trainer.max_epochs=some: give a whole number"),
         (["+inference.foo=1"], "there is no setting inference.foo: inference has "),
-        (["inference.precision=fp16"], "inference.precision=fp16: use fp32 or bf16"),
+        (["inference.precision=fp64"], "inference.precision=fp64: use auto, fp32, bf16 or fp16"),
         (["compile=fast"], "compile=fast: use true, false, inductor, aot_eager or eager"),
         (["launcher=slurm", "launcher.parallel=0"], "launcher.parallel=0: give a whole number from 1"),
         (["trainer.log_every=5"], "trainer.log_every is now trainer.log_every_n_steps"),

@@ -12,6 +12,8 @@ from vsrbench.errors import ConfigError, DataError, RunError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from vsrbench.methods.base import Method
+
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 
 
@@ -35,7 +37,7 @@ def run(cfg: "DictConfig") -> None:
                 bars.print(notice)
             job.to_video(target, cfg.video)
         else:
-            job.to_folder(target, made_with(cfg, source_path), bool(cfg.force))
+            job.to_folder(target, made_with(cfg, source_path, method), bool(cfg.force))
     print(target)
 
 
@@ -68,14 +70,15 @@ def is_video(target: Path) -> bool:
     return target.suffix.lower() in SUFFIXES and not target.is_dir()
 
 
-def made_with(cfg: "DictConfig", source: Path) -> dict[str, Any]:
+def made_with(cfg: "DictConfig", source: Path, method: "Method") -> dict[str, Any]:
     """What the pixels depend on; frames of a folder made with anything else are not used again."""
     from omegaconf import OmegaConf
 
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     names = ("method", "size", "variant", "scale", "seed", "prior", "sampler", "flow", "weights", "ckpt_path")
-    inference = {k: settings["inference"][k] for k in ("chunk", "tile", "overlap", "precision", "max_frames")}
-    return {"input": str(source.resolve()), **{k: settings[k] for k in names}, **inference}
+    inference = {k: settings["inference"][k] for k in ("chunk", "tile", "overlap", "max_frames")}
+    precision = {"precision": "exact" if method.exact else str(method.precision)}
+    return {"input": str(source.resolve()), **{k: settings[k] for k in names}, **inference, **precision}
 
 
 if __name__ == "__main__":

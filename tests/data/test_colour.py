@@ -63,6 +63,9 @@ def test_a_matrix_that_cannot_be_converted_is_refused() -> None:
 def test_pixels_are_rounded_and_clipped_in_either_depth() -> None:
     frame = torch.tensor([-1.0, 0.5, 2.0]).view(3, 1, 1)
     assert to_pixels(frame).tolist() == [[[0, 128, 255]]]
+    noise = torch.rand(3, 70, 5) * 1.2 - 0.1
+    expected = (noise.permute(1, 2, 0).clamp(0, 1) * 255 + 0.5).floor().numpy()
+    assert to_pixels(noise).dtype == np.uint8 and (to_pixels(noise) == expected).all()
     assert to_pixels(frame, bits=10).tolist() == [[[0, 32768, 65535]]]
     with pytest.raises(DataError, match="not finite"):
         to_pixels(torch.full((3, 2, 2), torch.nan))

@@ -169,6 +169,7 @@ def test_odd_sizes_are_upscaled_and_evaluated_as_the_released_loop_does(
     assert (next(iter(upscale_source(unguided, Named(lr[:1]), Noise(42), settings)))[1] - ours[0]).abs().max() > 1e-3
 
     words = [f"method={name}", *WORDS, f"ckpt_path={tmp_path / 'weights'}", "seed=42", "inference.device=cpu"]
+    words.append("inference.precision=fp32")
     upscale.run(compose([str(root / "BIx4" / "a"), str(tmp_path / "out"), *words], verb="upscale"))
     data = ["data=folder", f"data.root={root}", "protocol.metrics=[psnr_y]", f"runs={tmp_path}", "name=run"]
     evaluate.run(compose([*words, *data], verb="eval"))

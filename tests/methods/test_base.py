@@ -15,6 +15,7 @@ from vsrbench.methods.base import Method
 from vsrbench.methods.bicubic import Bicubic
 from vsrbench.methods.module import MethodModule
 from vsrbench.nn.ema import EMA
+from vsrbench.nn.functional import native_precision
 from vsrbench.weights.trained import load_trained
 
 
@@ -221,7 +222,61 @@ def test_precision_is_bf16_where_asked(method: Method) -> None:
     assert dtype() == torch.float32
     method.configure_inference("bf16", 2)
     assert dtype() == torch.bfloat16
-    assert method.batch == 2
+    assert method.batch == 2 and not method.exact
+    method.configure_inference("fp16")
+    assert dtype() == torch.float16
+    method.configure_inference("fp32")
+    assert dtype() == torch.float32 and method.exact
+
+
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ({}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+    ],
+)
+def test_precision_auto_is_what_the_processor_computes_natively(
+    features: dict, expected: torch.dtype, method: Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    assert method.configure_inference("auto").precision == expected and not method.exact
+    monkeypatch.setattr(method, "tolerates_half", False)
+    assert method.configure_inference("auto").precision == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("bf16", "capability", "expected"),
+    [(True, (9, 0), torch.bfloat16), (False, (7, 5), torch.float16), (False, (6, 1), torch.float32)],
+)
+def test_precision_auto_on_a_gpu(
+    bf16: bool, capability: tuple[int, int], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16 or including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert native_precision(torch.device("cuda")) == expected
+    assert native_precision(torch.device("mps")) == torch.float32
+
+
+def test_the_vae_does_not_run_in_fp16() -> None:
+    prior = latent.method("ldm").prior
+    seen: list[torch.dtype] = []
+    for part in (prior.vae.encoder, prior.vae.decoder):
+        part.conv_out.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    for precision in (torch.float16, torch.bfloat16):
+        with torch.inference_mode(), torch.autocast("cpu", dtype=precision):
+            prior.decode(prior.encode(torch.rand(1, 3, 32, 32)))
+    assert seen == [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16]
+
+
+def test_bicubic_of_pictures_is_within_rounding_of_the_exact_one() -> None:
+    clip, method = latent.make_clip(3, (6, 7), batch=2), Bicubic()
+    exact = method.upscale(clip, Noise(0))
+    quick = method.configure_inference("auto").upscale(clip, Noise(0))
+    assert quick.shape == exact.shape and 0 < (quick - exact).abs().max() < 1e-6
+    assert torch.equal(method.configure_inference("fp32").upscale(clip, Noise(0)), exact)
 
 
 # --- bicubic -------------------------------------------------------------------------------------

@@ -98,7 +98,8 @@ def test_guidance_in_full_precision_stays_so_while_the_networks_run_in_half() ->
 
     exact = texture("fp32", outer=False)
     assert torch.equal(texture("fp32", outer=True), exact)
-    assert torch.equal(texture("auto", outer=True), exact), "auto is fp32 on a CPU"
+    assert torch.equal(texture("auto", outer=False), exact), "auto is fp32 on a CPU"
+    assert torch.equal(texture("auto", outer=True), texture("bf16", outer=True)), "or what the networks run in"
     assert not torch.equal(texture("bf16", outer=False), exact)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vsrbench.nn.imresize import imresize
+from vsrbench.nn.imresize import enlarge, imresize, weigh
 
 
 def kernel(x: float) -> float:
@@ -80,3 +80,27 @@ def test_equals_matlab_to_the_bit(shared) -> None:
         lr = np.asarray(Image.open(str(hr_file).replace("/GT/", "/BIx4/")))
         ours = imresize(hr, 1 / 4).clamp(0, 255).add(0.5).floor().permute(1, 2, 0).numpy()
         assert (ours != lr).sum() == 0
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+def test_sums_are_those_of_a_loop_over_the_taps_to_the_bit(axis: int) -> None:
+    values, weights = torch.rand(3, 24, 36, dtype=torch.float64), torch.rand(5, 50, dtype=torch.float64)
+    positions = torch.randint(24, (5, 50))
+    shape = (50, 1) if axis == -2 else (50,)
+    expected = values.index_select(axis, positions[0]) * weights[0].view(shape)
+    for position, weight in zip(positions[1:], weights[1:], strict=True):
+        expected += values.index_select(axis, position) * weight.view(shape)
+    assert torch.equal(weigh(values, axis, positions, weights), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 2), (5, 1500), (48, 64)])
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_enlarging_for_pictures_is_within_rounding_of_the_exact_resizer(scale: int, size: tuple[int, int]) -> None:
+    frames = (torch.randint(256, (2, 3, *size)) / 255).float()
+    quick, exact = enlarge(frames, scale), imresize(frames.double(), scale)
+    assert quick.shape == exact.shape and quick.dtype == torch.float32
+    assert (quick - exact).abs().max() < 1e-6
+    levels = [(255 * image.clamp(0, 1) + 0.5).floor().double() for image in (quick, exact)]
+    error = (levels[0] - levels[1]).abs()
+    assert error.max() <= 1  # at ties
+    assert error.square().mean() < 255**2 / 10**7.0  # 70 dB

@@ -1,5 +1,6 @@
 """The frozen image prior as diffusers modules: the Stable Diffusion x4 upscaler, Stable Diffusion, or a miniature."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from vsrbench.diffusion.guided import Guidance, forward
 from vsrbench.diffusion.schedule import Schedule
 from vsrbench.errors import ConfigError
+from vsrbench.nn.functional import precise, without_half
 from vsrbench.weights.files import write
 from vsrbench.weights.folders import cast, load_config, load_part, load_prompt, save_network
 from vsrbench.weights.hub import locate
@@ -109,13 +111,18 @@ class Prior(nn.Module):
 
     def encode(self, rgb: Tensor, noise: Tensor | None = None) -> Tensor:
         """RGB (B,3,f·h,f·w) in [0,1] → latents (B,4,h,w) as the UNet sees them: mode, or a sample with ``noise``."""
-        posterior = self.vae.encode(to_network(rgb)).latent_dist
+        with without_half(rgb.device):
+            posterior = self.vae.encode(to_network(rgb)).latent_dist
         latent = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
         return latent * self.scaling
 
-    def decode(self, latent: Tensor) -> Tensor:
-        """Latents (B,4,h,w) → RGB (B,3,f·h,f·w), nominally in [0,1], not clamped."""
-        return from_network(self.vae.decode(latent / self.scaling).sample)
+    def decode(self, latent: Tensor, half: bool = False) -> Tensor:
+        """Latents (B,4,h,w) → RGB (B,3,f·h,f·w), nominally in [0,1], not clamped.
+
+        half: in fp16 where autocast says so; else such a decoding runs in float32.
+        """
+        with nullcontext() if half else without_half(latent.device):
+            return from_network(self.vae.decode(precise(latent) / self.scaling).sample)
 
 
 def to_network(rgb: Tensor) -> Tensor:

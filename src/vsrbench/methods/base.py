@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vsrbench.diffusion.noise import Noise, NoiseSource
 from vsrbench.errors import WeightsError
+from vsrbench.nn.functional import PRECISIONS, native_precision
 from vsrbench.types import Clip, Progress, Trace
 from vsrbench.weights.report import load_strictly, no_weights
 from vsrbench.weights.trained import weights_hash
@@ -67,10 +68,13 @@ class Method(nn.Module):
     stages: dict[str, Stage] = {}
     # of a method whose context is the whole clip: the overlap of chunks for clips too long for that; None: an error
     long_context: int | None = None
+    # whether precision=auto may be less than fp32: where the frames stay within 50 dB of it
+    tolerates_half: bool = True
 
     def __init__(self) -> None:
         super().__init__()
         self.precision: torch.dtype = torch.float32
+        self.exact = True
         self.batch = 4
         self.loaded: set[str] = set()  # parts whose weights came from somewhere
 
@@ -102,15 +106,27 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def configure_inference(self, precision: str = "fp32", batch: int = 4) -> Self:
-        """Settings of inference: autocast precision of the networks and frames per network call."""
-        self.precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        """Settings of inference: frames per network call, and the precision of the networks.
+
+        precision: fp32 | bf16 | fp16, or auto, what the device computes natively. fp32 is exact: what data sets are
+        evaluated with. All others are for pictures: convolutions channels-last, and resizing in float32.
+        """
+        self.exact = precision == "fp32"
+        if precision == "auto":
+            self.precision = native_precision(self.device) if self.tolerates_half else torch.float32
+        else:
+            self.precision = PRECISIONS[precision]
         self.batch = batch
+        if not self.exact:
+            for layer in self.modules():
+                if isinstance(layer, nn.Conv2d):
+                    layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
         return self
 
     def autocast(self) -> torch.autocast:
-        """Context in which the networks run while sampling: bf16 where ``use`` asked for it."""
-        enabled = self.precision == torch.bfloat16
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+        """Context in which the networks run while sampling, in the precision of ``configure_inference``."""
+        dtype = torch.bfloat16 if self.precision == torch.float32 else self.precision
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != torch.float32)
 
     # --- networks --------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vsrbench.annotations import check_arguments
 from vsrbench.diffusion.noise import NoiseSource
 from vsrbench.methods.base import Method
-from vsrbench.nn.imresize import imresize
+from vsrbench.nn.imresize import enlarge, imresize
 from vsrbench.types import Clip, Progress, Trace
 
 
@@ -33,6 +33,9 @@ class Bicubic(Method):
     def upscale(
         self, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None
     ) -> Tensor:
+        if self.kernel == "matlab" and not self.exact:
+            frames = enlarge(clip.lr.flatten(0, 1), self.scale).clamp_(0, 1)
+            return frames.unflatten(0, clip.lr.shape[:2])
         # one frame at a time: float64 work on a whole chunk of a large film would take gigabytes
         return torch.stack([self._enlarged(clip.lr[:, t]).clamp(0, 1) for t in range(clip.frames)], dim=1)
 

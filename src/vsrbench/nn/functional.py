@@ -34,6 +34,21 @@ def recomputed(
     return function(*inputs, **named)
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def native_precision(device: torch.device) -> torch.dtype:
+    """The lowest precision that a device multiplies matrices in natively; float32 where nobody says."""
+    if device.type == "cpu":
+        features: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.12
+        return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
+    if device.type != "cuda":
+        return torch.float32
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
+
+
 def precise(x: Tensor) -> Tensor:
     """x in float32, or in float64 where it is that already."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -44,6 +59,12 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def without_half(device: torch.device) -> AbstractContextManager[Any]:
+    """fp16 off, any other precision as it is: the activations of Stable Diffusion's VAEs exceed fp16's range."""
+    half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+    return full_precision(device) if half else nullcontext()
 
 
 def charbonnier(error: Tensor, eps: float = 1e-3) -> Tensor:

@@ -49,7 +49,9 @@ class Section(BaseModel):
 class Networks(Section):
     """How networks run outside of training."""
 
-    precision: Literal["fp32", "bf16"] = setting("the frozen parts while sampling: fp32 | bf16")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "the networks while sampling: auto (what the device computes natively) | fp32 (exact) | bf16 | fp16"
+    )
     device: str = setting("auto: a GPU where there is one, else the CPU; or cuda:1, cpu, ...", identity=False)
     batch: Count = setting("frames the networks take at once", identity=False)
 

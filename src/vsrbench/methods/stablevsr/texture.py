@@ -25,7 +25,8 @@ class Texture:
     decoded frame ("pixel", Eq. 8), the latent before decoding ("latent", Figure 4), or nothing ("none", row 3).
     tcm_input: "rgb", or the warped "latent" itself (row 4: the text says that it is decoded for show only; then
     compensation is "latent"). align: see ``flow.warp``. guidance_precision: of the decoder while it makes guidance;
-    "auto" is bf16 on a GPU, fp32 elsewhere (bf16 guidance leaves the miniature's output within 64.6 dB PSNR).
+    "auto" is what the U-Nets run in, and bf16 on a GPU where that is fp32 (bf16 guidance leaves the miniature's
+    output within 64.6 dB PSNR).
     Raises ConfigError for values that mean nothing.
     """
 
@@ -58,13 +59,15 @@ class Texture:
     def decode(self, prior: Prior, latent: Tensor) -> Tensor:
         """RGB (B,3,4h,4w), about [0,1]: the dearest part of guidance, so it may run in half precision."""
         precision = self.guidance_precision
+        if precision == "auto" and torch.is_autocast_enabled(latent.device.type):
+            return prior.decode(latent).float()
         if precision == "auto":
             precision = "bf16" if latent.device.type == "cuda" else "fp32"
         if precision == "fp32":
             with full_precision(latent.device):  # whatever the U-Nets around it run in
                 return prior.decode(latent.float())
         with torch.autocast(latent.device.type, dtype=PRECISIONS[precision]):
-            return prior.decode(latent).float()
+            return prior.decode(latent, half=True).float()
 
     def _warp(self, image: Tensor, flow: Tensor) -> Tensor:
         return warp(image, on_grid(flow, (image.shape[-2], image.shape[-1])), self.align)
