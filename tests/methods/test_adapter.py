@@ -15,14 +15,16 @@ from torch import Tensor
 import latent
 from vsrbench import train
 from vsrbench.config import build, build_method, compose
+from vsrbench.data import trees
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.methods.adapter import AdapterVSR
 from vsrbench.methods.adapter.descriptions import Descriptions
 from vsrbench.methods.adapter.module import AdapterModule
-from vsrbench.methods.adapter.sampling import first_latents, sample, windows
-from vsrbench.methods.adapter.stopping import EarlyStopping, centre
+from vsrbench.methods.adapter.sampling import first_latents, sample, tokens, windows
+from vsrbench.methods.adapter.stopping import EarlyStopping
 from vsrbench.methods.base import Stage
+from vsrbench.methods.module import centre
 from vsrbench.nn.imresize import imresize
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import FULL_CLIP, Clip
@@ -349,6 +351,18 @@ def test_a_clip_keeps_its_noise_whatever_travels_beside_it() -> None:
     )
 
 
+def test_the_language_term_compares_a_token_with_its_region_whatever_the_size() -> None:
+    built, clip = started("adapter", "module.objective.language=1"), latent.make_clip(4)
+    with torch.no_grad():
+        text = tokens(built.method.sampling(clip), clip.lr)
+    assert text.shape[1] == built.method.vit.tokens == 16
+    assert clip.hr is not None
+    expected = (text - built.descriptions(clip.hr)).square().mean()
+    torch.testing.assert_close(built.losses(clip, Noise(0))["language"], expected)
+    with pytest.raises(ConfigError, match=r"language compares tokens by region: it needs vit\.cls=false"):
+        module("module.objective.language=1", "+vit.cls=true")
+
+
 # --- early stopping -----------------------------------------------------------------------------------
 
 
@@ -419,7 +433,7 @@ def test_early_stopping_measures_whole_windows_of_eight_frames() -> None:
 
 
 def test_the_validation_loss_draws_nothing_and_sees_the_centre() -> None:
-    built, clip = module(), latent.make_clip(2, (24, 32))
+    built, clip = started("adapter"), latent.make_clip(2, (24, 32))
     small = centre(clip, 20)
     assert small.lr.shape[-2:] == (16, 16) and small.hr is not None and clip.hr is not None
     assert torch.equal(small.hr, clip.hr[..., 16:80, 32:96]) and torch.equal(small.lr, clip.lr[..., 4:20, 8:24])
@@ -428,3 +442,13 @@ def test_the_validation_loss_draws_nothing_and_sees_the_centre() -> None:
     assert built.configure_callbacks() == []
     [callback] = module("module.early_stopping={patience: 3, every: 7, crop: 16}").configure_callbacks()
     assert (callback.patience, callback.every, callback.crop) == (3, 7, 16)
+
+
+def test_the_printed_recipe_measures_every_epoch_and_all_clips_held_out_in_clips_of_eight_frames() -> None:
+    cfg = compose(["method=adapter", "size=paper", "recipe=adapter/printed"])
+    root, known = Path("unused"), trees.load_list("reds")
+    clips = {key: set(trees.partition_names("reds", known, split.partition, root)[0])
+             for key, split in cfg.data.splits.items()}  # fmt: skip
+    assert not clips["test"] & (clips["train"] | clips["val"])
+    assert EarlyStopping().every == cfg.module.early_stopping.every == len(clips["train"] - clips["val"])
+    assert (cfg.validation.clips, cfg.validation.frames, cfg.method.window, cfg.train.frames) == (None, 8, 8, 8)

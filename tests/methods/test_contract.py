@@ -222,6 +222,19 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_clips(name: str, stage: str) -> 
 
 
 @pytest.mark.parametrize(("name", "stage"), stages())
+def test_the_validation_loss_of_a_stage_has_fixed_noise_and_follows_its_weights(name: str, stage: str) -> None:
+    module, clip = training(name, stage)
+    before = torch.get_rng_state()
+    first = module.eval().validation_loss(clip)
+    module.noise = Noise(1)
+    assert module.validation_loss(clip) == first and torch.equal(torch.get_rng_state(), before)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.05 * parameter.requires_grad
+    assert module.validation_loss(clip) != first
+
+
+@pytest.mark.parametrize(("name", "stage"), stages())
 def test_gradient_checkpointing_changes_no_gradient(name: str, stage: str) -> None:
     if "checkpointing" not in settings(name, "train").module:
         pytest.skip(f"method={name} has no gradient checkpointing")

@@ -95,8 +95,11 @@ def loaded(source: Path) -> dict[str, torch.Tensor]:
     return method.trained_state()
 
 
-def test_a_run_hands_out_the_weights_that_it_was_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_hands_out_the_weights_that_it_was_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The best by SSIM's minimum is another step than the last, so that the two differ."""
+    monkeypatch.setattr(names, "HIGHER", ())
     run = ("ema.decay=0.9", "trainer.max_steps=3", "validation.every=1", "validation.metric=val/ssim_y")
     for weights in ("best", "last"):
         folder = trained(tmp_path / weights, *run, "validation.mode=min", f"checkpoint.weights={weights}")

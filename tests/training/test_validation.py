@@ -1,18 +1,20 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from training_fakes import FakeMethod, FakeSource, fake_clip, trained
+from training_fakes import FakeMethod, FakeModule, FakeSource, fake_clip, trained
 from vsrbench.data.datamodule import ValidationClips
+from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, DataError, WeightsError
 from vsrbench.training import names
 from vsrbench.training.loggers import read_metrics
 from vsrbench.training.validation import check_metrics, lpips_network, measures
 from vsrbench.types import Clip
-from vsrbench.weights.trained import checkpoint_file
+from vsrbench.weights.trained import checkpoint_file, load_trained
 
 
 def test_measures_are_perfect_for_the_ground_truth_and_finite_otherwise() -> None:
@@ -112,6 +114,46 @@ def test_metrics_are_those_that_were_asked_for(tmp_path: Path) -> None:
 
 def test_unknown_and_unmeasured_metrics_are_named() -> None:
     with pytest.raises(ConfigError, match="no val/psnr; use some of val/psnr_y"):
-        check_metrics(["val/psnr"], "val/psnr")
+        check_metrics(["val/psnr"], "val/psnr", "max")
     with pytest.raises(ConfigError, match=r"validation.metric=val/lpips: use one of val/psnr_y \(validation.metrics"):
-        check_metrics([names.PSNR_Y], names.LPIPS)
+        check_metrics([names.PSNR_Y], names.LPIPS, "min")
+
+
+@pytest.mark.parametrize(("metric", "wrong", "right"), [("val/loss", "max", "min"), ("val/psnr_y", "min", "max")])
+def test_the_worst_value_of_a_metric_decides_nothing(metric: str, wrong: str, right: str) -> None:
+    check_metrics([metric], metric, right)
+    with pytest.raises(ConfigError, match=f"validation.mode={wrong} takes the worst {metric}: set .*mode={right}"):
+        check_metrics([metric], metric, wrong)
+
+
+LOSS = (
+    "validation.metrics=[val/psnr_y,val/loss]",
+    "validation.metric=val/loss",
+    "validation.mode=min",
+    "train.frames=2",
+)
+
+
+def test_the_stage_s_loss_is_measured_on_validation_clips_and_may_decide_and_stop(tmp_path: Path) -> None:
+    """The centre 8 x 8 of 12 x 12 LR pixels, the first frames; a run that learns nothing ends by it."""
+    folder = trained(tmp_path, *LOSS, "validation.every=1", "trainer.max_steps=3", "validation.clips=1")
+    losses = [float(row["val/loss"]) for row in read_metrics(folder / "metrics.csv") if row.get("val/loss")]
+    result = json.loads((folder / "result.json").read_text())
+    assert len(losses) == 3 and result["best"]["step"] == 1 + losses.index(min(losses))
+    method = FakeMethod()
+    load_trained(method, str(folder))
+    clip = fake_clip("val/0", 3).window(0, 2)
+    middle = replace(
+        clip, lr=clip.lr[..., 2:10, 2:10], hr=clip.hr[..., 4:20, 4:20], flow_forward=None, flow_backward=None,
+        occlusion=None,
+    )  # fmt: skip
+    expected = sum(FakeModule(method).losses(middle, Noise(0)).values())
+    assert min(losses) == pytest.approx(expected.item(), rel=1e-6)
+    stop = ("callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=1", "optimiser.lr=0")
+    still = trained(tmp_path, *LOSS, *stop, "validation.every=1", "validation.clips=1", name="still")
+    assert json.loads((still / "result.json").read_text())["steps"] == 2
+
+
+def test_a_loss_of_clips_shorter_than_a_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"val/loss needs 2 frames of a clip.*val/0 there are 1: .*frames=2"):
+        trained(tmp_path, *LOSS, "validation.frames=1")

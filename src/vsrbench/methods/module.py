@@ -27,8 +27,11 @@ REPEATED = ("ResnetBlock2D", "BasicTransformerBlock", "ResidualBlock")
 class MethodModule(pl.LightningModule):
     """Base of all trainings; a subclass implements ``losses``.
 
-    method: what is trained. from_scratch: every stage starts without those that it would build on.
+    method: what is trained. from_scratch: every stage starts without those that it would build on. draws: of the noise
+    that ``validation_loss`` is the mean over, more than one where the loss depends on a random timestep.
     """
+
+    draws = 1
 
     def __init__(self, method: Method, from_scratch: bool = False) -> None:
         super().__init__()
@@ -124,6 +127,15 @@ class MethodModule(pl.LightningModule):
         sample gets the same draws in any batch and on any rank.
         """
         raise NotImplementedError
+
+    @torch.no_grad()
+    def validation_loss(self, clip: Clip) -> float:
+        """Sum of the stage's loss terms for a validation clip, with noise that is the same at every call.
+
+        ours: noise drawn anew would move the value by chance, and early stopping with it.
+        """
+        sums = [torch.stack(list(self.losses(clip, Noise(seed)).values())).sum() for seed in range(self.draws)]
+        return torch.stack(sums).mean().item()
 
     def training_step(self, batch: Clip, batch_idx: int) -> Tensor:
         """Sum of the loss terms, which stay in ``terms``; one that is not finite stops the run and is named."""
@@ -263,6 +275,20 @@ class MethodModule(pl.LightningModule):
 def say(text: str) -> None:
     """Print from the first process of a distributed run alone; Lightning's own notes are silenced."""
     print(text)
+
+
+def centre(clip: Clip, crop: int) -> Clip:
+    """The centre ``crop`` x ``crop`` LR pixels of a clip, or all it has of a side; a multiple of 8."""
+    height, width = (min(crop, side) // 8 * 8 for side in clip.lr.shape[-2:])
+    top, left = (clip.lr.shape[-2] - height) // 2, (clip.lr.shape[-1] - width) // 2
+
+    names = ("lr", "hr", "flow_forward", "flow_backward", "occlusion")
+    scales = {name: clip.scale if name == "hr" else 1 for name in names if getattr(clip, name) is not None}
+    parts: dict[str, Any] = {
+        name: getattr(clip, name)[..., s * top : s * (top + height), s * left : s * (left + width)]
+        for name, s in scales.items()
+    }
+    return replace(clip, **parts)
 
 
 def nothing(clip: Clip, output: Tensor) -> dict[str, float]:

@@ -175,7 +175,7 @@ class Validation(Strips):
     every: Index | None = setting("optimiser steps; 0: only at the end", identity=False, usual=True)
     clips: Index | None = setting("the first so many of the data set's validation clips")
     frames: Count = setting("the first so many of each")
-    metrics: list[str] = setting("val/psnr_y, val/ssim_y, val/consistency, val/lpips (weights on disk)", identity=False)
+    metrics: list[str] = setting("val/psnr_y, val/ssim_y, val/consistency, val/loss, val/lpips", identity=False)
     metric: str = setting("one of them: decides which checkpoint is the best", usual=True)
     mode: Literal["max", "min"] = setting("max | min: which value of that metric is better")
 

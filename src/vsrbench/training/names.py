@@ -21,7 +21,9 @@ PSNR_Y = "val/psnr_y"
 SSIM_Y = "val/ssim_y"
 CONSISTENCY = "val/consistency"  # only where the data know the exact motion
 LPIPS = "val/lpips"  # v0.1 over VGG16, with its own weights; nothing else is ever called so
-VALIDATION = (PSNR_Y, SSIM_Y, CONSISTENCY, LPIPS)
+VALIDATION_LOSS = "val/loss"  # the stage's own loss, with fixed noise (``MethodModule.validation_loss``)
+VALIDATION = (PSNR_Y, SSIM_Y, CONSISTENCY, LPIPS, VALIDATION_LOSS)
+HIGHER = (PSNR_Y, SSIM_Y)  # of these the higher value is better
 
 STRIP = "samples/strip"  # bicubic | output | ground truth of the middle frame
 SLICE = "samples/slice"  # the same from top to bottom: one row of pixels over time

@@ -22,7 +22,7 @@ from vsrbench.data.loading import lost_workers_told
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, VsrbenchError
 from vsrbench.methods.base import Method
-from vsrbench.methods.module import MethodModule
+from vsrbench.methods.module import MethodModule, centre
 from vsrbench.runs import Run
 from vsrbench.training.cache import Cache
 from vsrbench.training.callbacks import CallTimer, StopOnSignal, find
@@ -33,7 +33,8 @@ from vsrbench.training.model_card import device_name, parameter_table, parameter
 from vsrbench.training.result import LOST_RANK, Result
 from vsrbench.training.resume import ExactResume, ResumableData
 from vsrbench.training.sharding import frozen_blocks, strategy
-from vsrbench.training.validation import Measures, check_metrics
+from vsrbench.training.validation import Measures, check_length, check_metrics
+from vsrbench.types import Clip
 from vsrbench.weights.trained import checkpoint_file, load_trained
 
 if TYPE_CHECKING:
@@ -89,12 +90,17 @@ def train(
     apply_compile(module, cfg.compile)
     if cfg.trainer.strategy == "fsdp":
         frozen_blocks(module)  # fails here where there is nothing to shard, before processes are started
-    check_metrics(list(cfg.validation.metrics), cfg.validation.metric)
+    check_metrics(list(cfg.validation.metrics), cfg.validation.metric, cfg.validation.mode)
+    check_length(cfg.validation.metrics, cfg.train.frames, loader.dataset.sources, cfg.validation.frames)  # type: ignore[attr-defined]
     step = 0 if point is None else int(point["step"])
     trainer = build_trainer(cfg, run, manual=not module.automatic_optimization, step=step)
     effective, accumulate = share_batch(cfg, trainer, None if point is None else point["effective_batch"])
     cache = None if run is None else Cache(Path(cfg.runs).expanduser().resolve() / "kept")
-    module.configure_run(accumulate, cfg.trainer.gradient_clip_val, cache, Measures(cfg.validation.metrics))
+
+    def loss(clip: Clip) -> float:
+        return module.validation_loss(centre(clip.window(0, cfg.train.frames), cfg.train.crop))
+
+    module.configure_run(accumulate, cfg.trainer.gradient_clip_val, cache, Measures(cfg.validation.metrics, loss))
     prepare(cfg, trainer, module.automatic_optimization, effective, accumulate, substitutes)
     if checkpoint := find(trainer, RunCheckpoint):
         checkpoint.identity["validated"] = validated

@@ -1,6 +1,6 @@
 """Validation while training: what is measured of a clip, and how the first few are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from vsrbench.data.sources import Source
 from vsrbench.errors import ConfigError
 from vsrbench.metrics.frame import luma, psnr, quantise, ssim
 from vsrbench.metrics.temporal import consistency, on_hr_grid
@@ -59,14 +60,17 @@ class SampleStrips(pl.Callback):
 class Measures:
     """``measure(clip, output)``: the wanted validation metrics of one clip, by their names.
 
-    Raises WeightsError naming the files of LPIPS where it is wanted and they are absent.
+    loss(clip): what ``val/loss`` is. Raises WeightsError naming the files of LPIPS where it is wanted and they are
+    absent.
     """
 
-    def __init__(self, wanted: Sequence[str]) -> None:
-        self.wanted, self.lpips = tuple(wanted), lpips_network(wanted)
+    def __init__(self, wanted: Sequence[str], loss: Callable[[Clip], float]) -> None:
+        self.wanted, self.lpips, self.loss = tuple(wanted), lpips_network(wanted), loss
 
     def __call__(self, clip: Clip, output: Tensor) -> dict[str, float]:
         values = measures(clip.to("cpu"), output, self.lpips)
+        if names.VALIDATION_LOSS in self.wanted:
+            values[names.VALIDATION_LOSS] = self.loss(clip)
         return {key: values[key] for key in self.wanted if key in values}
 
 
@@ -103,10 +107,25 @@ def lpips_network(metrics: Sequence[str]) -> nn.Module | None:
     return feature_loss("lpips_vgg") if names.LPIPS in metrics else None
 
 
-def check_metrics(metrics: Sequence[str], decisive: str) -> None:
-    """Raise ConfigError for a validation metric that is unknown, or a decisive one that is not measured."""
+def check_metrics(metrics: Sequence[str], decisive: str, mode: str) -> None:
+    """Raise ConfigError for a validation metric that is unknown, and a decisive one that is not measured or whose
+    worst value ``mode`` would take."""
     unknown = sorted(set(metrics) - set(names.VALIDATION))
     if unknown:
         raise ConfigError(f"validation.metrics: no {', '.join(unknown)}; use some of {', '.join(names.VALIDATION)}")
     if decisive not in metrics:
         raise ConfigError(f"validation.metric={decisive}: use one of {', '.join(metrics)} (validation.metrics)")
+    if mode != (better := "max" if decisive in names.HIGHER else "min"):
+        raise ConfigError(f"validation.mode={mode} takes the worst {decisive}: set validation.mode={better}")
+
+
+def check_length(metrics: Sequence[str], frames: int, sources: Sequence[Source], cut: int | None) -> None:
+    """Raise ConfigError where val/loss is wanted and a validation clip, of which the first ``cut`` frames are read, is
+    shorter than the ``frames`` of a training sample."""
+    lengths = {source.name: min(cut or source.frames, source.frames) for source in sources}
+    short = [name for name, length in lengths.items() if length < frames]
+    if names.VALIDATION_LOSS in metrics and short:
+        raise ConfigError(
+            f"val/loss needs {frames} frames of a clip (train.frames), of {short[0]} there are {lengths[short[0]]}: "
+            f"set validation.frames={frames} or more, or leave val/loss out of validation.metrics"
+        )

@@ -1,5 +1,6 @@
 """Training of the adapter (Eq. 3.4), and of what the miniature trains beside it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -55,7 +56,9 @@ class AdapterModule(MethodModule):
         self.timesteps, self.train_lr_noise = timesteps, tuple(train_lr_noise)
         self.trajectory, self.low_band, self.checkpointing = trajectory, low_band, checkpointing
         self.early_stopping = None if early_stopping is None else dict(early_stopping)
-        self.descriptions = Descriptions(method.prior.text)
+        if self.objective.get("language") and method.vit.cls:
+            raise ConfigError("module.objective.language compares tokens by region: it needs vit.cls=false")
+        self.descriptions = Descriptions(method.prior.text, math.isqrt(method.vit.tokens))
 
     def begin_stage(self, name: str, optimiser: Any, noise: Noise, schedule: Any = None) -> None:
         """stage=prior and stage=vae move the video parts, the cross-attention and each block's second norm alone."""
@@ -208,7 +211,9 @@ class AdapterModule(MethodModule):
 
     @torch.no_grad()
     def validation_loss(self, clip: Clip) -> float:
-        """Eq. 3.4 at fixed timesteps (50, 150, ..., 950) with fixed noise: drawn anew, it would vary by chance."""
+        """stage=adapter: Eq. 3.4 at fixed timesteps (50, 150, ..., 950) with fixed noise."""
+        if self.stage != "adapter":
+            return super().validation_loss(clip)
         prior, schedule, noise = self.method.prior, self.method.prior.schedule, Noise(0)
         latent = self.encode(clip)
         eps = frame_noise(noise, clip, tuple(latent.shape[2:]), "eps")

@@ -1,13 +1,12 @@
 """Early stopping on the validation loss (Sec. 4.1.1: patience of two epochs)."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 
 from vsrbench.errors import TrainingError
+from vsrbench.methods.module import centre
 from vsrbench.types import Clip
 
 
@@ -16,12 +15,11 @@ class EarlyStopping(pl.Callback):
     the best for ``patience`` times in a row.
 
     ours: ``every`` is the epoch, since samples come in one endless stream; of each clip the centre ``crop`` LR pixels
-    of the first ``windows`` windows (8 frames as in training) count. The clips are
-    those that validation measures. Its state travels in
-    checkpoints.
+    of the first ``windows`` windows (8 frames as in training) count. The clips are those that validation measures
+    (``validation.clips``). Its state travels in checkpoints.
     """
 
-    def __init__(self, patience: int = 2, every: int = 266, crop: int = 80, windows: int = 4) -> None:
+    def __init__(self, patience: int = 2, every: int = 262, crop: int = 80, windows: int = 4) -> None:
         self.patience, self.every, self.crop, self.windows = patience, every, crop, windows
         self.best, self.waited, self.measured = math.inf, 0, -1
         self._clips: list[Clip] = []
@@ -74,15 +72,3 @@ class EarlyStopping(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.waited = float(state_dict["best"]), int(state_dict["waited"])
         self.measured = int(state_dict["measured"])
-
-
-def centre(clip: Clip, crop: int) -> Clip:
-    """The centre ``crop`` x ``crop`` LR pixels of a clip, or all it has of a side; a multiple of 8."""
-    height, width = (min(crop, side) // 8 * 8 for side in clip.lr.shape[-2:])
-    top, left = (clip.lr.shape[-2] - height) // 2, (clip.lr.shape[-1] - width) // 2
-
-    def cut(frames: Tensor, scale: int) -> Tensor:
-        return frames[..., scale * top : scale * (top + height), scale * left : scale * (left + width)]
-
-    hr = None if clip.hr is None else cut(clip.hr, clip.scale)
-    return replace(clip, lr=cut(clip.lr, 1), hr=hr, flow_forward=None, flow_backward=None, occlusion=None)

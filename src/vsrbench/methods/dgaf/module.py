@@ -31,6 +31,7 @@ class DGAFModule(MethodModule):
     """
 
     method: DGAF
+    draws = 8
 
     @check_arguments("module")
     def __init__(

@@ -23,6 +23,7 @@ class LDMModule(MethodModule):
     """
 
     method: LDM
+    draws = 8
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ class SATeCoModule(MethodModule):
     """
 
     method: SATeCo
+    draws = 8
 
     @check_arguments("module")
     def __init__(

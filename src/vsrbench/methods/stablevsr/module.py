@@ -29,6 +29,7 @@ class StableVSRModule(MethodModule):
     """
 
     method: StableVSR
+    draws = 8
 
     @check_arguments("module")
     def __init__(

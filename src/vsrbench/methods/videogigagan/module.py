@@ -167,6 +167,14 @@ class VideoGigaGANModule(MethodModule):
         frames = self.method.generate(clip, noise)
         return self.output_terms(frames, clip.hr, self.logits_of(frames, clip))
 
+    @torch.no_grad()
+    def validation_loss(self, clip: Clip) -> float:
+        """See ``MethodModule``. ours: without the GAN term, whose scale moves with the discriminator."""
+        clip = self.method.pad_time(clip)
+        assert clip.hr is not None
+        terms = self.output_terms(self.method.generate(clip, Noise(0)), clip.hr, None)
+        return torch.stack(list(terms.values())).sum().item()
+
     def logits_of(self, frames: Tensor, clip: Clip, checkpointing: bool | None = None, scaled: bool = False) -> Tensor:
         """Logits (B,T) of frames (B,T,3,H,W) in [0,1], or in [-1,1] where they are ``scaled``."""
         if frames.shape[-1] != self.discriminator.size:
