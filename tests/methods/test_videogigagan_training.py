@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,11 +22,12 @@ from vsrbench.config import build, compose
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, RunError, TrainingError, WeightsError
 from vsrbench.flow.trained import flow_error
-from vsrbench.methods.videogigagan.guard import KNOWN, WINDOW, Guard, norm, worst
+from vsrbench.methods.videogigagan.guard import DEAD, KNOWN, WINDOW, Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import Objective, discriminator_loss, gradient_penalty
 from vsrbench.methods.videogigagan.model import LADDER
 from vsrbench.methods.videogigagan.module import VideoGigaGANModule
 from vsrbench.nn.perceptual import RandomFeatures
+from vsrbench.training.checkpoint import RunCheckpoint
 from vsrbench.training.loggers import read_metrics
 from vsrbench.types import Clip
 from vsrbench.weights.trained import load_trained
@@ -315,6 +317,29 @@ def test_a_step_with_a_gradient_spike_is_skipped(
     assert made.skipped == {"random_features": 1}
     assert "step 3 skipped: random_features is" in capsys.readouterr().out
     assert same(state(made.method.generator), before)
+
+
+def test_a_generator_that_is_lost_ends_the_run_and_leaves_the_checkpoints_of_before(
+    stepper: Callable[[Any], Steps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEAD, True, 3)
+    made = method()
+    trainer = cast(Any, SimpleNamespace(global_step=4, max_steps=9, lightning_module=made))
+    checkpoint = RunCheckpoint(every=2, monitor="val/psnr_y", mode="max")
+    assert checkpoint._due(trainer)
+    step, broken = stepper(made), Broken(gradient=False)
+    made.feature_loss = broken
+    step(clip())
+    for skipped in (1, 2):
+        broken.calls = 1
+        step(clip())
+        assert made.skipped_in_a_row == skipped and not checkpoint._due(trainer)
+    step(clip())
+    assert made.skipped_in_a_row == 0 and checkpoint._due(trainer)
+    with pytest.raises(TrainingError, match="3 steps in a row were skipped, the last because random_features is not"):
+        for _ in range(3):
+            broken.calls = 1
+            step(clip())
 
 
 def test_guard_names_the_cause_and_follows_a_value_that_has_risen_for_good() -> None:

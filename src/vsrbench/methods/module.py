@@ -46,6 +46,7 @@ class MethodModule(pl.LightningModule):
         self.observed: dict[str, Tensor] = {}  # other numbers of the last batch for the log, by their names
         self.ended = ""  # why a run is over before trainer.max_steps; "": it is not
         self.skipped: dict[str, int] = {}  # optimiser steps that were not made, by the name of what was wrong
+        self.skipped_in_a_row = 0  # of them, those since the last step that was made
         self.progress: Progress | None = None  # where validation shows how far it is
         self._known_hashes: dict[str, str] | None = None
         self.configure_run()

@@ -124,7 +124,9 @@ class RunCheckpoint(AfterStep, Checkpoint):
 
     def _due(self, trainer: pl.Trainer) -> bool:
         """The last step's checkpoint waits for on_train_end."""
-        step = trainer.global_step
+        step, module = trainer.global_step, trainer.lightning_module
+        if isinstance(module, MethodModule) and module.skipped_in_a_row:
+            return False  # the weights may be spoilt: what was good before these steps stays
         return bool(self.every) and step % self.every == 0 and not 0 < trainer.max_steps <= step
 
     def _save(self, trainer: pl.Trainer) -> None:

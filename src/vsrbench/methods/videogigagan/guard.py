@@ -13,6 +13,10 @@ from vsrbench.nn.functional import precise
 
 FACTOR = 100.0  # ours: a norm so many times its running median is a spike
 WINDOW = 101  # ours: values that a median is taken over
+NOT_FINITE = "is not finite"
+# ours: skipped steps in a row that end a run, by whether the last was not finite. A spike that stays becomes its median
+# within WINDOW steps; what is not finite heals only where it came from the batch.
+DEAD = {True: 20, False: 2 * WINDOW}
 KNOWN = 16  # ours: values that must be known before anything counts as a spike
 
 
@@ -36,7 +40,7 @@ class Guard:
         which some are shortened anyway; up to there they are no spikes. ours: a part that starts without influence has
         a tiny median, and would be held back just when it begins to matter.
         """
-        broken = [(name, "is not finite") for name, value in values.items() if not math.isfinite(value)]
+        broken = [(name, NOT_FINITE) for name, value in values.items() if not math.isfinite(value)]
         harmless = bounded or {}
         harmful = {name: value for name, value in values.items() if value > harmless.get(name, 0.0)}
         spikes = [(name, text) for name, value in harmful.items() if (text := self._spike(name, value)) is not None]

@@ -22,7 +22,7 @@ from vsrbench.flow.propagation import neighbour_flows
 from vsrbench.flow.trained import flow_error
 from vsrbench.methods.module import MethodModule, say
 from vsrbench.methods.videogigagan.discriminator import Discriminator
-from vsrbench.methods.videogigagan.guard import Guard, norm, worst
+from vsrbench.methods.videogigagan.guard import DEAD, NOT_FINITE, Guard, norm, worst
 from vsrbench.methods.videogigagan.losses import (
     Objective,
     discriminator_loss,
@@ -267,8 +267,11 @@ class VideoGigaGANModule(MethodModule):
         verdict = self.guard.verdict(self.guard_values(step, values, lengths), bounded)
         if verdict is None:
             self.shorten_all(groups, lengths)
+            self.skipped_in_a_row = 0
         else:
             name, what = verdict
+            self.skipped_in_a_row += 1
+            self.check_alive(name, what)
             self.skipped[name] = self.skipped.get(name, 0) + 1
             say(f"step {step + 1} skipped: {name} {what} (clips {', '.join(clip.name)})")
         self.move(step, active, skip=verdict is not None)
@@ -277,6 +280,15 @@ class VideoGigaGANModule(MethodModule):
         if self.last_r1 is not None:
             numbers[R1] = self.last_r1
         self.observed |= {name: torch.tensor(number, device=self.device) for name, number in numbers.items()}
+
+    def check_alive(self, name: str, what: str) -> None:
+        """Raise TrainingError after so many skipped steps in a row that no later one would be made."""
+        if self.skipped_in_a_row >= DEAD[what == NOT_FINITE]:
+            raise TrainingError(
+                f"{self.skipped_in_a_row} steps in a row were skipped, the last because {name} {what}: the networks no "
+                "longer train. Checkpoints of before are kept: lower optimiser.lr, and begin with force=true, or with "
+                "name=NEW ckpt_path=RUN from the last good weights"
+            )
 
     def guard_values(self, step: int, values: dict[str, list[Tensor]], lengths: dict[str, Tensor]) -> dict[str, float]:
         """What the guard watches, causes first: terms, their gradients at the output, gradients of the networks."""
