@@ -168,6 +168,28 @@ def test_any_printable_name_is_quoted_so_that_hydra_reads_it_back(path: str) -> 
     assert OmegaConf.create({"input": str(value)}).input == path
 
 
+@pytest.mark.parametrize("folder", ["数据", "a#b", "a&b", "a;b!", "a(1)", "a,b", "it's", "a=b", "[x]", "plain"])
+@pytest.mark.parametrize("written", ["{root}/{folder}", "~/{folder}", '"~/{folder}"'])
+def test_a_folder_of_any_name_is_taken_as_a_value(
+    folder: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / folder).mkdir()
+    if written.startswith('"') and set(folder) & set(",'"):
+        return  # in quotes of its own: Hydra's rules hold
+    if written == "~/{folder}" and set(folder) & set(",'"):
+        written = "{root}/{folder}"
+    value = written.format(root=tmp_path, folder=folder)
+    assert compose([f"data.root={value}", "data=reds"], verb="data").data.root == str(tmp_path / folder)
+
+
+@pytest.mark.parametrize(
+    "argument", ["seed=1,2", "method=dgaf,bicubic", "protocol=[a,b]", "data.root=/nosuch,/other", "name='a b'", "~seed"]
+)
+def test_sweeps_lists_and_quoted_values_stay_as_they_are(argument: str) -> None:
+    assert argument in expand_arguments([argument], "train")
+
+
 def test_an_existing_file_with_an_equals_sign_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "x=y.mp4" in expand_arguments(["x=y.mp4", "out.mp4"], "upscale")

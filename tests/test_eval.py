@@ -302,6 +302,23 @@ def test_data_that_moved_are_the_same_data(data, configured, made, tmp_path, cap
         entry.run(configured("data=vid4", "data.root=elsewhere"))
 
 
+def test_data_that_were_replaced_are_evaluated_again_under_every_protocol(data, configured, made, tmp_path, capsys):
+    """One frame of the ground truth, the third of three: neither the frames nor any result of before stay."""
+    arguments = ("name=a", "protocol.metrics=[psnr_rgb]")
+    entry.run(configured(*arguments))
+    entry.run(configured(*arguments, "protocol=[vsrbench,stablevsr]"))
+    before = (tmp_path / "runs/a/result.json").read_text()
+    data.sources[0].hr = data.sources[0].hr.clone()
+    data.sources[0].hr[2] = 1 - data.sources[0].hr[2]
+    entry.run(configured(*arguments))
+    assert "have changed since they were evaluated" in capsys.readouterr().out
+    assert made == ["slow", "fast", "slow"]
+    assert (tmp_path / "runs/a/result.json").read_text() != before
+    assert sorted(p.name for p in (tmp_path / "runs/a").glob("result*.json")) == ["result.json"]
+    entry.run(configured(*arguments))
+    assert "evaluated before" in capsys.readouterr().out
+
+
 def test_frames_are_made_once_and_judged_under_several_protocols(data, configured, tmp_path, capsys):
     run = tmp_path / "runs" / "x"
     entry.run(configured("protocol=[vsrbench,stablevsr]", "protocol.metrics=[psnr_rgb,ssim_rgb]"))

@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).resolve().parent
 # what needs no ``key=``
 WORDS = {"upscale": ("input", "output"), "data": ("task",), "weights": ("task", "input"), "analyse": ("task",)}
 WORDS |= {"dashboard": ("dashboard",), "bench": ("task",)}
+STRUCTURE = re.compile(r"""[][{}(),"'=]""")  # what makes a value more than one word
+UNREADABLE = re.compile(r"[^a-zA-Z0-9_/\\+.$%*@?|:\- ]")  # what Hydra's grammar takes in no value without quotes
 FLAGS_WITH_VALUE = (
     "--config-path", "-cp", "--config-dir", "-cd", "--config-name", "-cn", "--cfg", "-c", "--info", "-i",
     "--package", "-p", "--experimental-rerun",
@@ -49,7 +51,7 @@ def expand_arguments(arguments: list[str], verb: str) -> list[str]:
     root = home() / "conf" / "experiments"
     expanded = [experiments.expand(re.sub(r"^experiment=", "experiments=", a), root) for a in settings]
     experiments.check_moved(expanded, root)
-    expanded += _positional(words, verb)
+    expanded = [_literal(a) for a in expanded] + _positional(words, verb)
     expanded = [_free(a) for a in expanded] + _only_size(expanded)
     return expanded + flags
 
@@ -100,6 +102,23 @@ def _positional(words: list[str], verb: str) -> list[str]:
     if len(words) > len(names):
         raise ConfigError(f"cannot use {words[len(names)]!r}: settings are written key=value (see --help)")
     return [f"{name}={_quoted(word)}" for name, word in zip(names, words, strict=False)]
+
+
+def _literal(argument: str) -> str:
+    """``key=value`` whose value Hydra could not read, or would not as the path that it is, with the value in quotes.
+
+    ``~/x`` and ``"~/x"`` become the path that they mean. Lists, sweeps and values in quotes of their own stay.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or not value or key.startswith("~"):
+        return argument
+    if match := re.fullmatch(r"""(["']?)(~[^,"']*)\1""", value):
+        path = os.path.expanduser(match[2])
+        return argument if path == match[2] else f"{key}={_quoted(path)}"
+    if not UNREADABLE.search(value) or "${" in value:
+        return argument
+    is_path = os.path.exists(value) or (value.startswith(("/", "./", "../")) and "," not in value)
+    return argument if STRUCTURE.search(value) and not is_path else f"{key}={_quoted(value)}"
 
 
 def _quoted(text: str) -> str:

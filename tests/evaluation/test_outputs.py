@@ -1,11 +1,21 @@
 import json
+import os
 
 import pytest
 import torch
 
 from vsrbench.errors import DataError
+from vsrbench.evaluation import outputs
 from vsrbench.evaluation.frames import encode, find, pixels
-from vsrbench.evaluation.outputs import cost, discard, fingerprint, link_foreign, write_clips
+from vsrbench.evaluation.outputs import (
+    changed_inputs,
+    cost,
+    discard,
+    fingerprint,
+    link_foreign,
+    note_inputs,
+    write_clips,
+)
 from vsrbench.metrics.frame import quantise
 from vsrbench.runs import Run
 
@@ -97,15 +107,36 @@ def test_frames_of_other_weights_are_made_again(run, make_source):
 
 
 def test_frames_of_other_pictures_under_the_same_name_are_made_again(run, make_source):
-    """The same settings and folder, other content: one pixel of a frame that is looked at, or another length."""
+    """The same settings and folder, other content: one pixel of any frame, or another length."""
     write_clips(run, [make_source("a", frames=9)], Upscaler())
     same, changed = Upscaler(), Upscaler()
     write_clips(run, [make_source("a", frames=9)], same)
     source = make_source("a", frames=9)
-    source.hr[7, 0, 0, 0] = 1 - source.hr[7, 0, 0, 0]
+    source.hr[3, 0, 0, 0] = 1 - source.hr[3, 0, 0, 0]
     write_clips(run, [source], changed)
     assert (same.asked, changed.asked) == ([], ["a"])
     assert fingerprint(source.first(8)) != fingerprint(source)
+
+
+def test_files_are_read_again_only_where_they_are_others(run, make_source, tmp_path, monkeypatch):
+    """Names, sizes and times of files stand for their content; where they differ the content decides."""
+    file, source = tmp_path / "a.png", make_source("a")
+    monkeypatch.setattr(type(source), "files", lambda self: [str(file)], raising=False)
+    file.write_bytes(b"one")
+    note_inputs(run, [source], None)
+    monkeypatch.setattr(outputs, "fingerprint", lambda source: "other")
+    assert not changed_inputs(run, [source], None)
+    os.utime(file, ns=(1, 1))
+    assert changed_inputs(run, [source], None)
+
+
+def test_foreign_frames_that_were_replaced_are_noticed(run, make_source, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a.png").write_bytes(b"one")
+    note_inputs(run, [make_source("a")], tmp_path / "theirs")
+    assert not changed_inputs(run, [make_source("a")], tmp_path / "theirs")
+    (tmp_path / "theirs" / "a.png").write_bytes(b"other")
+    assert changed_inputs(run, [make_source("a")], tmp_path / "theirs")
 
 
 def test_progress_covers_clips_that_were_there_already(run, make_source):

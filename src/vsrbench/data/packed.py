@@ -272,6 +272,9 @@ class PackedSource(PairedSource):
     def has_hr(self) -> bool:
         return self.entry.hr is not None
 
+    def files(self) -> list[str]:
+        return [self.file]
+
     @property
     def size(self) -> tuple[int, int]:
         return self.entry.lr[0], self.entry.lr[1]

@@ -121,6 +121,10 @@ class RenderedSource(Source):
     def has_hr(self) -> bool:
         return True
 
+    def files(self) -> list[str]:
+        photos = (getattr(self.scene, "photo", None), getattr(self.scene, "thing_photo", None))
+        return [photo for photo in photos if photo]
+
     def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
         if window is not None:
             raise ValueError("a rendered clip has no crops: render smaller frames")

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,6 +80,15 @@ class Source(ABC):
             raise DataError(f"clip {self.name} has {self.frames} frames: cannot read {start}..{stop - 1}")
         return self.load(range(start, stop))
 
+    def files(self) -> list[str]:
+        """The files that the clip is read from, those of frames that it does not have left out."""
+        return []
+
+    def stored(self, position: int) -> Iterable[np.ndarray]:
+        """What a frame is made of, as it is stored: HR, LR, or both."""
+        clip = self.load([position])
+        return [frames.numpy() for frames in (clip.hr, clip.lr) if frames is not None]
+
     def first(self, frames: int | None) -> "Source":
         """The same clip cut behind its first ``frames`` frames."""
         if frames is None or frames >= self.frames:
@@ -109,6 +118,9 @@ class PairedSource(Source):
     @abstractmethod
     def _label(self, position: int) -> str:
         """How messages call a frame."""
+
+    def stored(self, position: int) -> Iterable[np.ndarray]:
+        return [pixels for pixels in (self._hr(position), self._lr(position)) if pixels is not None]
 
     def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
         import torch
@@ -198,6 +210,12 @@ class CentreSource(Source):
     def has_hr(self) -> bool:
         return self.source.has_hr
 
+    def files(self) -> list[str]:
+        return self.source.files()
+
+    def stored(self, position: int) -> Iterable[np.ndarray]:
+        return self.source.stored(position)
+
     def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
         inner = window or Window(0, 0, *self.size)
         top, left = ((whole - self.side) // 2 for whole in self.source.size)
@@ -225,6 +243,10 @@ class FolderSource(PairedSource):
     @property
     def has_hr(self) -> bool:
         return self.hr_files is not None
+
+    def files(self) -> list[str]:
+        folders = [frames for frames in (self.hr_files, self.lr_files) if frames is not None]
+        return [frames.path(n) for frames in folders for n in range(self.frames)]
 
     @cached_property
     def size(self) -> tuple[int, int]:  # type: ignore[override]

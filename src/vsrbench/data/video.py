@@ -120,6 +120,9 @@ class VideoSource(PairedSource):
     def has_hr(self) -> bool:
         return self.role == "hr"
 
+    def files(self) -> list[str]:
+        return [str(self.reader.path)]
+
     @property
     def size(self) -> tuple[int, int]:
         size = self.reader.size

@@ -5,10 +5,11 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,9 +22,10 @@ from vsrbench.runs import Run, differing, making, read_run_settings, short_hash,
 from vsrbench.stored import CONFIG, read_json_or
 from vsrbench.types import Progress
 
-# {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input}}, facts}, complete clips only
+# {weights, settings, code, clips: {clip: {frames, seconds, peak_memory, input, stamp}}, facts}, complete clips only
 TIMINGS = "timings.json"
-LATER = 7  # the other frame that tells a clip from another; ours: a video would have to be decoded to its end
+INPUT = ("input", "stamp")
+INPUTS = "inputs.json"  # {clip: as ``identify``} of all that was evaluated
 
 NOTES = ("published", "needs", "command", "counts", "timings", "peaks")  # of an experiment: no frame depends on them
 ROOT = "data.root"  # where data lie; ``fingerprint`` says what they are
@@ -43,7 +45,7 @@ def write_clips(
 
     upscale(source) yields (frame number, (3,H,W) in [0,1]). key: as ``frame_key`` gives; frames of other
     weights are made again.
-    Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes, "input"}}.
+    Returns the timings of all clips: {clip: {"frames", "seconds", "peak_memory" in bytes, and of ``identify``}}.
     """
     if progress is not None:
         progress.start(sum(source.frames for source in sources), "upscaling")
@@ -54,7 +56,7 @@ def write_clips(
                 progress.advance(source.frames)
             continue
         shutil.rmtree(run.clip(source.name), ignore_errors=True)  # a clip cut off in the middle
-        clips[source.name] = write_clip(run, source, upscale(source), progress)
+        clips[source.name] = write_clip(run, source, upscale(source), progress) | identify(source)
         run.write_json(TIMINGS, {**key, "clips": clips})
     return clips
 
@@ -79,7 +81,7 @@ def link_foreign(run: Run, frames: ClipFrames, sources: list[Source]) -> None:
 
 def discard(run: Run) -> None:
     """Remove what an earlier evaluation left in the run folder: results, timings, frames."""
-    for result in run.folder.glob("result*.json"):
+    for result in (*run.folder.glob("result*.json"), *run.folder.glob(INPUTS)):
         result.unlink()
     (run.folder / TIMINGS).unlink(missing_ok=True)
     shutil.rmtree(run.frames, ignore_errors=True)
@@ -110,15 +112,58 @@ def complete_clips(run: Run, sources: list[Source], key: Mapping[str, Any]) -> d
         for source in sources
         if source.name in there["clips"]
         and all((run.clip(source.name) / f"{stem}.png").is_file() for stem in source.frame_names)
-        and there["clips"][source.name].get("input", "") in ("", fingerprint(source))
+        and same_content(source, there["clips"][source.name])
     }
 
 
 def fingerprint(source: Source) -> str:
-    """Tells a clip's LR content from another's: hash of its length and two of its first frames."""
-    lr = source.load(sorted({0, min(LATER, source.frames - 1)})).lr
-    content = (lr * 255).round().byte().numpy().tobytes()
-    return hashlib.blake2b(content + str((source.frames, *lr.shape)).encode(), digest_size=8).hexdigest()
+    """Tells a clip's content from another's: hash of its length, its size, and all its stored HR and LR frames."""
+    digest = hashlib.blake2b(str((source.frames, *source.size)).encode(), digest_size=8)
+    for position in range(source.frames):
+        for pixels in source.stored(position):
+            digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def stamp(files: Iterable[str | Path]) -> str:
+    """Tells files from others by their names, sizes and times, without reading them; "" where there are none."""
+    facts = [(str(file), (now := os.stat(file)).st_size, now.st_ctime_ns) for file in files]  # cp -p keeps mtime
+    return hashlib.blake2b(str(facts).encode(), digest_size=8).hexdigest() if facts else ""
+
+
+def identify(source: Source) -> dict[str, str]:
+    """``input``: see ``fingerprint``; ``stamp``: see ``stamp``, with which the content need not be read again."""
+    return {"input": fingerprint(source), "stamp": stamp(source.files())}
+
+
+def same_content(source: Source, known: Mapping[str, Any]) -> bool:
+    """Whether a clip is the one that ``identify`` told of."""
+    files = source.files()
+    return bool(files and known.get("stamp") == stamp(files)) or known.get("input") == fingerprint(source)
+
+
+def note_inputs(run: Run, sources: list[Source], predictions: Path | None) -> None:
+    """Write down what is evaluated, for ``changed_inputs``."""
+    clips = {} if predictions else read_timings(run)["clips"]
+    known = {source.name: clips.get(source.name, {}) for source in sources}
+    content = {s.name: {k: known[s.name].get(k) for k in INPUT} if known[s.name] else identify(s) for s in sources}
+    run.write_json(INPUTS, {"clips": content, "predictions": _foreign_stamp(predictions)})
+
+
+def changed_inputs(run: Run, sources: list[Source], predictions: Path | None) -> bool:
+    """Whether ground truth, LR frames or foreign frames are others than those that were evaluated."""
+    content = read_json_or(run.folder / INPUTS, {}, "remove it, and the same command evaluates again")
+    clips = content.get("clips")
+    if not isinstance(clips, dict) or content.get("predictions") != _foreign_stamp(predictions):
+        return True
+    return any(not same_content(source, clips.get(source.name) or {}) for source in sources)
+
+
+def _foreign_stamp(predictions: Path | None) -> str:
+    if predictions is None:
+        return ""
+    frames = predictions / "frames" if (predictions / CONFIG).is_file() else predictions  # of a run folder
+    return stamp(path for path in sorted(frames.rglob("*")) if path.is_file())
 
 
 def write_clip(run: Run, source: Source, frames: Frames, progress: Progress | None) -> dict[str, Any]:
@@ -136,7 +181,7 @@ def write_clip(run: Run, source: Source, frames: Frames, progress: Progress | No
         if progress is not None:
             progress.advance()
         started = time.perf_counter()
-    return {"frames": count, "seconds": seconds, "peak_memory": peak_memory(), "input": fingerprint(source)}
+    return {"frames": count, "seconds": seconds, "peak_memory": peak_memory()}
 
 
 def peak_memory() -> int:
@@ -225,5 +270,6 @@ def moved_data(folder: Path, settings: dict[str, Any], sources: Callable[[], lis
     if not file.is_file() or differing(read_run_settings(file), settings) != [ROOT]:
         return ()
     clips = read_timings(Run(folder))["clips"]
-    there = {name: entry.get("input") for name, entry in clips.items()}
-    return (ROOT,) if there == {source.name: fingerprint(source) for source in sources()} else ()
+    now = {source.name: source for source in sources()}
+    same = clips.keys() == now.keys() and all(same_content(now[name], entry) for name, entry in clips.items())
+    return (ROOT,) if same else ()

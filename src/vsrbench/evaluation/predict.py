@@ -129,7 +129,9 @@ def make_by_ranks(
         for piece, timing in ranks.results([piece for clip in cuts.values() for piece in clip]):
             parts[piece.clip].append(timing)
             if len(parts[piece.clip]) == len(cuts[piece.clip]):
-                timings[sources[piece.clip].name] = joined_timing(parts[piece.clip])
+                timings[sources[piece.clip].name] = joined_timing(parts[piece.clip]) | outputs.identify(
+                    sources[piece.clip]
+                )
                 run.write_json(outputs.TIMINGS, {**key, "clips": timings})
     raise_failures(ranks.failures, sources, timings)
     return {source.name: timings[source.name] for source in sources}, facts["cost"]
@@ -172,7 +174,6 @@ def joined_timing(timings: list[dict[str, Any]]) -> dict[str, Any]:
         "frames": sum(t["frames"] for t in timings),
         "seconds": sum(t["seconds"] for t in timings),
         "peak_memory": max(t["peak_memory"] for t in timings),
-        "input": timings[0]["input"],
     }
 
 

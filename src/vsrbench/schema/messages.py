@@ -5,6 +5,7 @@ Hydra itself would print its message with the folders that it searched.
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ def from_hydra(
         return ConfigError(_absent(error.missing_cfg_file, message, error.options or (), arguments, conf))
     if isinstance(error, OverrideParseException):
         why = message.removeprefix(f"Error parsing override {error.override!r}").strip().partition("\n")[0]
-        why = why.partition(" expecting")[0]
+        why, (key, _, value) = why.partition(" expecting")[0], str(error.override).partition("=")
+        quoted = shlex.quote(f'{key}="{value}"')
         return ConfigError(
-            f"cannot read {error.override!r} ({why}): settings are written key=value, and a value with blanks, "
-            "commas, brackets or = in quotes of its own, 'key=\"a, b\"'"
+            f"cannot read {error.override!r} ({why}): settings are written key=value, and a value with more than "
+            f"letters, digits and / . : - _ in quotes of its own, {quoted} (then write $HOME for ~)"
         )
     if isinstance(error, ValueError) and message.startswith("Config group override"):
         return ConfigError(_unusable(arguments, conf))
