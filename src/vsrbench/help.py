@@ -23,7 +23,7 @@ VERBS = {
     "compare": "all methods on the same data, protocol and training budget",
     "upscale": "upscale a video file or a folder of frames",
     "bench": "parameters, FLOPs, speed and memory by part; speed of the training loader",
-    "data": "check, pack or verify a data set on disk",
+    "data": "check, pack, degrade or verify a data set on disk",
     "weights": "list and fetch known weights, check a folder, export trained parts",
     "analyse": "the papers' own analyses of a sampling run",
     "report": "a page, tables and statistics of finished evaluations; how far a sweep is",
@@ -60,7 +60,7 @@ EXAMPLES = {
 NEEDS = {  # what a command cannot do without, for those that are typed bare
     "upscale": "upscale needs an input and an output",
     "bench": "bench needs a task: params, flops, speed, memory, loader or metrics",
-    "data": "data needs a task: check, pack or verify",
+    "data": "data needs a task: check, pack, degrade or verify",
     "weights": "weights needs a task: list, fetch, check or export",
     "analyse": "analyse needs a task: correlation, warping, steps, factors, components or textures",
     "verify": "verify needs a method, variant=released and the folder of a recording",

@@ -46,5 +46,5 @@ def test_settings_that_do_not_go_together(tmp_path) -> None:
         command("check", f"data.packed={tmp_path}")
     with pytest.raises(ConfigError, match=r"data=sample has no stored frames to pack"):
         run(compose(["pack", "data=sample"], verb="data"))
-    with pytest.raises(ConfigError, match=r"task=unpack: use check, pack, verify or null"):
+    with pytest.raises(ConfigError, match=r"task=unpack: use check, pack, degrade, verify or null"):
         command("unpack")

@@ -2,6 +2,7 @@
 
 check data.root=DIR: what is there, what is missing, the expected tree; exit code 1 where something is missing.
 pack data.root=DIR output=PACK: copy the frames of all splits into memory maps, for data.packed=PACK.
+degrade data.root=DIR degradation=real output=OUT: write a test set, OUT/HR and OUT/LR, for data=folder data.root=OUT.
 verify data.packed=PACK: compare every packed byte with its checksum; exit code 1 where a clip is damaged.
 """
 
@@ -22,12 +23,12 @@ def run(cfg: "DictConfig") -> None:
 
     from vsrbench.data.catalog import Settings
 
-    words = {"check": check, "pack": pack, "verify": verify}
+    words = {"check": check, "pack": pack, "degrade": degrade, "verify": verify}
     if cfg.task not in words:
         raise ConfigError(f"unknown task {cfg.task!r}: write `python -m vsrbench.data check data=reds data.root=DIR`")
     node: Any = OmegaConf.to_container(cfg.data, resolve=True)
     if "packed" not in node and cfg.task != "check":
-        raise ConfigError(f"data={node['set']} has no stored frames to pack: choose data=reds, folder or another")
+        raise ConfigError(f"data={node['set']} has no stored frames to {cfg.task}: choose data=reds, folder or another")
     words[cfg.task](cfg, Settings.of(node, build(cfg.degradation)), node)
 
 
@@ -54,6 +55,16 @@ def pack(cfg: "DictConfig", settings: "Settings", node: dict[str, Any]) -> None:
     print(
         f"{len(index.entries)} clips, {size / 1e9:.2f} GB: use them with data={settings.set} data.packed={cfg.output}"
     )
+
+
+def degrade(cfg: "DictConfig", settings: "Settings", node: dict[str, Any]) -> None:
+    """Write the clips of all splits with the LR frames of ``degradation`` into ``output``."""
+    from vsrbench.data.degrade import degrade
+
+    if not cfg.output or settings.packed:
+        raise ConfigError("degrade reads data.root=DIR and writes output=DIR: give both, without data.packed")
+    clips = degrade(settings, node["splits"], cfg.output)
+    print(f"{len(clips)} clips: use them with data=folder data.root={cfg.output}")
 
 
 def verify(cfg: "DictConfig", settings: "Settings", node: dict[str, Any]) -> None:

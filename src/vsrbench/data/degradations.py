@@ -18,12 +18,14 @@ class Degradation(ABC):
     """Makes 8-bit LR frames from 8-bit HR frames.
 
     name: the degradation's name in the configuration. scales: the scales it is defined for.
-    margin: LR pixels around a crop that the crop's own pixels depend on.
+    margin: LR pixels around a crop that the crop's own pixels depend on. by_clip: drawn for a whole clip by ``clip``;
+    otherwise every frame is made by itself.
     """
 
     name: str
     scales: tuple[int, ...]
     margin: int
+    by_clip = False
 
     @property
     def kind(self) -> str:
@@ -39,6 +41,10 @@ class Degradation(ABC):
     @abstractmethod
     def __call__(self, hr: "Tensor", scale: int) -> "Tensor":
         """uint8 (...,H,W) to uint8 (...,ceil(H/scale),ceil(W/scale)). Raises ConfigError as ``check`` does."""
+
+    def clip(self, hr: "Tensor", scale: int, *key: object) -> "Tensor":
+        """All frames of a clip, as ``__call__``. key: what random choices depend on."""
+        return self(hr, scale)
 
 
 @dataclass(frozen=True)

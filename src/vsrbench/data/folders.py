@@ -13,6 +13,7 @@ LR_FOLDERS = {
     "bicubic": ("LR", "BIx{scale}", "X{scale}"),
     "blur_down_basicvsr": ("LR", "BDx{scale}"),
     "blur_down_duf": ("LR", "blur{scale}"),
+    "real": ("LR",),
 }
 
 

@@ -1,8 +1,8 @@
 """Photographs on disk, and clips that are rendered from them when they are read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -55,9 +55,16 @@ def album(folder: str | Path) -> Album:
     return Album(files)
 
 
-def as_clip(rendering: Rendering, name: str, index: Sequence[int], degradation: Degradation, scale: int) -> Clip:
-    """A rendering with its LR frames as a Clip with B = 1."""
-    lr = degradation(rendering.hr, scale)
+def as_clip(
+    rendering: Rendering,
+    name: str,
+    index: Sequence[int],
+    degradation: Degradation,
+    scale: int,
+    key: tuple[object, ...] = (),
+) -> Clip:
+    """A rendering with its LR frames as a Clip with B = 1. key: see ``Source.load``."""
+    lr = degradation.clip(rendering.hr, scale, *(key or (name,)))
     return Clip(
         lr=to_unit(lr),
         hr=to_unit(rendering.hr),
@@ -125,8 +132,17 @@ class RenderedSource(Source):
         photos = (getattr(self.scene, "photo", None), getattr(self.scene, "thing_photo", None))
         return [photo for photo in photos if photo]
 
-    def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
+    @cached_property
+    def clip_lr(self) -> torch.Tensor:
+        """LR (1,T,3,h,w) of all frames, where the degradation is drawn for the whole clip."""
+        rendering = render(self.scene.open(), range(self.frames), self.shape, self.scale)
+        return as_clip(rendering, self.name, range(self.frames), self.degradation, self.scale).lr
+
+    def load(self, positions: Sequence[int], window: Window | None = None, key: tuple[object, ...] = ()) -> Clip:
         if window is not None:
             raise ValueError("a rendered clip has no crops: render smaller frames")
         rendering = render(self.scene.open(), positions, self.shape, self.scale)
-        return as_clip(rendering, self.name, positions, self.degradation, self.scale)
+        clip = as_clip(rendering, self.name, positions, self.degradation, self.scale, key)
+        if key or not self.degradation.by_clip:
+            return clip
+        return replace(clip, lr=self.clip_lr[:, list(positions)])

@@ -107,7 +107,7 @@ class ClipSamples(TrainingSamples):
         source = self.sources[number]
         start = unit - int(self.ends[number - 1]) if number and self.every_frame else unit
         positions = self._positions(source, start if self.every_frame else None, key)
-        return source.load(positions, self._window(source, key))
+        return source.load(positions, self._window(source, key), key)
 
     def _positions(self, source: Source, start: int | None, key: tuple[int, int, int]) -> list[int]:
         spans = {s: (self.recipe.frames - 1) * s + 1 for s in self.recipe.stride}
@@ -150,4 +150,4 @@ class PhotoSamples(TrainingSamples):
         size = (self.recipe.crop * self.scale,) * 2
         scene = random_scene(self.photos, number, size, times, self.paths, generator(*key, "path"))
         rendering = render(scene, times, size, self.scale)
-        return as_clip(rendering, self.photos.stem(number), times, self.degradation, self.scale)
+        return as_clip(rendering, self.photos.stem(number), times, self.degradation, self.scale, key)

@@ -71,8 +71,12 @@ class Source(ABC):
     def has_hr(self) -> bool: ...
 
     @abstractmethod
-    def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
-        """The frames at ``positions`` (0-based, any order), B = 1; ``index`` holds the positions."""
+    def load(self, positions: Sequence[int], window: Window | None = None, key: tuple[object, ...] = ()) -> Clip:
+        """The frames at ``positions`` (0-based, any order), B = 1; ``index`` holds the positions.
+
+        key: of a training sample, for degradations that are drawn (``Degradation.by_clip``): the crop is degraded by
+        itself. Without one the whole clip is, under its own name.
+        """
 
     def read(self, start: int, stop: int) -> Clip:
         """Frames start..stop-1. Raises DataError beyond the clip's end and for frames that cannot be read."""
@@ -95,6 +99,7 @@ class Source(ABC):
             return self
         short = copy.copy(self)
         short.frame_names = self.frame_names[:frames]
+        short.__dict__.pop("clip_lr", None)  # of all frames
         if self.scored is not None:
             short.scored = [p for p in self.scored if p < frames]
         return short
@@ -122,10 +127,13 @@ class PairedSource(Source):
     def stored(self, position: int) -> Iterable[np.ndarray]:
         return [pixels for pixels in (self._hr(position), self._lr(position)) if pixels is not None]
 
-    def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
+    def load(self, positions: Sequence[int], window: Window | None = None, key: tuple[object, ...] = ()) -> Clip:
         import torch
 
-        pairs = [self.pixels(p, window) for p in positions]
+        pairs = [self.pixels(p, window, drawn=not key) for p in positions]
+        if key and self.pairing.degradation.by_clip and self._lr(positions[0]) is None:
+            frames = [hr for _, hr in pairs if hr is not None]
+            pairs = list(zip(self._drawn(frames, *key), frames, strict=True))
         return Clip(
             lr=as_frames([lr for lr, _ in pairs], self._label(positions[0])),
             hr=as_frames([hr for _, hr in pairs if hr is not None], self._label(positions[0])) if self.has_hr else None,
@@ -134,15 +142,34 @@ class PairedSource(Source):
             scale=self.scale,
         )
 
-    def pixels(self, position: int, window: Window | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """LR (h,w,3) and HR (H,W,3) of one frame, 8 bits; HR is None where there is none."""
+    def pixels(
+        self, position: int, window: Window | None = None, drawn: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """LR (h,w,3) and HR (H,W,3) of one frame, 8 bits; HR is None where there is none.
+
+        drawn: false leaves LR empty where it is drawn for whole clips.
+        """
         hr, lr = self._hr(position), self._lr(position)
         size = self._fitted(_shape(hr), _shape(lr), position)
         window = window or Window(0, 0, *size)
         if lr is not None:
             return window.of(lr), None if hr is None else window.of(hr, self.scale)
         assert hr is not None
-        return self._degraded(hr, window, size), window.of(hr, self.scale)
+        if not self.pairing.degradation.by_clip:
+            return self._degraded(hr, window, size), window.of(hr, self.scale)
+        return window.of(self.clip_lr[position]) if drawn else hr[:0], window.of(hr, self.scale)
+
+    @cached_property
+    def clip_lr(self) -> np.ndarray:
+        """LR (T,h,w,3), uint8, of all frames, where the degradation is drawn for the whole clip."""
+        whole = Window(0, 0, *self.size)
+        return self._drawn([self.pixels(p, whole, drawn=False)[1] for p in range(self.frames)], self.name)
+
+    def _drawn(self, hr: "Sequence[np.ndarray | None]", *key: object) -> np.ndarray:
+        import torch
+
+        frames = torch.from_numpy(np.stack([frame for frame in hr if frame is not None])).permute(0, 3, 1, 2)
+        return self.pairing.degradation.clip(frames, self.scale, *key).permute(0, 2, 3, 1).numpy()
 
     def _degraded(self, hr: np.ndarray, window: Window, size: tuple[int, int]) -> np.ndarray:
         """LR of a window, equal to the same window of the whole degraded frame."""
@@ -216,10 +243,10 @@ class CentreSource(Source):
     def stored(self, position: int) -> Iterable[np.ndarray]:
         return self.source.stored(position)
 
-    def load(self, positions: Sequence[int], window: Window | None = None) -> Clip:
+    def load(self, positions: Sequence[int], window: Window | None = None, key: tuple[object, ...] = ()) -> Clip:
         inner = window or Window(0, 0, *self.size)
         top, left = ((whole - self.side) // 2 for whole in self.source.size)
-        return self.source.load(positions, inner._replace(y=top + inner.y, x=left + inner.x))
+        return self.source.load(positions, inner._replace(y=top + inner.y, x=left + inner.x), key)
 
 
 class FolderSource(PairedSource):

@@ -223,11 +223,11 @@ class Analyse(Chosen, Data, Sampled, Run, Experiment):
 
 
 class DataSet(Data, Job):
-    """Check, pack or verify a data set on disk."""
+    """Check, pack or verify a data set on disk, or write a test set of another degradation."""
 
     builds: ClassVar[tuple[str, ...]] = ("degradation",)
-    task: Literal["check", "pack", "verify"] | None = setting("what to do", usual=True)
-    output: str | None = setting("pack: folder that is written", usual=True)
+    task: Literal["check", "pack", "degrade", "verify"] | None = setting("what to do", usual=True)
+    output: str | None = setting("pack, degrade: folder that is written", usual=True)
     scale: int = setting("how many times smaller LR frames are")
     seed: Index = setting("of rendered clips")
 
