@@ -15,7 +15,7 @@ from vsrbench.config import build, build_method, check_nodes, compose, home
 from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError, WeightsError
 from vsrbench.inference.chunks import upscale_source
-from vsrbench.methods.padding import upscale_padded
+from vsrbench.methods.padding import padded_size, upscale_padded
 from vsrbench.schema import targets
 from vsrbench.schema.verbs import leaves
 from vsrbench.types import FULL_CLIP, Clip
@@ -94,10 +94,11 @@ def test_its_files_say_what_it_is_and_what_each_setting_means(name: str) -> None
 
 
 @pytest.mark.parametrize("name", UPSCALERS)
-@pytest.mark.parametrize("size", [(17, 23), (16, 40)])
-def test_any_size_comes_out_enlarged(name: str, size: tuple[int, int]) -> None:
-    clip = latent.make_clip(frames=2, size=size)
-    frames = upscale_padded(method(name), bare(clip), Noise(0))
+@pytest.mark.parametrize("size", [(17, 23), (3, 5)])
+def test_any_size_comes_out_enlarged_padded_to_the_multiple_alone(name: str, size: tuple[int, int]) -> None:
+    clip, built = latent.make_clip(frames=2, size=size), method(name)
+    assert all(padded_size(n, built.multiple, built.minimum) - n < built.multiple for n in size)
+    frames = upscale_padded(built, bare(clip), Noise(0))
     assert frames.shape == (1, 2, 3, 4 * size[0], 4 * size[1])
     assert frames.dtype == torch.float32 and frames.min() >= 0 and frames.max() <= 1
     assert frames.std() > 0.01

@@ -11,9 +11,10 @@ import pytest
 import torch
 import wandb
 
-from training_fakes import FakeModule, same, trained
+from training_fakes import FakeMethod, FakeModule, same, trained
 from vsrbench.training import names
 from vsrbench.training.wandb_login import has_wandb_key, mode
+from vsrbench.weights.trained import load_trained
 from wandb_reader import Logged, offline_runs, read
 
 
@@ -91,6 +92,21 @@ def test_the_best_weights_are_an_artifact_with_their_card(folder: Path, logged: 
     assert artifact["description"] == (folder / "README.md").read_text()
     kept = Path(files["best.ckpt"]["local_path"])
     assert kept.is_relative_to(folder) and os.path.samefile(kept, folder / "checkpoints" / "best.ckpt")
+
+
+def test_of_the_last_weights_no_optimiser_is_uploaded(logged_out: None, tmp_path: Path) -> None:
+    folder = trained(tmp_path, "logger=wandb", "checkpoint.weights=last", "ema.decay=0.5", "trainer.max_steps=2")
+    (artifact,) = [a for a in read(offline_runs(folder)[0]).artifacts if a["type"] == "model"]
+    files = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
+    content = torch.load(files["last.ckpt"], weights_only=True)
+    whole = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert whole.keys() - content.keys() >= {"optimizer_states", "callbacks", "loops"}
+    assert content.keys() == {"state_dict", "ema", "stage", "frozen", "global_step", "vsrbench"}
+    uploaded, kept = FakeMethod(), FakeMethod()
+    load_trained(uploaded, str(files["last.ckpt"]))
+    load_trained(kept, str(folder))
+    assert same(uploaded.trained_state(), kept.trained_state())
+    assert not same(uploaded.trained_state(), content["state_dict"])
 
 
 def test_an_interrupted_run_goes_on_as_the_same_one(

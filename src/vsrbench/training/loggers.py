@@ -171,7 +171,7 @@ def log_summary(loggers: Iterable[Logger], values: Mapping[str, float], step: in
 def log_checkpoint(
     loggers: Iterable[Logger], file: Path, card: Path, others: Sequence[Path], metadata: Mapping[str, Any]
 ) -> None:
-    """Hand the best weights with their card to W&B."""
+    """Hand the run's weights with their card to W&B."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.log_checkpoint(file, card, others, metadata)

@@ -15,10 +15,14 @@ from vsrbench.data.loading import lost_worker
 from vsrbench.runs import write_atomic
 from vsrbench.stored import read_json
 from vsrbench.training import names
+from vsrbench.training.checkpoint import AtomicCheckpointIO
 from vsrbench.training.media import CAPTION, Shown
 from vsrbench.training.wandb_login import mode
+from vsrbench.weights.files import read_checkpoint
+from vsrbench.weights.trained import IDENTITY
 
 Cell = float | str | None
+WEIGHTS = ("state_dict", "ema", "stage", "frozen", "global_step", IDENTITY)  # what of a checkpoint is uploaded
 
 
 class WandbLogger(loggers.WandbLogger):
@@ -27,7 +31,7 @@ class WandbLogger(loggers.WandbLogger):
     Lightning's logger, except that it never stops a training. Nothing is sent before the first call, which makes the
     run in the process that is rank 0. Whatever W&B raises afterwards (no network, its process killed, a full disk) is
     said once, and then nothing more is sent: the run folder holds all of it anyway.
-    group: null takes the sweep's name where the run belongs to one. checkpoint: upload the best weights at the end.
+    group: null takes the sweep's name where the run belongs to one. checkpoint: upload the run's weights at the end.
     more: further arguments of ``wandb.init``.
     """
 
@@ -147,7 +151,8 @@ class WandbLogger(loggers.WandbLogger):
         """The weights as an artifact of type ``model`` with their card as description and README.md.
 
         ours: a hard link is uploaded. It is no second copy on disk, and stays what it is when a later call of the
-        same run replaces the checkpoint before an offline run is synchronised.
+        same run replaces the checkpoint before an offline run is synchronised. Of last.ckpt the weights alone are
+        copied: the rest, the optimiser's state above all, serves resuming in the run folder.
         """
         import wandb
 
@@ -155,7 +160,12 @@ class WandbLogger(loggers.WandbLogger):
             copy = self.folder / "wandb" / "checkpoints" / f"step_{metadata['step']:06d}{file.suffix}"
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.unlink(missing_ok=True)
-            os.link(file, copy)
+            content = read_checkpoint(file, mmap=True)
+            alone = {key: value for key, value in content.items() if key in WEIGHTS}
+            if alone.keys() == content.keys():
+                os.link(file, copy)
+            else:
+                AtomicCheckpointIO().save_checkpoint(alone, copy)
             description = card.read_text()
             artifact = wandb.Artifact(f"{run.id}-weights", "model", description, dict(metadata))
             artifact.add_file(str(copy), file.name, policy="immutable", skip_cache=True)

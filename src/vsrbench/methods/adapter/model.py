@@ -47,7 +47,6 @@ class AdapterVSR(Method):
         "prior": Stage(trainable=("denoising_unet",), losses=("prediction", "x0", "pixel", "gradient")),
         "vae": Stage(trainable=("vae",), losses=("pixel", "gradient")),
     }
-    minimum = 16
 
     @check_arguments("method")
     def __init__(

@@ -71,7 +71,6 @@ class DGAF(Method):
         self.flow_factor = rescale if flow_factor == "rescale" else 4.0
         self.max_context = max_context
         self.scale = scale
-        self.minimum = 16 * 4 // scale  # ours: the U-Net's coarsest level keeps a pixel or more
 
     @property
     def context(self) -> int:

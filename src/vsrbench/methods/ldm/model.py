@@ -42,7 +42,6 @@ class LDM(Method):
         super().__init__()
         self.prior, self.sampler = prior.eval(), sampler
         self.scale, self.lr_enlargement, self.guidance_scale = scale, lr_enlargement, guidance_scale
-        self.minimum = 16 * 4 // scale  # ours: the U-Net's coarsest level keeps a pixel or more
 
     def parts(self) -> dict[str, nn.Module]:
         return {"denoising_unet": self.prior.unet, "vae": self.prior.vae}

@@ -16,7 +16,7 @@ from vsrbench.methods.base import Method, Stage, Work
 from vsrbench.methods.sateco import cost
 from vsrbench.methods.sateco.adapters import Init
 from vsrbench.methods.sateco.networks import Networks
-from vsrbench.methods.sateco.sampling import Colour, Result, Sampling, minimum, multiple, restore
+from vsrbench.methods.sateco.sampling import Colour, Result, Sampling, multiple, restore
 from vsrbench.types import Clip, Progress, Trace
 
 
@@ -62,7 +62,7 @@ class SATeCo(Method):
         # beside weights, for they act otherwise with other settings
         parts = [sorted((part or {}).items()) for part in (upscaler, encoder, guidance)]
         self.settings = (parts, init, prior.noise_level, sorted(prior.schedule.config.items()))
-        self.scale, self.multiple, self.minimum = scale, multiple(prior, scale), minimum(prior, scale)
+        self.scale, self.multiple = scale, multiple(prior, scale)
         self.run = Sampling(prior, self.networks, sampler, length, overlap, colour=colour, result=result)
 
     @classmethod

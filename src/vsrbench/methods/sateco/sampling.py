@@ -64,11 +64,6 @@ def multiple(prior: Prior, scale: int) -> int:
     return max(1, prior.factor // scale)
 
 
-def minimum(prior: Prior, scale: int) -> int:
-    """The least LR size: ours, so that the UNet's coarsest level still has a pixel or more in each direction."""
-    return max(1, prior.factor * 2 ** (len(prior.unet.config.block_out_channels) - 1) // scale)
-
-
 @torch.no_grad()
 def restore(
     run: Sampling, clip: Clip, noise: NoiseSource, trace: Trace | None = None, progress: Progress | None = None

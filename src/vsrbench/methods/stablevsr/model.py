@@ -41,7 +41,6 @@ class StableVSR(Method):
         "tcm": Stage(trainable=("tcm",), losses=TERMS),
         "prior": Stage(trainable=("denoising_unet",), losses=("prediction",)),
     }
-    minimum = 16  # ours: the U-Net's coarsest level keeps a pixel or more
 
     @check_arguments("method")
     def __init__(
