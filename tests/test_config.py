@@ -83,13 +83,26 @@ def test_the_command_line_comes_last() -> None:
     assert compose(["debug=limit", "trainer.max_steps=9"]).trainer.max_steps == 9
 
 
-def test_papers_values_are_the_defaults_at_size_paper() -> None:
-    """DGAF-VSR Sec. 5.1 and Supp. 7."""
-    cfg = compose(["method=dgaf", "size=paper"])
-    assert (cfg.sampler.kind, cfg.sampler.steps, cfg.sampler.start) == ("ddpm", 50, "noise")
-    assert (cfg.optimiser._target_, cfg.optimiser.lr) == ("torch.optim.Adam", 5e-5)
-    assert (cfg.train.crop, cfg.train.effective_batch, cfg.train.flip) == (64, 32, True)
-    assert (cfg.method.rescale, cfg.method.flow_input) == (4, "nearest")
+@pytest.mark.parametrize(
+    ("method", "sampler", "rate", "sample", "own"),
+    [
+        # DGAF-VSR Sec. 5.1 and Supp. 7
+        ("dgaf", ("ddpm", 50), 5e-5, (64, 32, True), {"rescale": 4, "flow_input": "nearest", "guidance": "dense"}),
+        # StableVSR Sec. 5.1, Eq. 8, Table 4's last row
+        ("stablevsr", ("ddpm", 50), 1e-5, (64, 32, True), {"guidance": "x0", "compensation": "pixel", "refresh": 1}),
+        # the thesis, 4.1.1 and 4.1.4; Table 4.5's first row
+        ("adapter", ("ddim", 30), 1e-7, (80, 1, False), {"condition": True, "window": 8, "start": "gaussian"}),
+    ],
+)
+def test_papers_values_are_the_defaults_at_size_paper(
+    method: str, sampler: tuple[str, int], rate: float, sample: tuple[int, int, bool], own: dict[str, object]
+) -> None:
+    cfg = compose([f"method={method}", "size=paper"])
+    assert (cfg.sampler.kind, cfg.sampler.steps, cfg.sampler.start, cfg.sampler.low_band) == (*sampler, "noise", 0)
+    assert (cfg.optimiser._target_, cfg.optimiser.lr) == ("torch.optim.Adam", rate)
+    assert (cfg.optimiser.betas, cfg.trainer.max_steps) == ([0.9, 0.999], 20000)
+    assert (cfg.train.crop, cfg.train.effective_batch, cfg.train.flip) == sample
+    assert {name: cfg.method[name] for name in own} == own
     assert {term: weight for term, weight in cfg.module.objective.items() if weight} == {"prediction": 1.0}
 
 

@@ -107,6 +107,14 @@ def test_validation_clips_of_reds_do_not_train_and_one_switch_lets_them(make_tre
     assert here == ["001"] and len(here) + len(absent) == 236
 
 
+def test_reds_without_its_validation_folder_says_how_to_train_on(make_tree) -> None:
+    root = f"data.root={make_tree({'train/train_sharp/001': 4, 'train/train_sharp/002': 4})}"
+    with pytest.raises(DataError, match=r"none of the 4 clips of reds redsval4 is in .*; data\.splits\.val=null"):
+        data("data=reds", root).val_dataloader()
+    alone = data("data=reds", root, "data.splits.val=null")
+    assert len(alone.training_samples) == 8 and len(alone.val_dataloader()) == 0
+
+
 def test_no_published_set_validates_on_clips_that_train_or_test(make_tree) -> None:
     root = make_tree({f"sequences/00001/{n:04d}": 7 for n in range(1, 6)}, name="im{}.png", first=1)
     (root / "sep_trainlist.txt").write_text("00001/0001\n00001/0002\n00001/0003\n00001/0004\n")

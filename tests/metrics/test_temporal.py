@@ -215,6 +215,19 @@ class TestFeatures:
         flow = constant_flow(0, 0, 1, 8, 8)
         assert features(maps, flow, everything(flow)).item() == pytest.approx(2000)
 
+    def test_both_readings_of_the_thesis_are_what_shifting_by_hand_gives(self):
+        """Under a shift by two pixels; of features the channels are summed, of pixels averaged, and only pixels know
+        how bright a clip is."""
+        frames, flow = noisy(moving(3)).double(), constant_flow(2, 0, 2, 64, 96)
+        seen = inside(flow)[:, 0]
+        change = (frames[1:, :, :, 2:] - frames[:-1, :, :, :-2]).square()
+        assert torch.allclose(lai(frames, flow, seen), 1000 * change.mean((1, 2, 3)))
+        assert torch.allclose(lai(frames / 2, flow, seen), 1000 * change.mean((1, 2, 3)) / 4)
+        for bright in (1, 0.5):
+            maps = torch.nn.functional.normalize(torch.nn.functional.avg_pool2d(bright * frames, 2), dim=1)
+            change = (maps[1:, :, :, 1:] - maps[:-1, :, :, :-1]).square()
+            assert torch.allclose(features(maps, flow, seen), 1000 * change.sum(1).mean((1, 2)))
+
     def test_a_position_counts_where_all_its_pixels_do(self):
         maps = torch.zeros(2, 128, 4, 4)
         maps[:, 0] = 1

@@ -135,7 +135,12 @@ class VideoData:
             if split not in (self.splits or ()):
                 known = ", ".join(self.splits or ["none"])
                 raise ConfigError(f"data={self.settings.set} has no split {split!r}: it has {known}")
-            catalog = find(self.settings, self.splits[split])
+            try:
+                catalog = find(self.settings, self.splits[split])
+            except DataError as error:
+                if split != "val":
+                    raise
+                raise DataError(f"{error}; data.splits.val=null trains without validation clips") from error
             window = (self.splits[split] or {}).get("window")
             if window is not None:
                 catalog.sources = [CentreSource(source, window) for source in catalog.sources]
