@@ -154,12 +154,12 @@ def test_several_devices_in_one_process(
 
 def test_a_job_that_cannot_be_composed_fails_alone(jobs: Path, composed: Composed, tmp_path: Path) -> None:
     both = composed(["seed=1"], ["seed=2"])
-    both[1][1].inference.precision = "fp16"
+    both[1][1].inference.precision = "fp64"
     with pytest.raises(SystemExit) as ended:
         launch(both, kept(), never, waits=False)
     assert ended.value.code == 1
     assert states(tmp_path) == ["finished", "failed"]
-    assert Sweep.open(tmp_path / "sweeps" / "s").recorded(1).failure == ["inference.precision=fp16: use fp32 or bf16"]
+    assert Sweep.open(tmp_path / "sweeps" / "s").recorded(1).failure == ["inference.precision=fp64: use auto, fp32, bf16 or fp16"]
 
 
 # --- all in this process ---------------------------------------------------------------------------
