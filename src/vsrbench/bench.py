@@ -1,8 +1,9 @@
 """``python -m vsrbench.bench task=params method=dgaf``: what a method costs, beside what its paper prints.
 
 task=params: parameters by part. task=flops: operations per frame by part, nothing is run. task=speed: seconds by
-part. task=memory: peaks by part. task=loader: samples per second of a data set. task=metrics: frames per second of
-scoring. ``output=FILE`` keeps the numbers as JSON. docs/cost.md shows tables.
+part; against=reference: of a whole clip, beside the loop of released codes. task=memory: peaks by part. task=loader:
+samples per second of a data set. task=metrics: frames per second of scoring. ``output=FILE`` keeps the numbers as
+JSON. docs/cost.md shows tables.
 """
 
 import importlib

@@ -3,9 +3,11 @@ import math
 import pytest
 import torch
 
+from vsrbench.benchmarks import reference
 from vsrbench.benchmarks.speed import measure, seconds
 from vsrbench.config import compose
 from vsrbench.errors import ConfigError
+from vsrbench.methods.base import Method
 
 SMALL = ["method=dgaf", "size=tiny", "task=speed", "bench.height=16", "bench.width=24", "bench.repeats=3"]
 
@@ -53,3 +55,28 @@ def test_random_weights_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_out_of_range() -> None:
     with pytest.raises(ConfigError, match=r"bench\.repeats=0: give"):
         measure(compose([*SMALL, "bench.repeats=0"], verb="bench"))
+
+
+@pytest.mark.parametrize("method", ["stablevsr", "dgaf", "bicubic"])
+def test_upscaling_beside_the_plain_loop(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever ran first in a turn comes last in the next; the outputs are those of the same clip, noise and weights."""
+    order: list[tuple[bool, int]] = []
+    real = reference.upscale_padded
+
+    def run(method: Method, *given: object) -> object:
+        order.append((method.exact, method.batch))
+        return real(method, *given)
+
+    monkeypatch.setattr(reference, "upscale_padded", run)
+    size = ["bench.height=16", "bench.width=24", "bench.repeats=2", "bench.frames=3", "inference.batch=2"]
+    words = [f"method={method}", *(["size=tiny"] if method != "bicubic" else []), *size, "task=speed"]
+    report = reference.measure(compose([*words, "against=reference", "inference.device=cpu"], verb="bench"))
+    sides = [(True, 1), (True, 2), (False, 2)]
+    assert order == [*sides, *sides, *sides[::-1]]
+    plain, batches, auto = report.rows
+    assert plain["part"] == "reference" and "ratio" not in plain
+    for row in (batches, auto):
+        assert 0 < row["least"] <= row["ratio"] <= row["most"]
+        assert row["psnr"] is None or row["psnr"] > 30
+    assert batches["difference"] < 1e-5
+    assert (plain["share"] is None) == (method == "bicubic")

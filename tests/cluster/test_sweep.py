@@ -159,7 +159,9 @@ def test_a_job_that_cannot_be_composed_fails_alone(jobs: Path, composed: Compose
         launch(both, kept(), never, waits=False)
     assert ended.value.code == 1
     assert states(tmp_path) == ["finished", "failed"]
-    assert Sweep.open(tmp_path / "sweeps" / "s").recorded(1).failure == ["inference.precision=fp64: use auto, fp32, bf16 or fp16"]
+    assert Sweep.open(tmp_path / "sweeps" / "s").recorded(1).failure == [
+        "inference.precision=fp64: use auto, fp32, bf16 or fp16"
+    ]
 
 
 # --- all in this process ---------------------------------------------------------------------------

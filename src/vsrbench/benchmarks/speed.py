@@ -25,7 +25,12 @@ COLUMNS = numbers({
 def run(cfg: "DictConfig") -> None:
     """Print the table. Raises ConfigError for sizes that the method cannot take and settings out of range."""
     with Bars() as bars:
-        report = measure(cfg, bars.row())
+        if cfg.against == "reference":
+            from vsrbench.benchmarks import reference
+
+            report = reference.measure(cfg, bars.row())
+        else:
+            report = measure(cfg, bars.row())
     show(report, cfg.output)
 
 

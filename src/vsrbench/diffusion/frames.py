@@ -21,8 +21,8 @@ from vsrbench.types import Clip, Progress, Trace
 def frame_noise(noise: NoiseSource, clip: Clip, shape: tuple[int, ...], purpose: str, step: int = 0) -> Tensor:
     """Standard normal (B,T,*shape) on the clip's device, each frame's draw keyed by its own name and number."""
     rows = [
-        torch.stack([noise.normal(shape, purpose, name, int(number), step) for number in numbers])
-        for name, numbers in zip(clip.name, clip.index, strict=True)
+        torch.stack([noise.normal(shape, purpose, name, number, step) for number in numbers])
+        for name, numbers in zip(clip.name, clip.index.tolist(), strict=True)  # read from the device once
     ]
     return torch.stack(rows).to(clip.lr.device)
 

@@ -117,10 +117,10 @@ class Method(nn.Module):
         else:
             self.precision = PRECISIONS[precision]
         self.batch = batch
-        if not self.exact:
-            for layer in self.modules():
-                if isinstance(layer, nn.Conv2d):
-                    layer.weight.data = layer.weight.data.to(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if self.exact else torch.channels_last
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data = layer.weight.data.to(memory_format=layout)
         return self
 
     def autocast(self) -> torch.autocast:

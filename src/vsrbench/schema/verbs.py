@@ -203,6 +203,7 @@ class Bench(Chosen, Data, Evaluation, Sampled, Run, Experiment):
 
     builds: ClassVar[tuple[str, ...]] = ("data", "degradation", "method")
     task: Literal["params", "flops", "speed", "memory", "loader", "metrics"] = setting("what is measured", usual=True)
+    against: Literal["reference"] | None = setting("task=speed: beside the loop of released codes", usual=True)
     output: str | None = setting("FILE that keeps the numbers as JSON", usual=True)
     bench: Measure = setting("what is measured, and how often")
     module: dict[str, Any] | None = node("training of the method: task=params counts its networks too")
