@@ -9,7 +9,7 @@ from vsrbench.data.readers import list_frames
 from vsrbench.data.sources import FolderSource, Pairing, Window
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.metrics.frame import luma, psnr, quantise
-from vsrbench.nn.imresize import imresize
+from vsrbench.nn.imresize import imresize, resize_axis
 
 
 def load(path) -> torch.Tensor:
@@ -25,6 +25,18 @@ def test_vid4_lr_comes_from_the_double_path(shared, path: str, lowest: float, hi
         different += int((made != load(str(hr).replace("/GT/", "/BIx4/"))).sum())
         total += made.numel()
     assert lowest <= different / total <= highest
+
+
+def test_rows_are_resized_before_columns_as_matlab_does() -> None:
+    """Where both sides have one scale; the uint8 path rounds in between, so that the order shows."""
+    hr = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def reduced(values: torch.Tensor, axis: int) -> torch.Tensor:
+        return resize_axis(values.double(), axis, 1 / 4).clamp(0, 255).add(0.5).floor()
+
+    expected = reduced(reduced(hr, -2), -1)
+    assert Bicubic("uint8")(hr, 4).equal(expected.byte())
+    assert not reduced(reduced(hr, -1), -2).equal(expected)
 
 
 @pytest.mark.parametrize("scale", SCALES)

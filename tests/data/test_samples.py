@@ -85,6 +85,16 @@ def test_every_frame_starts_a_sample_where_it_can(clips, photos) -> None:
     assert starts == {("000", n) for n in range(4)} | {("001", n) for n in range(2)}
 
 
+def test_samples_of_clips_start_at_any_frame_and_lie_at_any_place(clips, photos) -> None:
+    """The last frame and the last row and column included: 3 of 6 and 5 frames, 11 of 12 x 16 pixels."""
+    data = samples("clips", clips, photos, Recipe(11, 3, 2))
+    found = [data[k] for k in range(60)]
+    starts = {(s.name[0].split("#")[0], int(s.index.min())) for s in found}
+    assert starts == {(clip.name, n) for clip in clips for n in range(clip.frames - 2)}
+    places = [data._window(clips[0], (0, 0, k)) for k in range(120)]
+    assert {(place.y, place.x) for place in places} == {(y, x) for y in range(2) for x in range(6)}
+
+
 def test_clips_that_cannot_give_samples(clips, photos) -> None:
     assert {s.name for s in samples("clips", clips, photos, Recipe(8, 5, 2)).sources} == {"000"}
     with pytest.raises(DataError, match=r"spans 7 frames, the longest clip has 6"):

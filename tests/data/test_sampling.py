@@ -108,3 +108,9 @@ def test_batches_keep_names_numbers_and_flows(clip: Clip) -> None:
     assert batch.name == ["waves", "b"]
     assert all(getattr(batch, f).shape[0] == 2 for f in FIELDS)
     assert collate([clip, replace(clip, flow_forward=None)]).flow_forward is None
+
+
+def test_every_lap_of_a_long_epoch_has_an_order_of_its_own() -> None:
+    laps = [[unit_of(50 * lap + k, 0, 50, 200) for k in range(50)] for lap in range(8)]
+    assert all(sorted(lap) == list(range(50)) for lap in laps)
+    assert len({tuple(lap) for lap in laps}) == 8

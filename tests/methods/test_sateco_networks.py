@@ -12,11 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vsrbench.config import build
+from vsrbench.config import build, build_method, compose
+from vsrbench.diffusion.noise import Noise
 from vsrbench.errors import ConfigError
 from vsrbench.methods.sateco.adapters import SFA, TFA, Guidance, TubeletAttention
 from vsrbench.methods.sateco.networks import LatentEncoder, Networks, Refiner
 from vsrbench.methods.sateco.upscaler import TMSA, make_upscaler
+from vsrbench.types import Clip
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -304,3 +306,14 @@ def test_counts_at_the_papers_size() -> None:
     assert (counts["zero convolutions (UNet)"], counts["zero convolutions (VAE)"]) == (3_792_320, 607_616)
     assert "video upscaler" not in counts and "SFA (UNet)" not in counts
     assert prior.schedule.config["beta_schedule"] == "scaled_linear"
+
+
+@pytest.mark.parametrize("colour", [(0, 1, 0), (1, 0, 1)])
+def test_the_colour_fixes_keep_frames_of_one_saturated_colour(colour: tuple[int, int, int]) -> None:
+    """Without one the shipped miniature moves these means by more than 30 8-bit levels."""
+    lr = torch.tensor(colour).float().view(1, 1, 3, 1, 1).expand(1, 1, 3, 16, 16)
+    clip = Clip(lr, None, ["flat"], torch.zeros(1, 1).long(), 4)
+    for fix, levels in (("wavelet", 4), ("adain", 1)):
+        cfg = compose(["method=sateco", "size=mini", f"method.colour={fix}", "inference.device=cpu"], verb="eval")
+        frames = build_method(cfg).upscale(clip, Noise(0))
+        assert 255 * (frames.mean((0, 1, 3, 4)) - torch.tensor(colour)).abs().max() < levels
