@@ -181,6 +181,28 @@ def test_any_printable_name_is_quoted_so_that_hydra_reads_it_back(path: str) -> 
     assert OmegaConf.create({"input": str(value)}).input == path
 
 
+@pytest.mark.parametrize("name", ["gpu", "cuda", "cuda:3", "mps", "foo", "cpu:x"])
+def test_a_device_that_is_not_there_is_named_with_those_that_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert config.device("auto") == config.device("cpu") == "cpu"
+    with pytest.raises(ConfigError, match=f"inference.device={name} is not there: this machine has cpu"):
+        config.device(name)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert config.device("auto") == config.device("cuda") == "cuda" and config.device("cuda:1") == "cuda:1"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore")])
+def test_memory_that_ran_out_is_one_line(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), config.one_line():
+        raise error
+    told = capsys.readouterr().err
+    assert told.startswith("error: memory ran out: upscale in smaller pieces") and told.count("\n") == 1
+    with pytest.raises(RuntimeError, match="else"), config.one_line():
+        raise RuntimeError("else")
+
+
 @pytest.mark.parametrize("folder", ["数据", "a#b", "a&b", "a;b!", "a(1)", "a,b", "it's", "a=b", "[x]", "plain"])
 @pytest.mark.parametrize("written", ["{root}/{folder}", "~/{folder}", '"~/{folder}"'])
 def test_a_folder_of_any_name_is_taken_as_a_value(

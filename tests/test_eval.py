@@ -355,9 +355,9 @@ def test_foreign_frames_under_two_protocols_at_once(data, configured, tmp_path):
 
 
 def test_the_command_stands_in_the_result(data, configured, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["eval", "method=bicubic", "name=a b"])
+    monkeypatch.setattr("sys.argv", ["/somewhere/vsrbench/eval.py", "method=bicubic", "name=a b"])
     entry.run(configured())
-    assert read_result(tmp_path)["provenance"]["command"] == "eval method=bicubic 'name=a b'"
+    assert read_result(tmp_path)["provenance"]["command"] == "vsrbench eval method=bicubic 'name=a b'"
 
 
 def test_the_ground_truth_is_a_row(data, configured, tmp_path):

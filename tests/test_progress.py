@@ -37,11 +37,11 @@ def test_a_log_gets_plain_lines_with_the_time_left_and_none_of_short_work(monkey
             long.advance()
         bars.print("notice: [1] stream")
     assert log.getvalue().splitlines() == [
-        "scoring [set] 2/10, 0:02:40 left",
-        "scoring [set] 4/10, 0:02:00 left",
-        "scoring [set] 6/10, 0:01:20 left",
-        "scoring [set] 8/10, 0:00:40 left",
-        "scoring [set] 10/10, 0:00:00 left",
+        "scoring [set] 2/10, 0.05/s, 0:02:40 left",
+        "scoring [set] 4/10, 0.05/s, 0:02:00 left",
+        "scoring [set] 6/10, 0.05/s, 0:01:20 left",
+        "scoring [set] 8/10, 0.05/s, 0:00:40 left",
+        "scoring [set] 10/10, 0.05/s, 0:00:00 left",
         "notice: [1] stream",
     ]
 

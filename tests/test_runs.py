@@ -182,6 +182,7 @@ def test_the_folder_says_what_made_it(opened: Callable[..., Run]) -> None:
     made = json.loads((run.folder / "provenance.json").read_text())
     assert made["seed"] == 7
     assert {"vsrbench", "commit", "python", "packages", "device"} <= made.keys()
+    assert {"command", "date", "host"} <= made.keys()
     assert {"torch", "diffusers"} <= made["packages"].keys()
     stored = OmegaConf.load(run.folder / "config.yaml")
     assert stored.method.prior.unet.in_channels == 7, "interpolations are resolved"
@@ -256,6 +257,52 @@ def test_a_file_system_without_locks_is_said(
     monkeypatch.setattr(fcntl, "lockf", unable)
     with runs.alone(tmp_path):
         assert "No locks available" in capsys.readouterr().out
+
+
+# --- what is said, and what is left of refused commands ------------------------------------------
+
+
+def fail(folder: Path, *names: str) -> None:
+    """Work in a run folder that writes these files, says something, and is refused."""
+    with runs.alone(folder):
+        for name in names:
+            (folder / name).write_text("verb: eval\nruns: x\nseed: 1\n")
+        print("step 1")
+        print("\x1b[2K\rstep 0 of 7", end="", file=sys.stderr)
+        print("\x1b[1mbold\x1b[0m", file=sys.stderr)
+        raise RunError("the disk is gone")
+
+
+def test_what_is_said_goes_into_the_log_without_bars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        with pytest.raises(RunError):
+            fail(tmp_path)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    expected = ["step 1", "bold", "ended: RunError: the disk is gone"]
+    assert [line for line in lines if line[:3] != "---"] == expected * 2
+    assert "step 0 of 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_log_that_leads_elsewhere_is_refused(kind: str, tmp_path: Path) -> None:
+    folder, other = tmp_path / "run", tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("verb: eval\nruns: x\nseed: 1\n")
+    other.write_text("mine")
+    os.mkfifo(folder / "log.txt") if kind == "pipe" else (folder / "log.txt").symlink_to(other)
+    with pytest.raises(RunError, match=r"cannot write .*log\.txt"), runs.alone(folder):
+        pass
+    assert other.read_text() == "mine"
+
+
+def test_a_refused_command_leaves_no_folder_and_work_stays(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        fail(tmp_path / "none", "config.yaml", "provenance.json")
+    assert not (tmp_path / "none").exists()
+    for names in (("config.yaml", "metrics.csv"), ()):  # the second time it was there before
+        with pytest.raises(RunError):
+            fail(tmp_path / "some", *names)
+        assert (tmp_path / "some").exists()
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: "1" hands errors on as they are; otherwise it prints them and exits
 NAMES_A_METHOD = ("method=", "experiments=", "predictions=")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "DefaultCPUAllocator")  # torch's words
+MEMORY = (
+    "memory ran out: upscale in smaller pieces (inference.batch=1, inference.chunk=N, inference.tile=N), train with a "
+    "smaller train.batch or train.crop, or choose a smaller size="
+)
 FULL_ERROR_WANTED = os.environ.get(FULL_ERROR) == "1"
 
 
@@ -166,12 +171,22 @@ def given() -> list[str]:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """A user's error becomes one line and exit code 2."""
+    """A user's error becomes one line and exit code 2; so does memory that ran out."""
     try:
         yield
     except VsrbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        print(f"error: {MEMORY} ({str(error).partition(chr(10))[0] or 'no more of it'})", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine, or of a GPU, ran out."""
+    return isinstance(error, MemoryError) or any(word in str(error) for word in OUT_OF_MEMORY)
 
 
 def _register_resolvers() -> None:
@@ -336,6 +351,20 @@ def check_weights(cfg: "DictConfig", method: "Method") -> None:
         )
 
 
+def device(name: str) -> str:
+    """``inference.device`` as torch calls it; "auto" is a GPU where there is one. Raises ConfigError for one that is
+    not there."""
+    import torch
+
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ["cpu", *(f"cuda:{n}" for n in range(gpus)), *(["mps"] if torch.backends.mps.is_available() else [])]
+    if name == "auto":
+        return "cuda" if gpus else "cpu"
+    if name not in there and not (name == "cuda" and gpus):
+        raise ConfigError(f"inference.device={name} is not there: this machine has {', '.join(there)} (auto chooses)")
+    return name
+
+
 def build_method(cfg: "DictConfig") -> "Method":
     """The method of the configuration with its trained weights, in eval mode, on ``inference.device``.
 
@@ -346,6 +375,7 @@ def build_method(cfg: "DictConfig") -> "Method":
     from vsrbench.weights.choice import choose, trained_source
     from vsrbench.weights.trained import load_trained
 
+    device(str(cfg.inference.device))  # fails here where it is not there, before networks are built
     torch.manual_seed(int(cfg.seed))  # an untrained part is a function of the seed, in every process
     method: Method = build(cfg.method)
     if source := trained_source(cfg):
@@ -358,7 +388,5 @@ def build_method(cfg: "DictConfig") -> "Method":
     else:
         check_weights(cfg, method)
     method.check_pretrained(cfg.untrained)
-    device = cfg.inference.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return method.eval().to(device).configure_inference(precision=cfg.inference.precision, batch=cfg.inference.batch)
+    method.eval().to(device(str(cfg.inference.device)))
+    return method.configure_inference(precision=cfg.inference.precision, batch=cfg.inference.batch)

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end every command with one line and the exit code that shells expect, 130 and 143."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 KEPT = {  # by command: what is on disk after an interruption, and counts when the same command is given again
     "train": "the last checkpoint is kept, and the same command goes on from it",
     "conformance": "complete clips are kept, and the same command goes on with the others",
@@ -30,6 +32,19 @@ class Interrupted(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.number = number
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when the one that started it ends, however that ends (Linux; nothing elsewhere).
+
+    For the other ranks of a distributed run: at its start they would wait for a lost one for ever.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @contextmanager

@@ -96,6 +96,8 @@ class Row:
         now = time.monotonic()
         if now - self._last < QUIET or not 0 < count <= total:
             return
-        remaining = timedelta(seconds=round((now - self._start) / count * (total - count)))
-        self.display.console.print(f"{what} {count}/{total}, {remaining} left", highlight=False, markup=False)
+        rate = count / (now - self._start)
+        remaining = timedelta(seconds=round((total - count) / rate))
+        line = f"{what} {count}/{total}, {rate:.3g}/s, {remaining} left"
+        self.display.console.print(line, highlight=False, markup=False)
         self._last = now

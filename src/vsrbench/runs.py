@@ -1,22 +1,28 @@
 """The run folder: one place per configuration, written atomically, found again by the same command."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import platform
+import re
+import shlex
 import shutil
+import stat
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
-from vsrbench.errors import ConfigError, RunError
+from vsrbench.errors import ConfigError, RunError, VsrbenchError
 from vsrbench.schema.verbs import VERBS, Evaluation, identity
 from vsrbench.stored import CONFIG, below, inside, read_config
 
@@ -26,7 +32,8 @@ if TYPE_CHECKING:
 OLD_LAYOUT = {"analysis", "video", "budget", "trainer"}  # side by side in versions with one root for all commands
 MARKS = {"verb", "runs", "seed"}  # settings that config.yaml of every run folder has, old versions' as well
 LEASE = 120  # seconds that a network file system may keep the lock of a node that failed, and whose job is queued again
-LOCK = "lock"
+LOCK, LOG = "lock", "log.txt"
+BEGUN = (CONFIG, "provenance.json", "checkpoints", "samples")  # what a run folder holds before there was any work
 UNFINISHED = ".part"  # end of the name of a file that is being written
 PACKAGES = (
     "torch", "torchvision", "pytorch-lightning", "diffusers", "numpy", "opencv-python-headless", "av", "kornia",
@@ -81,6 +88,7 @@ def alone(folder: Path) -> Iterator[None]:
     do not hold it. Raises RunError where another process, also of another machine on the same file system, holds it.
     """
     refuse_foreign(folder)
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644), "a+")
@@ -101,7 +109,56 @@ def alone(folder: Path) -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
             file.flush()
-        yield
+        discard_unfinished(folder)
+        try:
+            with logged(folder / LOG):
+                yield
+        except VsrbenchError:
+            if new and all(path.name in (LOCK, LOG, *BEGUN) for path in folder.rglob("*")):
+                shutil.rmtree(folder)  # refused before there was any work
+            raise
+
+
+@contextmanager
+def logged(path: Path) -> Iterator[None]:
+    """All that is printed goes into a file as well, without progress bars; the last line is the error, if any."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags, 0o644)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; remove it or choose another name=...") from error
+    with os.fdopen(handle, "a", encoding="utf-8") as file:
+        now = occasion()
+        file.write(f"--- {now['date']} {now['host']} {now['command']}\n")
+        outputs = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (cast(TextIO, Tee(output, file)) for output in outputs)
+        try:
+            yield
+        except BaseException as error:
+            file.write(f"ended: {type(error).__name__}: {error}\n")
+            raise
+        finally:
+            sys.stdout, sys.stderr = outputs
+
+
+class Tee:
+    """A stream whose text goes into a file as well; everything else is the stream's."""
+
+    MOVES, COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-KJhl]|\r(?!\n)"), re.compile(r"\x1b\[[0-9;]*m")
+
+    def __init__(self, stream: TextIO, file: TextIO) -> None:
+        self.stream, self.file = stream, file
+
+    def write(self, text: str) -> int:
+        if not self.MOVES.search(text):
+            self.file.write(self.COLOURS.sub("", text))
+            self.file.flush()
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def _take(file: TextIO, patience: float) -> None:
@@ -133,7 +190,8 @@ def refuse_foreign(folder: Path) -> None:
     """Raise RunError for a folder with files in it that is no run folder: its files may be someone's own."""
     if not folder.is_dir() or is_run(folder):
         return
-    others = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(UNFINISHED))
+    names = {p.name for p in folder.iterdir() if not p.name.endswith(UNFINISHED)}
+    others = sorted(names - ({LOCK, LOG} if LOCK in names else set()))
     if others:
         raise RunError(f"{folder} is no run folder (it holds {', '.join(others[:3])}): choose another name=...")
 
@@ -198,8 +256,17 @@ def open_run(cfg: "DictConfig", verb: str, free: Sequence[str] = ()) -> Run:
     if (run.folder / CONFIG).is_file():
         refuse_other(run, read_run_settings(run.folder / CONFIG), settings, free)
     run.write_text(CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
-    run.write_json("provenance.json", provenance(int(cfg.seed)))
+    run.write_json("provenance.json", {**provenance(int(cfg.seed)), **occasion()})
     return run
+
+
+def occasion() -> dict[str, str]:
+    """The command that can be typed again, when and where it was given."""
+    program = Path(sys.argv[0])
+    words = [program.parent.name if program.stem.startswith("__") else program.stem]
+    words = ["vsrbench", *words] if words[0] in VERBS else words
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"command": shlex.join([*words, *sys.argv[1:]]), "date": date, "host": platform.node()}
 
 
 def run_folder(cfg: "DictConfig", verb: str) -> Path:

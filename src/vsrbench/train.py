@@ -20,6 +20,11 @@ def run(cfg: "DictConfig") -> Path | None:
     Raises RunError for a run folder that cannot be used as asked, SystemExit (128 + number) where a signal
     ended training, and what ``vsrbench.training.trainer.train`` raises.
     """
+    from vsrbench.interrupts import end_with_parent
+    from vsrbench.training.result import first_process
+
+    if not first_process():
+        end_with_parent()
     if cfg.stage == "all":
         from vsrbench.training.stages import run_all
 
@@ -36,7 +41,6 @@ def run(cfg: "DictConfig") -> Path | None:
         cfg = cfg.copy()
         cfg.ckpt_path = None  # it is the same run as without
     from vsrbench.runs import Run, alone, run_folder
-    from vsrbench.training.result import first_process
     from vsrbench.training.stages import with_start
 
     folder = run_folder(cfg, "train")

@@ -47,7 +47,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_equal_runs(a: Path, b: Path) -> None:
     ours, theirs = (torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (a, b))
-    for key in ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step", "random"):
+    for key in ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step", "random", "loops"):
         assert same(ours[key], theirs[key]), key
     assert curve(a) == curve(b)
     results = [json.loads((f / "result.json").read_text()) for f in (a, b)]

@@ -7,9 +7,11 @@ from PIL import Image
 
 from training_fakes import fake_clip, trained
 from vsrbench import config
-from vsrbench.errors import ConfigError
+from vsrbench.config import compose
+from vsrbench.errors import ConfigError, RunError
+from vsrbench.runs import Run
 from vsrbench.training import names
-from vsrbench.training.loggers import CSVLogger, log_media, log_summary, log_table, read_metrics
+from vsrbench.training.loggers import CSVLogger, build_loggers, log_media, log_summary, log_table, read_metrics
 from vsrbench.training.media import show
 
 
@@ -48,6 +50,20 @@ def test_a_row_with_values_too_many_is_left_out(tmp_path: Path) -> None:
     path.write_text("step,a\n1,2\n2,3,4\n3,5\n")
     CSVLogger(tmp_path, step=9).log_metrics({"a": 5}, 4)
     assert [row["step"] for row in read_metrics(path)] == ["1", "3", "4"]
+
+
+@pytest.mark.parametrize("content", [b"step,a\nx,1\n", b"\xff\xfe\x00", b"a,b\n1,2\n"])
+def test_a_file_of_metrics_that_is_none_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(RunError, match=r"metrics\.csv .*remove it: training goes on"):
+        read_metrics(tmp_path / "metrics.csv")
+
+
+def test_a_logger_that_cannot_start_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tensorboard").write_text("mine")
+    cfg = compose(["logger=tensorboard", "size=tiny"])
+    with pytest.raises(ConfigError, match=r"logger\.tensorboard writes into .*tensorboard, which is a file"):
+        build_loggers(cfg, Run(tmp_path), {})
 
 
 def test_tensorboard_gets_scalars_pictures_and_moving_pictures(tmp_path: Path) -> None:

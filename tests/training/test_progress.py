@@ -1,6 +1,9 @@
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from vsrbench.training import names
@@ -32,6 +35,21 @@ def test_file_gets_about_ten_lines() -> None:
     lines = shown(1000, terminal=False).splitlines()
     assert len(lines) == 10
     assert lines[-1].startswith("step 1000/1000  loss 0.25")
+
+
+def test_file_gets_a_line_of_slow_steps_with_the_rate_and_the_loss_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, text, trainer = [0.0], io.StringIO(), Trainer(1000)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    module: Any = SimpleNamespace(terms={"a": torch.tensor(0.5), "b": torch.tensor(0.25)})
+    bar = StepProgress(Console(file=text, width=100))
+    bar.on_train_start(trainer, None)
+    for step in range(1, 7):
+        now[0] += 12
+        bar.after_step(trainer, module, step)
+    assert text.getvalue().splitlines() == [
+        "step 3/1000  loss 0.75  0.0833 steps/s  3:19:24 left",
+        "step 6/1000  loss 0.75  0.0833 steps/s  3:18:48 left",
+    ]
 
 
 def test_terminal_gets_a_bar_with_the_loss() -> None:

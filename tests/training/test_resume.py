@@ -40,7 +40,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def assert_equal_runs(a: Path, b: Path) -> None:
     ours, theirs = content(a), content(b)
-    for key in ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step", "random", "vsrbench"):
+    for key in ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step", "random", "vsrbench", "loops"):
         assert same(ours[key], theirs[key]), key
     assert ours["callbacks"]["RunCheckpoint"]["best"] == theirs["callbacks"]["RunCheckpoint"]["best"]
     assert curve(a) == curve(b)

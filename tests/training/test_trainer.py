@@ -142,3 +142,10 @@ def test_the_death_of_another_rank_is_one_error(said: str) -> None:
         raise RuntimeError(f"{said}\nmore")
     with pytest.raises(RuntimeError, match="shapes"), lost_ranks_told():
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("setting", ["optimiser.lr=-1", "optimiser.betas=[2,3]"])
+def test_what_the_optimiser_refuses_is_said_before_training(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="optimiser refuses these settings: Invalid"):
+        trained(tmp_path, setting)
+    assert not (tmp_path / "run").exists()

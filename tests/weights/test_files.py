@@ -45,7 +45,22 @@ def test_load_strictly_copies_or_reports() -> None:
         "file does not hold a layer: 0 of 2 tensors fit; 1 missing ['bias'], 1 unexpected ['extra'], "
         "1 of wrong shape ['weight (2, 2) for (1, 2)']"
     )
+    quantised = {"weight": torch.ones(1, 2, dtype=torch.int8), "bias": torch.zeros(1)}
+    with pytest.raises(WeightsError, match=r"1 tensors are no floating-point numbers \(weight torch.int8 for"):
+        load_strictly(layer, quantised, "file does not hold a layer")
     assert torch.equal(layer.weight, torch.ones(1, 2)), "nothing is loaded by half"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_flipped_byte_in_a_checkpoint_is_noticed(share: float, tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {"a": torch.randn(1000)}}, file)
+    assert read_checkpoint(file)["state_dict"]["a"].shape == (1000,)
+    content = bytearray(file.read_bytes())
+    content[int(share * len(content))] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"last.ckpt is damaged \(.*data/0 is not what was written\)"):
+        read_checkpoint(file)
 
 
 def test_averaged_weights_come_first_and_the_rest_is_kept(tmp_path: Path) -> None:

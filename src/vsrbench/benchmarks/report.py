@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import torch
 
 from vsrbench import published
 from vsrbench.methods.base import Work
-from vsrbench.runs import write_atomic
+from vsrbench.runs import occasion, write_atomic
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -102,7 +101,7 @@ def command() -> str:
     """The command line as typed, or that there was none."""
     if Path(sys.argv[0]).stem != "bench":
         return "none, called from Python"
-    return shlex.join(["vsrbench", "bench", *sys.argv[1:]])
+    return occasion()["command"]
 
 
 def device_name(device: torch.device) -> str:

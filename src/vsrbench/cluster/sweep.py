@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vsrbench import config
 from vsrbench.cluster import progress, task
 from vsrbench.cluster.manifest import Job, Sweep, labels
+from vsrbench.cluster.task import INTERRUPTED
 from vsrbench.errors import ConfigError, RunError, VsrbenchError
 from vsrbench.runs import digest, run_folder
 from vsrbench.stored import inside
@@ -69,6 +70,9 @@ def launch(
         print(sweep.folder)
         if any(job.state == "failed" for job in final):
             raise SystemExit(1)
+        if launcher.kind == "local" and any(job.note == INTERRUPTED for job in final):
+            print("jobs were interrupted: the same command goes on with them", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM)
     return [objective(cfg, job) for job, (_, cfg) in zip(final, composed, strict=True)]
 
 

@@ -20,6 +20,7 @@ from vsrbench.training.result import LOST_RANK
 
 RESULTS = ("train", "eval", "compare")  # verbs whose run folder holds a result.json once they are done
 FOLDERS = (*RESULTS, "analyse")  # verbs that have a run folder
+INTERRUPTED = "interrupted"  # note of a job that a signal stopped
 STOPPED = (-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT)  # exit codes
 
 
@@ -67,7 +68,7 @@ def record_end(sweep: Sweep, job: Job, code: int, seconds: float, said: list[str
     result = read_result(run)
     if code in STOPPED:
         if sweep.recorded(job.number).state != "failed":  # another rank did, and SLURM ended this one
-            sweep.note(job.number, state="pending", note="interrupted", seconds=seconds)
+            sweep.note(job.number, state="pending", note=INTERRUPTED, seconds=seconds)
     elif code != 0:
         if any(LOST_RANK in line for line in said) and sweep.recorded(job.number).state == "failed":
             return  # the rank that failed first has said why

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import get_temp_dir
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -19,6 +20,8 @@ class Batches(DataLoader[Clip]):
     """torch's loader. An error of ours that a worker raises comes out as it is, without the worker's traceback."""
 
     def __iter__(self) -> Iterator[Clip]:  # type: ignore[override]
+        if self.num_workers:
+            get_temp_dir()  # this process removes it at its end; each worker, being killed, would leave its own
         iterator: Any = super().__iter__()
         while True:
             try:

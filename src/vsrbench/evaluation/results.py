@@ -2,8 +2,6 @@
 
 import hashlib
 import math
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from vsrbench.evaluation.conformance import FAMILIES, compare
 from vsrbench.evaluation.protocol import Protocol
 from vsrbench.evaluation.values import NOT_APPLICABLE, Value
 from vsrbench.published import quote
-from vsrbench.runs import Run, provenance
+from vsrbench.runs import Run, occasion, provenance
 from vsrbench.stored import read_json
 
 if TYPE_CHECKING:
@@ -142,8 +140,7 @@ def origin(
 ) -> dict[str, Any]:
     """The ``provenance`` part: code, packages, device, seed, weights, what selected them, and the command that
     asked for the numbers."""
-    made_with = {"weights": weights, "selection": selection, "command": shlex.join(sys.argv)}
-    return {**provenance(int(settings["seed"])), **made_with}
+    return {**provenance(int(settings["seed"])), "weights": weights, "selection": selection, **occasion()}
 
 
 def file_names(protocols: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vsrbench import config
 from vsrbench.data.sources import Source
 from vsrbench.errors import ConfigError, DataError
 from vsrbench.evaluation import frames as reading
@@ -73,8 +74,7 @@ def score(
     frames that are unexpected copies of the ground truth. Names and sizes are checked and metrics made before any
     work.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = config.device(device)
     predicted = reading.find(folder, sources, protocol)
     for source in sources:
         reading.check_sizes(source, predicted.files[source.name])

@@ -98,6 +98,8 @@ class RunCheckpoint(AfterStep, Checkpoint):
             run = self.folder.parent
             for folder in (run, self.folder, run / "samples"):
                 discard_unfinished(folder)
+            for path in (run / "samples").glob(".step_*"):  # videos, whose writer needs their suffix
+                path.unlink(missing_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)

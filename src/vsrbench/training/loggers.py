@@ -15,8 +15,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from vsrbench.compat import summary_writer
 from vsrbench.config import build
-from vsrbench.errors import ConfigError, VsrbenchError
+from vsrbench.errors import ConfigError, RunError, VsrbenchError
 from vsrbench.runs import Run, write_atomic
+from vsrbench.stored import read_text
 from vsrbench.training import names
 from vsrbench.training.media import Shown, gif
 from vsrbench.training.wandb_logger import WandbLogger
@@ -88,10 +89,18 @@ class CSVLogger(lightning.CSVLogger):
 def read_metrics(path: Path) -> list[dict[str, str]]:
     """Rows of a metrics.csv; values are text, empty where a row lacks the metric.
 
-    A row that a killed process left half written, or with values too many, is left out.
+    A row that a killed process left half written, or with values too many, is left out. Raises RunError for a file
+    that is none.
     """
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row and None not in row.values()]
+    remedy = "remove it: training goes on, and its curve begins there"
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path, remedy=remedy))))
+    except csv.Error as error:
+        raise RunError(f"{path} is damaged ({error}): {remedy}") from error
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    if any(not str(row.get("step", "")).isdigit() for row in whole):
+        raise RunError(f"{path} is damaged (a row has no step): {remedy}")
+    return whole
 
 
 def build_loggers(cfg: "DictConfig", run: Run, settings: dict[str, Any], step: int | None = None) -> list[Logger]:
@@ -107,15 +116,18 @@ def build_loggers(cfg: "DictConfig", run: Run, settings: dict[str, Any], step: i
         if name in NEEDS and importlib.util.find_spec(str(name)) is None:
             raise ConfigError(f"logger={name} needs the package {name}: pip install {name}")
         place = {"save_dir": str(run.folder / node.save_dir)} if "save_dir" in node else {}
+        for path in (run.folder / node.save_dir, run.folder / node.save_dir / str(node.get("name"))) if place else ():
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"logger.{name} writes into {path}, which is a file: move it away")
         if "run_name" in node and node.run_name is None:
             place["run_name"] = run.folder.name
         try:
             logger: Logger = build(node, **place)
+            logger.log_hyperparams(settings)  # type: ignore[call-arg]
         except VsrbenchError:
             raise
         except Exception as error:
             raise ConfigError(f"logger.{name} cannot be made: {error.__cause__ or error}") from error
-        logger.log_hyperparams(settings)  # type: ignore[call-arg]
         loggers.append(logger)
     return loggers
 

@@ -1,4 +1,4 @@
-"""A bar with the time that is left on a terminal, about ten lines where output goes to a file."""
+"""A bar with the time that is left on a terminal; in a file ten lines, and one every ``QUIET`` seconds."""
 
 import time
 from datetime import timedelta
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vsrbench.methods.module import MethodModule
+from vsrbench.progress import QUIET
 from vsrbench.training import names
 from vsrbench.training.callbacks import AfterStep
 
@@ -28,7 +29,7 @@ class StepProgress(AfterStep, ProgressBar):
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._side: TaskID | None = None
-        self._first, self._clock = 0, 0.0
+        self._first, self._clock, self._said = 0, 0.0, 0.0
 
     def enable(self) -> None:
         self._enabled = True
@@ -56,9 +57,17 @@ class StepProgress(AfterStep, ProgressBar):
         loss = "" if logged is None else f"loss {float(logged):.4g}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, loss=loss)
-        elif self._enabled and trainer.max_steps > 0 and crossed_tenth(step, trainer.max_steps):
-            remaining = (time.perf_counter() - self._clock) / (step - self._first) * (trainer.max_steps - step)
-            self.console.print(f"step {step}/{trainer.max_steps}  {loss}  {timedelta(seconds=round(remaining))} left")
+        elif self._enabled and trainer.max_steps > 0 and (crossed_tenth(step, trainer.max_steps) or self._late()):
+            self._said = time.perf_counter()
+            if module is not None and module.terms:
+                loss = f"loss {sum(float(value) for value in module.terms.values()):.4g}"
+            rate = (step - self._first) / max(self._said - self._clock, 1e-9)
+            remaining = timedelta(seconds=round((trainer.max_steps - step) / rate))
+            self.console.print(f"step {step}/{trainer.max_steps}  {loss}  {rate:.3g} steps/s  {remaining} left")
+
+    def _late(self) -> bool:
+        """Whether the last line of a log is ``QUIET`` seconds old."""
+        return time.perf_counter() - max(self._said, self._clock) >= QUIET
 
     def start(self, total: int, what: str) -> None:
         """Validation begins a clip of ``total`` pieces of work."""

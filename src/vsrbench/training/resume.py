@@ -104,6 +104,7 @@ class ExactResume(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["random"] = random_states()
+        settle(checkpoint["loops"]["fit_loop"], int(checkpoint["global_step"]), self.accumulate)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -125,6 +126,18 @@ class ExactResume(pl.Callback):
         # An endless epoch has no last batch, after which Lightning would validate; it does where it is told to stop.
         if 0 < trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True
+
+
+def settle(fit_loop: dict[str, Any], steps: int, accumulate: int) -> None:
+    """Make Lightning's counters those of an uninterrupted run: some of them count since the last start."""
+    rewind(fit_loop, steps * accumulate)
+    fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] = steps
+    optimisers = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+    optimisers["step"]["current"] = dict(optimisers["step"]["total"])
+    for counts in optimisers["zero_grad"].values():
+        counts.update(dict.fromkeys(counts, optimisers["step"]["total"]["completed"]))
+    validated = fit_loop["epoch_loop.val_loop.batch_progress"]
+    validated["total"] = dict(validated["current"])
 
 
 def rewind(fit_loop: dict[str, Any], batches: int) -> None:

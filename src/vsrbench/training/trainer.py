@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
@@ -165,9 +166,22 @@ def build_module(cfg: "DictConfig", load: bool) -> MethodModule:
     # Plain containers: what the optimiser is given ends up in the checkpoint.
     optimiser = config.build(cfg.optimiser, _convert_="all")
     schedule = None if cfg.schedule is None else config.build(cfg.schedule, _convert_="all")
+    check_optimiser(optimiser, schedule)
     module.begin_stage(cfg.stage, optimiser, Noise(cfg.seed), schedule)
     module.train()  # Lightning leaves the modes as they are; frozen parts go to eval mode
     return module
+
+
+def check_optimiser(optimiser: Any, schedule: Any) -> None:
+    """Raise ConfigError for settings that the optimiser or the schedule refuses, before training starts."""
+    what = "optimiser"
+    try:
+        trial = optimiser([torch.nn.Parameter(torch.zeros(1))])
+        what = "schedule"
+        if schedule is not None:
+            schedule(trial)
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"{what} refuses these settings: {_line(error)}") from error
 
 
 def build_trainer(cfg: "DictConfig", run: Run | None, manual: bool = False, step: int = 0) -> pl.Trainer:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -121,9 +122,21 @@ def _read_safetensors(file: Path, name: str) -> dict[str, Tensor]:
 
 def _unpickle(file: Path, name: str, mmap: bool) -> Any:
     try:
+        if not mmap:
+            _check_sums(file, name)
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, BadZipFile, pickle.UnpicklingError) as error:
         raise WeightsError(_unreadable(name, error)) from error
+
+
+def _check_sums(file: Path, name: str) -> None:
+    """Raise WeightsError for a part of torch's zip file whose bytes are not those that were written: torch looks at no
+    checksum itself."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as content:
+        if damaged := content.testzip():
+            raise WeightsError(f"{name} is damaged ({damaged} is not what was written): get it anew")
 
 
 def _unreadable(name: str, error: Exception) -> str:

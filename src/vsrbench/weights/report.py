@@ -26,7 +26,8 @@ def load_strictly(network: nn.Module, values: Mapping[str, Tensor], where: str, 
 
 
 def key_report(own: Mapping[str, Tensor], values: Mapping[str, Tensor], where: str) -> str:
-    """One line about weights that fit. Raises WeightsError listing what is missing, unexpected or of another shape.
+    """One line about weights that fit. Raises WeightsError listing what is missing, unexpected, of another shape or
+    quantised.
 
     where: what the weights are and what they are for, in the words of the user.
     """
@@ -36,6 +37,16 @@ def key_report(own: Mapping[str, Tensor], values: Mapping[str, Tensor], where: s
     shapes = sorted(
         f"{k} {tuple(values[k].shape)} for {tuple(own[k].shape)}" for k in shared if own[k].shape != values[k].shape
     )
+    kinds = sorted(
+        f"{k} {values[k].dtype} for {own[k].dtype}"
+        for k in shared
+        if own[k].is_floating_point() and not values[k].is_floating_point()
+    )
+    if kinds:
+        raise WeightsError(
+            f"{where}: {len(kinds)} tensors are no floating-point numbers ({kinds[0]}): quantised weights cannot be "
+            "used, get them as float32, float16 or bfloat16"
+        )
     if missing or unexpected or shapes:
         raise WeightsError(
             f"{where}: {len(shared) - len(shapes)} of {len(own)} tensors fit; {len(missing)} missing {missing[:3]}, "
