@@ -241,6 +241,19 @@ def test_lr_noise_levels_are_drawn_by_the_samples_names() -> None:
     alone, other = built._lr(clip.rows([1]), Noise(0))
     assert level[1] == alone[0] and torch.equal(lr[1], other[0])
     assert module("module.train_lr_noise=[0,0]")._lr(clip, Noise(0))[0] == 0
+    many = latent.make_clip(1, (4, 4), batch=40)
+    drawn = module("module.train_lr_noise=[3,4]")._lr(many, Noise(0))[0]
+    assert isinstance(drawn, Tensor) and set(drawn.tolist()) == {3, 4}, "both ends"
+
+
+def test_the_decoder_s_stage_learns_on_sampled_latents_without_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    built, clip, seen = started("vae"), latent.make_clip(4), []
+    decode = built.method.decode
+    monkeypatch.setattr(built.method, "decode", lambda latents, lr: seen.append(latents) or decode(latents, lr))
+    assert clip.hr is not None
+    for truth in (clip.hr, 1 - clip.hr):
+        built.losses(replace(clip, hr=truth), Noise(0))
+    assert torch.equal(*seen)
 
 
 def test_descriptions_tell_clips_apart_and_never_change() -> None:

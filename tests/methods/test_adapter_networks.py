@@ -13,7 +13,7 @@ import latent
 from vsrbench.config import build, compose
 from vsrbench.errors import ConfigError, VsrbenchError, WeightsError
 from vsrbench.methods.adapter.backbone import Backbone, load_backbone
-from vsrbench.methods.adapter.colour import PostProcessing
+from vsrbench.methods.adapter.colour import PostProcessing, _per_frame_8_bit
 from vsrbench.methods.adapter.networks import Adapter, time_code
 from vsrbench.methods.adapter.temporal import (
     Rotary,
@@ -287,6 +287,25 @@ def test_a_unet_beside_another_vae_than_its_own_is_said(recwarn: pytest.Warnings
 
 
 # --- colour -------------------------------------------------------------------------------------------
+
+
+def test_the_vit_sees_colours_from_minus_one_to_one() -> None:
+    """google/vit-base-patch16-224: mean and deviation 0.5."""
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    encoder, frames = load_vit(random=True, config={**small, "image_size": 16, "patch_size": 8}), random(2, 3, 16, 16)
+    expected = encoder.net.vit((frames - 0.5) / 0.5).last_hidden_state[:, 1:]
+    torch.testing.assert_close(encoder(frames), expected)
+
+
+def test_opencv_gets_frames_rounded_to_8_bits_as_bgr() -> None:
+    frames, seen = torch.rand(2, 3, 5, 7), []
+
+    def same(frame: Any) -> Any:
+        seen.append(frame)
+        return frame
+
+    torch.testing.assert_close(_per_frame_8_bit(frames, same), (255 * frames).round() / 255)
+    assert (seen[1][..., 0] == (255 * frames[1, 2]).round().numpy()).all()
 
 
 @pytest.mark.parametrize("denoise", ["nlm", "bilateral", "gaussian"])
