@@ -267,7 +267,7 @@ def compress_video(frames: Frames, codecs: Sequence[str], bits: Sequence[float],
 
     pictures = [_bytes(frame) for frame in frames]
     height, width = pictures[0].shape[:2]
-    codec, rate = str(rng.choice(codecs)), rng.uniform(*bits)
+    codec, rate = str(rng.choice(codecs)), rng.uniform(bits[0], bits[1])
     codec = "libx264" if codec == "libx265" and min(height, width) < 128 else codec
     padded = [np.pad(p, ((0, -height % 16), (0, -width % 16), (0, 0)), mode="edge") for p in pictures]
     file = io.BytesIO()
