@@ -126,7 +126,7 @@ class TestDamagedFiles:
             read_json(tmp_path / "x.json", "fetch it")
 
     def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
-        (tmp_path / "x.json").write_bytes(b"\xff\xfe")
+        (tmp_path / "x.json").write_bytes(b"\xff\xff")
         with pytest.raises(RunError, match=r"x\.json cannot be read .*: fetch it"):
             read_json(tmp_path / "x.json", "fetch it")
 

@@ -4,6 +4,7 @@ Nothing that such a file names is imported or run, no interpolation in it is res
 the folder that it is used in. Files of arrays are ``vsrbench.weights``'s.
 """
 
+import codecs
 import json
 import stat
 from pathlib import Path, PurePosixPath
@@ -35,9 +36,16 @@ def read_text(file: Path, largest: int = LARGEST, remedy: str = "", error: type[
             raise error(f"{file} is no regular file: {remedy or 'remove it'}")
         if size > largest:
             raise error(f"{file} has {size:,} bytes, more than any such file of vsrbench: {remedy or 'remove it'}")
-        return file.read_text(encoding="utf-8")
+        return _decoded(file.read_bytes())
     except (OSError, UnicodeDecodeError) as reason:
         raise error(f"{file} cannot be read ({reason}): {remedy or 'remove it'}") from reason
+
+
+def _decoded(content: bytes) -> str:
+    """UTF-8, or what the byte order mark of Windows' editors and shells says."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    return content.decode("utf-8-sig")
 
 
 def read_json(file: Path, remedy: str, error: type[VsrbenchError] = RunError) -> dict[str, Any]:

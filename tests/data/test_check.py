@@ -84,6 +84,8 @@ def test_lr_of_another_degradation_is_pointed_out(make_tree, settings) -> None:
     root = make_tree({"city/truth": 2})
     make_tree({"city/blur4": 2}, size=(12, 16))
     text = "\n".join(report(settings("vid4", root), ALL)[0])
+    assert f"{root}/city/blur4 holds LR frames of blur_down_duf, and there are none of bicubic" in text
+    text = "\n".join(report(settings("vid4", root, lr="made"), ALL)[0])
     assert f"LR of other degradations, not used with bicubic: {root}/city/blur4 (blur_down_duf)" in text
     assert "LR made from HR" in text
 
@@ -99,7 +101,7 @@ def test_every_file_is_looked_at(make_tree, settings) -> None:
     text = "\n".join(report(settings("vid4", root.parents[1]), {"test": {"partition": "city"}})[0])
     assert f"broken: {root}/00000003.png is 16x8, the clip's first frame is 16x16" in text
     assert f"broken: {root}/00000005.png is RGB with alpha" in text
-    assert f"broken: {root}/00000007.png is cut off" in text
+    assert f"broken: {root}/00000007.png: it is cut off" in text
     assert f"broken: cannot read {root}/00000009.png" in text
     assert text.count("broken:") == 4
 

@@ -188,3 +188,22 @@ def test_a_split_may_be_the_centre_of_its_clips(make_tree) -> None:
     assert centre.read(0, 3).lr.equal(whole.read(0, 3).lr[..., 2:10, 4:12])
     with pytest.raises(ConfigError, match=r"is rendered; set data\.frame_size"):
         CentreSource(data("data=sample").clips("test")[0], 32)
+
+
+@pytest.mark.parametrize(
+    ("folders", "settings", "origin"),
+    [
+        (("GT/city", "BIx4/city"), {}, "disk BIx4"),
+        (("GT/city",), {}, "made bicubic (path=double)"),
+        (("GT/city", "BIx4/city"), {"lr": "made"}, "made bicubic (path=double)"),
+        (("city/truth",), {}, "made bicubic (path=double)"),
+    ],
+)
+def test_a_result_says_where_lr_frames_came_from(make_tree, folders, settings, origin: str) -> None:
+    for folder in folders:
+        root = make_tree({folder: 2}, size=(12, 16) if folder.startswith("BI") else (48, 64))
+    words = [f"data.{key}={value}" for key, value in settings.items()]
+    coverage = data("data=vid4", f"data.root={root}", *words).coverage("test")
+    assert coverage["lr"] == origin and coverage["truth"] == [".png"] and len(coverage["list"]) == 16
+    make_tree({folders[0]: 3})
+    assert data("data=vid4", f"data.root={root}", "data.lr=made").coverage("test")["list"] != coverage["list"]

@@ -1,5 +1,7 @@
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,92 @@ def test_a_folder_of_16_bits_warns_once(tmp_path, caplog) -> None:
     assert caplog.text.count("have 16 bits per value: they are rounded to 8") == 1
     with pytest.raises(DataError, match=r"2.png is RGB with 16 bits"):
         list_frames(tmp_path).read(2)
+
+
+# --- names, kinds and damage as people have them -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{:04d}x4.png",
+        "frame_{:04d}_x2.png",
+        "clip-{:04d}-1080p.png",
+        "img{:03d}_20240101.png",
+        "{:08d}.png",
+        "a7_{}.png",
+    ],
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_are_numbered_by_the_digits_that_vary(make_tree, template: str, first: int) -> None:
+    frames = list_frames(make_tree({"c": 12}, name=template, first=first) / "c")
+    assert frames.first == first and list(frames.files) == [template.format(n) for n in range(first, first + 12)]
+    (Path(frames.folder) / frames.files[4]).unlink()
+    with pytest.raises(DataError, match=re.escape(template.format(first + 4)) + " is missing"):
+        list_frames(frames.folder)
+
+
+def test_two_sets_of_frames_in_one_folder_are_never_to_be_removed(make_tree) -> None:
+    root = make_tree({"c": 3})
+    make_tree({"c": 3}, name="{:03d}.png")
+    with pytest.raises(DataError, match=r"two frames with number 0.*move one of the two sets") as error:
+        list_frames(root / "c")
+    assert "remove" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp"])
+def test_a_folder_of_another_format_says_so(tmp_path, suffix: str) -> None:
+    (tmp_path / f"00000000{suffix}").write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"it holds 1 \{suffix} files, and frames are read from \.png, .*convert"):
+        list_frames(tmp_path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_viewers_show_it(tmp_path, orientation: int) -> None:
+    from PIL import ImageOps
+
+    values = np.zeros((24, 16, 3), np.uint8)
+    values[:8, :8] = 250
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(values).save(tmp_path / "0.jpg", exif=exif, quality=95)
+    with Image.open(tmp_path / "0.jpg") as image:
+        expected = np.array(ImageOps.exif_transpose(image))
+    assert np.array_equal(read_image(tmp_path / "0.jpg"), expected)
+    assert image_size(tmp_path / "0.jpg") == expected.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_damage_is_seen_alike_by_reader_and_check(tmp_path, suffix: str, settings) -> None:
+    from vsrbench.data.check import report
+
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    file = tmp_path / f"0{suffix}"
+    Image.fromarray(noise).save(file)
+    whole = file.read_bytes()
+    assert read_image(file).shape == (32, 32, 3)
+    damaged = {"short": whole[:-8], "half": whole[: len(whole) // 2]}
+    if suffix == ".png":
+        damaged["flipped"] = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
+    for content in damaged.values():
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=r"damaged|incomplete"):
+            read_image(file)
+        text, sound = report(settings("folder", tmp_path), {"test": {"partition": "all"}})
+        assert not sound and str(file) in "\n".join(text)
+
+
+def test_what_is_no_picture_is_one_clear_error(tmp_path) -> None:
+    import os
+    import struct
+    import zlib
+
+    os.mkfifo(tmp_path / "0.png")
+    with pytest.raises(DataError, match="no regular file"):
+        read_image(tmp_path / "0.png")
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + b"IHDR" + head + struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    for call in (read_image, image_size):
+        with pytest.raises(DataError, match="claims 60000x60000 pixels"):
+            call(tmp_path / "1.png")

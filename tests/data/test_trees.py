@@ -300,7 +300,9 @@ def test_every_lr_folder_belongs_to_one_degradation(make_tree, name: str, clip: 
     for file in (root / template.format(clip)).iterdir():
         file.unlink()
     (root / template.format(clip)).rmdir()
-    assert found() is None
+    with pytest.raises(DataError, match=f"LR frames of .*there are none of {degradation.kind}: .*data.lr=made"):
+        found()
+    assert found("made") is None
     with pytest.raises(DataError, match=f"clip {clip} has no LR frames of {degradation.kind}"):
         found("disk")
 

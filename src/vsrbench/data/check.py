@@ -6,7 +6,7 @@ from typing import Any
 
 from vsrbench.data.catalog import Catalog, Settings
 from vsrbench.data.finder import find
-from vsrbench.data.readers import FrameFiles, check_kind, read_header
+from vsrbench.data.readers import FrameFiles, check_kind, fault_of, read_header
 from vsrbench.data.sources import Source
 from vsrbench.data.trees import ANY, SETS, expected_tree, full_size, load_list, lr_folders
 from vsrbench.errors import DataError
@@ -14,7 +14,6 @@ from vsrbench.progress import track
 
 NAMED = 8  # absent clips and broken files that are named; the rest are counted
 SLOW = 2000  # files from which on reading headers takes seconds: a progress bar is shown
-PNG_END = b"IEND"  # the last chunk's name
 
 
 def report(settings: Settings, splits: Mapping[str, Any]) -> tuple[list[str], bool]:
@@ -109,7 +108,7 @@ def _notes(settings: Settings, catalog: Catalog, sizes: set[tuple[int, int]]) ->
 
 
 def _faults(sources: list[Source], label: str) -> list[str]:
-    """What is wrong with files, by their headers and ends: kind, size within the clip, cut off."""
+    """What is wrong with files, by their headers and structure: kind, size within the clip, cut off, checksums."""
     folders = [files for s in sources for side in ("hr_files", "lr_files") if (files := getattr(s, side, None))]
     count = sum(len(files.files) for files in folders)
     return [line for files in track(folders, f"headers of {label}", shown=count >= SLOW) for line in _faults_of(files)]
@@ -128,13 +127,5 @@ def _faults_of(files: FrameFiles) -> Iterator[str]:
         size = size or (header.width, header.height)
         if (header.width, header.height) != size:
             yield f"{path} is {header.width}x{header.height}, the clip's first frame is {size[0]}x{size[1]}"
-        elif path.lower().endswith(".png") and not _ends(path):
-            yield f"{path} is cut off: fetch it again"
-
-
-def _ends(path: str) -> bool:
-    """True for a PNG file with its last chunk; some writers leave a few bytes behind it."""
-    with open(path, "rb") as file:
-        file.seek(0, 2)
-        file.seek(max(file.tell() - 64, 0))
-        return PNG_END in file.read()
+        elif fault := fault_of(Path(path).read_bytes()):
+            yield f"{path}: {fault}; fetch it again"

@@ -1,10 +1,13 @@
 """All data sets behind one data module, which needs no Lightning: only a training has a trainer."""
 
+import hashlib
+import json
 import logging
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -81,8 +84,17 @@ class VideoData:
         return self._catalog(split).sources
 
     def coverage(self, split: str) -> dict[str, Any]:
-        """{"set", "clips": {name: frames}, "absent": [names], "short": {name: [have, expected]}}."""
-        return self._catalog(split).coverage(self.settings.set)
+        """{"set", "clips": {name: frames}, "absent": [names], "short": {name: [have, expected]}, lr, truth, list}.
+
+        lr: where LR frames come from, "disk BIx4" or "made bicubic (path=double)". truth: suffixes of the ground
+        truth's files, empty where it is no files. list: hash of all names of clips and frames.
+        """
+        catalog = self._catalog(split)
+        return catalog.coverage(self.settings.set) | {
+            "lr": lr_origin(catalog.sources, self.settings),
+            "truth": sorted({Path(f).suffix.lower() for s in catalog.sources for f in _names(s)}),
+            "list": short_digest([[s.name, s.frame_names] for s in catalog.sources]),
+        }
 
     @property
     def samples_per_epoch(self) -> int:
@@ -200,3 +212,31 @@ def validation_loader(clips: ValidationClips) -> DataLoader[Clip]:
 def single(clips: list[Clip]) -> Clip:
     (clip,) = clips
     return clip
+
+
+def lr_origin(sources: Sequence[Source], settings: Settings) -> str:
+    """Where the LR frames of these clips come from, in a few words."""
+    degradation = settings.pairing.degradation
+    if not sources:
+        return ""
+    files = getattr(sources[0], "lr_files", None)
+    if files is not None:
+        folder, root = Path(files.folder), Path(settings.folder)
+        inner = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        parts = [part for part in inner.parts if part != sources[0].name]
+        return f"disk {'/'.join(parts) or root.name}"
+    if settings.packed:
+        return f"packed as {settings.lr} {degradation.kind}"
+    if not sources[0].has_hr:
+        return f"disk {Path(settings.folder).name}"
+    others = {key: value for key, value in vars(degradation).items() if key != "name" and value is not None}
+    return f"made {degradation.name}" + (f" ({', '.join(f'{k}={v}' for k, v in others.items())})" if others else "")
+
+
+def short_digest(content: object) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+
+
+def _names(source: Source) -> Sequence[str]:
+    files = getattr(source, "hr_files", None)
+    return files.files if files is not None else ()

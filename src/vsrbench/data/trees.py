@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from vsrbench.data.catalog import Catalog, Settings
-from vsrbench.data.readers import FrameFiles, list_frames
+from vsrbench.data.readers import FrameFiles, list_frames, unread
 from vsrbench.data.sources import FolderSource
 from vsrbench.errors import DataError
 from vsrbench.progress import track
@@ -54,10 +54,12 @@ def tree(settings: Settings, partition: Any, limit: int | None) -> Catalog:
     names = names[:limit]
     places = [p for p in (_places(settings, book, root, n) for n in names) if p.hr or p.lr]
     if not places:
-        raise DataError(
-            f"none of the {len(names)} clips of {settings.set} {partition} is in {root}: {_remedy(settings)}"
-        )
+        near = _nearby(settings, book, names)
+        remedy = f"did you mean data.root={near}?" if near else _remedy(settings)
+        raise DataError(f"none of the {len(names)} clips of {settings.set} {partition} is in {root}: {remedy}")
     places = _with_lr(settings, places)
+    if settings.lr == "auto" and places[0].hr and not places[0].lr:
+        _refuse_unread(settings, places[0])
     catalog = Catalog(unit=book["unit"])
     here = {p.name for p in places}
     catalog.absent = [n for n in names if n not in here] + ([] if limit else unlisted)
@@ -89,6 +91,37 @@ def lr_folders(settings: Settings, clip: str, root: Path) -> dict[str, Path]:
     return {kind: folder for kind, folder in folders.items() if folder is not None}
 
 
+def _nearby(settings: Settings, book: dict[str, Any], names: Sequence[str]) -> Path | None:
+    """A folder one level up or one or two levels down that has clips of the set; None where there is none."""
+    root = Path(settings.folder)
+    inner = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")][:50]
+    deeper = [p for one in inner for p in sorted(one.iterdir())[:50] if p.is_dir()]
+    for folder in (root.absolute().parent, *inner, *deeper):
+        places = (_places(settings, book, folder, name) for name in names[:100])
+        if any(place.hr or place.lr for place in places):
+            return folder
+    return None
+
+
+def _refuse_unread(settings: Settings, place: Places) -> None:
+    """Raise DataError where LR is about to be made beside folders that may be it."""
+    kind, root = settings.pairing.degradation.kind, Path(settings.folder)
+    others = {k: p for k, p in lr_folders(settings, place.name, root).items() if k not in (kind, ANY)}
+    if others:
+        other, folder = next(iter(others.items()))
+        raise DataError(
+            f"{folder} holds LR frames of {other}, and there are none of {kind}: choose their degradation, or set "
+            f"data.lr=made to make LR of {kind} from HR"
+        )
+    assert place.hr is not None
+    if beside := unread(place.hr, place.name):
+        raise DataError(
+            f"{beside} holds smaller pictures of the same names as {place.hr} and is not read (`vsrbench data check "
+            f"data={settings.set}` shows the names of LR folders): rename it if these are LR frames of {kind}, or set "
+            "data.lr=made to make LR from HR"
+        )
+
+
 def _remedy(settings: Settings) -> str:
     return f"check data.root (`python -m vsrbench.data check data={settings.set}` shows the expected tree)"
 
@@ -105,7 +138,7 @@ def _listed(folder: Path, book: dict[str, Any], expected: int) -> FrameFiles:
     files = list_frames(folder, book["firsts"])
     if len(files.files) > expected:
         raise DataError(
-            f"{folder} has {len(files.files)} frames, the data set's clip has {expected}: remove the others"
+            f"{folder} has {len(files.files)} frames, the data set's clip has {expected}: move the others elsewhere"
         )
     return files
 
@@ -137,7 +170,9 @@ def _with_lr(settings: Settings, places: list[Places]) -> list[Places]:
     """Decide once for the whole split where LR comes from. Raises DataError where only some clips have it."""
     blind = [p.name for p in places if p.hr is None]
     if blind and len(blind) < len(places):
-        raise DataError(f"clip {blind[0]} has LR but no HR frames in {settings.root}: restore it or remove its LR")
+        raise DataError(
+            f"clip {blind[0]} has LR but no HR frames in {settings.root}: restore it, or choose other clips"
+        )
     if settings.lr == "made":
         if blind:
             raise DataError(f"data.lr=made needs HR frames, {settings.root} has none")
@@ -228,6 +263,9 @@ def _from_file(entry: Mapping[str, Any], root: Path, folders: Sequence[str]) -> 
         raise DataError(f"{path} has {len(names)} lines, the official list has {entry['clips']}: use the official one")
     if "take" in entry:
         return _drawn(names, entry["take"], entry["seed"]), []
+    if len(set(names)) < len(names):
+        twice = next(name for n, name in enumerate(names) if name in names[:n])
+        raise DataError(f"{path} lists {twice} twice: use the official list")
     missing = entry["clips"] - len(names)
     return names, [f"{missing} clips that {path.name} does not list"] if missing else []
 

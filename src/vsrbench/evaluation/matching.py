@@ -154,7 +154,9 @@ def _numbers(clip: str, files: Mapping[str, str], own: Sequence[int]) -> dict[in
     for name, run in runs.items():
         number = run[varying[0]]
         if number in numbered:
-            raise DataError(f"{clip}: {numbered[number]} and {name} are both frame {number}: remove one")
+            raise DataError(
+                f"{clip}: {numbered[number]} and {name} are both frame {number}: move one of the two sets elsewhere"
+            )
         numbered[number] = name
     return numbered
 

@@ -60,6 +60,9 @@ class _Data(_Part):
     clips: dict[str, int]
     absent: list[str]
     short: dict[str, list[int]]
+    lr: str = ""  # as ``VideoData.coverage`` has them; results of earlier versions do not
+    truth: list[str] = []
+    list: str = ""
 
 
 class _Selection(_Part):
@@ -346,6 +349,13 @@ def notes(result: dict[str, Any]) -> list[str]:
     lines = [f"partial: {clip} has {have} of {expected} frames" for clip, (have, expected) in data["short"].items()]
     if data["absent"]:
         lines.append(f"partial: absent clips: {', '.join(data['absent'])}")
+    if data.get("lr"):
+        lines.append(f"LR frames: {data['lr']}")
+    if lossy := [suffix for suffix in data.get("truth", ()) if suffix in (".jpg", ".jpeg")]:
+        lines.append(
+            f"warning: the ground truth is {lossy[0]}, which lost detail when it was written: published sets are PNG, "
+            "and numbers under it compare with nobody's"
+        )
     for name, metric in result["metrics"].items():
         if isinstance(metric["mean"], dict):
             lines.append(f"{name} is unavailable: {metric['mean']['unavailable']}")

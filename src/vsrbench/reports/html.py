@@ -196,6 +196,11 @@ def _provenance(parts: Sequence[Part]) -> list[dict[str, Any]]:
     for part in parts:
         for entry in part.group.entries:
             for folder, result in zip(entry.folders, entry.results, strict=True):
-                facts = {"label": entry.label, "data": result["data"]["set"], "folder": folder.name}
+                facts = {
+                    "label": entry.label,
+                    "data": result["data"]["set"],
+                    "lr": result["data"].get("lr"),
+                    "folder": folder.name,
+                }
                 rows.setdefault(folder, facts | {"made": result["provenance"]})
     return list(rows.values())
