@@ -265,6 +265,14 @@ def test_the_prior_can_be_tuned_on_single_frames() -> None:
     assert all(p.grad is None for p in module.method.tcm.parameters())
     assert all(p.grad is not None for p in module.method.prior.unet.parameters())
     assert all(torch.equal(value, tcm[key]) for key, value in module.method.tcm.state_dict().items())
+    clip = latent.make_clip(3)
+    loss = module.losses(clip, Noise(0))["prediction"]
+    for frame in range(3):  # the middle one is learned, from its own LR and HR
+        for field in ("lr", "hr"):
+            changed = getattr(clip, field).clone()
+            changed[:, frame] = 0
+            other = module.losses(replace(clip, **{field: changed}), Noise(0))["prediction"]
+            assert bool(other != loss) == (frame == 1)
 
 
 def test_checkpointing_changes_no_gradient() -> None:
