@@ -126,12 +126,14 @@ class TestVideos:
         """film(name, frames): a lossless video of frames (T,3,H,W) in [0,1]."""
         import av
 
-        def write(name: str, frames: torch.Tensor):
+        def write(name: str, frames: torch.Tensor, pixel_format: str = "bgr0", matrix: int | None = None):
             path = tmp_path / "theirs" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with av.open(str(path), "w") as container:
                 stream = container.add_stream("ffv1", rate=25)
-                stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], "bgr0"
+                stream.height, stream.width, stream.pix_fmt = *frames.shape[-2:], pixel_format
+                if matrix is not None:
+                    stream.codec_context.colorspace = matrix
                 for frame in quantise(frames):
                     pixels = frame.permute(1, 2, 0).contiguous().numpy()
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
@@ -148,6 +150,14 @@ class TestVideos:
         assert found.notes == [
             "a.mkv is a video: what its codec lost counts against the method; protocols evaluate PNG frames"
         ]
+
+    @pytest.mark.parametrize(("matrix", "remark"), [(None, "read as BT.601"), (1, "")])
+    def test_a_colour_matrix_that_is_assumed_is_said(self, make_source, make_protocol, film, matrix, remark: str):
+        source = make_source("a")
+        folder = film("a.mkv", source.hr, "yuv444p", matrix)
+        assert (remark in find(folder, [source], make_protocol()).notes[0]) and (
+            ("names no colour matrix" in find(folder, [source], make_protocol()).notes[0]) == (matrix is None)
+        )
 
     def test_another_number_of_frames_or_another_size_is_refused(self, make_source, make_protocol, film):
         source = make_source("a")

@@ -8,7 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from vsrbench.data.colour import Colour, read_rgb
+from vsrbench.data.colour import HD, UNTAGGED, Colour, read_rgb
 from vsrbench.data.readers import to_8_bit
 from vsrbench.data.sources import PairedSource, Pairing
 from vsrbench.errors import DataError
@@ -47,6 +47,14 @@ class VideoReader:
         container, stream = self._open()
         with container:
             return stream.height, stream.width
+
+    @cached_property
+    def assumed(self) -> str | None:
+        """The colour matrix that is assumed where the file names none: "BT.709" or "BT.601"; None where it does."""
+        frame = next(self._decode(), None)
+        if frame is None or frame.format.is_rgb or int(frame.colorspace) not in UNTAGGED:
+            return None
+        return "BT.709" if frame.height >= HD else "BT.601"
 
     def __getitem__(self, position: int) -> np.ndarray:
         if position in self._kept:

@@ -75,7 +75,13 @@ def _frames(
         raise DataError(f"{folder}: {videos[0]} and {other} both hold frames of {source.name}: remove one kind")
     if videos:
         remark = f"{videos[0]} is a video: what its codec lost counts against the method; protocols evaluate PNG frames"
-        return matching.frames_of_video(source, folder / videos[0]), remark
+        frames = matching.frames_of_video(source, folder / videos[0])
+        if assumed := next(iter(frames.values())).assumed:
+            remark += (
+                f"; it names no colour matrix and is read as {assumed}: a writer that took the other one (OpenCV, "
+                "imageio and FFmpeg take BT.601 for RGB frames) gives lower numbers, write PNG frames or tag the file"
+            )
+        return frames, remark
     if not files:
         return {}, None
     numbered, note = matching.number_frames(source, files, numbers)

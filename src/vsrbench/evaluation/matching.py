@@ -30,6 +30,11 @@ class Frame:
     position: int = 0
 
     @property
+    def assumed(self) -> str | None:
+        """See ``VideoReader.assumed``; None for a PNG file."""
+        return None if self.video is None else self.video.assumed
+
+    @property
     def label(self) -> str:
         """How messages call it: clip folder and file."""
         name = f"{self.path.parent.name}/{self.path.name}"
