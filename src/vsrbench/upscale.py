@@ -3,6 +3,7 @@
 Both paths may be video files or folders of frames; the settings ``inference`` and ``video`` say how.
 """
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,19 +26,23 @@ def run(cfg: "DictConfig") -> None:
     """
     source_path, target = paths(cfg)
     from vsrbench.diffusion.noise import Noise
-    from vsrbench.inference.files import Job, left_out, open_input
+    from vsrbench.inference.files import Job, notices, open_input
     from vsrbench.progress import Bars
 
-    source = open_input(source_path, int(cfg.scale))
+    source = open_input(source_path, int(cfg.scale), bool(cfg.video.deinterlace))
     method = build_method(cfg)
+    started = time.perf_counter()
     with Bars() as bars:
         job = Job(method, source, Noise(int(cfg.seed)), cfg.inference, bars.row(), bars.row())
         if is_video(target):
-            if notice := left_out(source):
+            for notice in notices(source):
                 bars.print(notice)
-            job.to_video(target, cfg.video)
+            count = job.to_video(target, cfg.video)
         else:
-            job.to_folder(target, made_with(cfg, source_path, method), bool(cfg.force))
+            count = job.to_folder(target, made_with(cfg, source_path, method), bool(cfg.force))
+    height, width = (side * method.scale for side in source.size)
+    seconds = time.perf_counter() - started
+    print(f"{count} frames of {width}x{height} in {seconds:.1f} s, {seconds / max(count, 1):.2f} s per frame")
     print(target)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from inference_fakes import SETTINGS, VIDEO, Counter, Fake, audio_packets, decoded, make_video, picture
 from vsrbench.errors import ConfigError
-from vsrbench.inference.files import Job, left_out, open_input
+from vsrbench.inference.files import Job, notices, open_input
 
 MADE = {"method": "fake"}
 
@@ -45,7 +45,7 @@ def test_max_frames_ends_picture_and_sound(tmp_path: Path) -> None:
     assert audio_packets(tmp_path / "out.mp4")[-1][0] < Fraction(5 * 1001, 30000)
 
 
-def test_sound_can_be_left_out(tmp_path: Path) -> None:
+def test_sound_can_be_notices(tmp_path: Path) -> None:
     source = make_video(tmp_path / "in.mp4", 3, audio=True)
     job(source).to_video(tmp_path / "out.webm", {**VIDEO, "audio": False})
     assert len(decoded(tmp_path / "out.webm")) == 3
@@ -123,9 +123,8 @@ def test_memory_holds_a_chunk_however_long_the_video(tmp_path: Path) -> None:
 
 
 def test_streams_that_are_left_out_are_named(tmp_path: Path, shared: Path) -> None:
-    assert left_out(open_input(make_video(tmp_path / "in.mp4", 2, audio=True), 4)) is None
-    notice = left_out(open_input(shared / "material/video/nasa_13013.mp4", 4))
-    assert notice is not None
+    assert list(notices(open_input(make_video(tmp_path / "in.mp4", 2, audio=True), 4))) == []
+    [notice] = notices(open_input(shared / "material/video/nasa_13013.mp4", 4))
     assert "4 streams (subtitle, video, audio, subtitle)" in notice
 
 

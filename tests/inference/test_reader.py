@@ -156,3 +156,37 @@ def test_a_video_without_frames_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data[: data.index(b"\x1f\x43\xb6\x75")])  # Matroska: everything before the first cluster
     with pytest.raises(DataError, match=r"no video frame|breaks off at frame 0|cannot open"):
         VideoStream(path, 4)
+
+
+# --- fields --------------------------------------------------------------------------------------
+
+
+def woven(path: Path, frames: int) -> Path:
+    """A bar that moves 6 pixels per frame, recorded in two fields half a frame apart, top field first."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4", "x264-params": "tff=1"})
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "yuv420p"
+        for n in range(frames):
+            pixels = np.full((64, 96, 3), 40, np.uint8)
+            for field in (0, 1):
+                place = 6 * n + 3 * field
+                pixels[field::2, place : place + 12] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def combs(frames: torch.Tensor) -> float:
+    """How much neighbouring lines differ: fields that were taken at two times make combs."""
+    return (frames[..., 2:-2, :] - frames.roll(1, -2)[..., 2:-2, :]).abs().mean().item()
+
+
+def test_interlaced_video_is_told_and_put_together_on_request(tmp_path: Path) -> None:
+    path = woven(tmp_path / "a.mkv", 10)
+    stream = VideoStream(path, 4)
+    assert stream.interlaced and not VideoStream(make_video(tmp_path / "b.mkv", 2, (32, 48)), 4).interlaced
+    whole = VideoStream(path, 4, deinterlace=True)
+    fields, frames = stream.read(0, 20).lr[0], whole.read(0, 20).lr[0]
+    assert fields.shape == frames.shape == (10, 3, 64, 96)
+    assert combs(frames) < 0.3 * combs(fields)
+    assert [whole.frame_time(n).start for n in range(10)] == [stream.frame_time(n).start for n in range(10)]

@@ -146,3 +146,30 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write .*file/a\.mp4"):
         VideoWriter(tmp_path / "file" / "a.mp4", SIZE, FORMAT, VIDEO, None)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "libsvtav1"])
+def test_a_quality_that_the_encoder_does_not_have_is_refused_before_work(tmp_path: Path, codec: str) -> None:
+    with pytest.raises(ConfigError, match=rf"video\.crf=99: {codec} takes 0 \(best\) to (51|63)"):
+        write(tmp_path / "a.mkv", codec=codec, crf=99)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_title_and_chapters_are_taken_over(tmp_path: Path, name: str) -> None:
+    from vsrbench.inference.reader import VideoStream
+
+    def chapter(number: int, start: int, end: int, title: str) -> dict:
+        return {
+            "id": number, "start": start, "end": end, "time_base": Fraction(1, 1000), "metadata": {"title": title},
+        }  # fmt: skip
+
+    chapters = [chapter(0, 0, 100, "One"), chapter(1, 100, 200, "Two")]
+    with VideoWriter(tmp_path / name, SIZE, FORMAT, VIDEO, None, {"title": "My film"}, chapters) as writer:
+        for n in range(6):
+            frame = torch.from_numpy(picture(n, SIZE)).permute(2, 0, 1) / 255
+            writer.write(frame, FrameTime(n / NTSC, 1 / NTSC))
+        writer.finish(False)
+    source = VideoStream(tmp_path / name, 4)
+    assert source.tags.get("title") == "My film"
+    assert [c["metadata"]["title"] for c in source.chapters] == ["One", "Two"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from vsrbench.diffusion.noise import NoiseSource
     from vsrbench.methods.base import Method
 
+HDR = {"MASTERING_DISPLAY_METADATA": "the mastering display", "CONTENT_LIGHT_LEVEL": "the light levels"}
 MARKER = ".upscale.json"  # what the frames of an output folder were made with
 
 
@@ -92,16 +94,25 @@ class FrameFolder:
             raise RunError(f"{self.folder}/{name} {what} (all {count} frames were written)")
 
 
-def open_input(path: Path, scale: int) -> FolderSource | VideoStream:
+def open_input(path: Path, scale: int, deinterlace: bool = False) -> FolderSource | VideoStream:
     """A folder of frames or a video file, as a source of LR frames. Raises DataError for anything else."""
-    return open_folder(path, scale) if path.is_dir() else VideoStream(path, scale)
+    return open_folder(path, scale) if path.is_dir() else VideoStream(path, scale, deinterlace)
 
 
-def left_out(source: FolderSource | VideoStream) -> str | None:
-    """A line about the streams of a video file that its output will lack, None where it lacks none."""
-    if not isinstance(source, VideoStream) or not source.left_out:
-        return None
-    return f"notice: left out of {source.path.name}: {len(source.left_out)} streams ({', '.join(source.left_out)})"
+def notices(source: FolderSource | VideoStream) -> Iterator[str]:
+    """Lines about what of a video file its output will lack, and about fields that would be mixed."""
+    if not isinstance(source, VideoStream):
+        return
+    if source.left_out:
+        yield f"notice: left out of {source.path.name}: {len(source.left_out)} streams ({', '.join(source.left_out)})"
+    lost = [name for kind, name in HDR.items() if kind in source.side_data]
+    if lost:
+        yield f"notice: left out of {source.path.name}: {' and '.join(lost)} of HDR10; tag the output with them again"
+    if source.interlaced and not source.deinterlace:
+        yield (
+            f"warning: {source.path.name} is interlaced, and the two fields of a frame are upscaled as one picture: "
+            "add video.deinterlace=true"
+        )
 
 
 def count_of(source: FolderSource | VideoStream, max_frames: int | None) -> int:
@@ -153,7 +164,9 @@ class Job:
         size = (height * self.method.scale, width * self.method.scale)
         stream = self.source if isinstance(self.source, VideoStream) else None
         audio = Audio(stream.path) if stream is not None and settings["audio"] else None
-        with VideoWriter(path, size, video_format, settings, audio) as writer:
+        chapters = () if stream is None or self.settings["max_frames"] else stream.chapters
+        tags = {} if stream is None else stream.tags
+        with VideoWriter(path, size, video_format, settings, audio, tags, chapters) as writer:
             self._start()
             for number, frame in self._frames(()):
                 writer.write(frame, self._frame_time(number, video_format.rate))

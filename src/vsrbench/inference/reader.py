@@ -17,6 +17,8 @@ from vsrbench.data.colour import Colour, depth, read_rgb
 from vsrbench.errors import DataError
 from vsrbench.types import Clip
 
+OF_THE_FILE = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration", "creation_time")
+
 
 @dataclass(frozen=True)
 class VideoFormat:
@@ -64,8 +66,8 @@ class VideoStream:
 
     frames = None  # known at the end only: what headers say is often wrong or absent
 
-    def __init__(self, path: Path, scale: int) -> None:
-        self.path, self.name, self.scale = path, path.stem, scale
+    def __init__(self, path: Path, scale: int, deinterlace: bool = False) -> None:
+        self.path, self.name, self.scale, self.deinterlace = path, path.stem, scale, deinterlace
         self.count, self.ended = 0, False
         self._container, self._stream = open_stream(path)
         self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
@@ -75,6 +77,7 @@ class VideoStream:
         first = next(self._decoded, None)
         if first is None:
             raise DataError(f"{path} holds no video frame: fetch it again or convert it")
+        self.interlaced, self.side_data = first.interlaced_frame, {data.type.name for data in first.side_data}
         self._rotate = rotation(first)
         self._colour = Colour.of(first)
         self._origin = self._seconds(first)
@@ -95,6 +98,15 @@ class VideoStream:
         if self._stream.frames:
             return self._stream.frames
         return round((self._container.duration or 0) / Fraction(av.time_base) * self._rate)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Title, artist and the like; what a container says of itself and of its writer is left out."""
+        return {k: v for k, v in self._container.metadata.items() if k.lower() not in OF_THE_FILE}
+
+    @property
+    def chapters(self) -> list[Any]:
+        return list(self._container.chapters())
 
     @property
     def left_out(self) -> list[str]:
@@ -131,8 +143,8 @@ class VideoStream:
 
     def _decode(self) -> Iterator[Any]:
         try:
-            for packet in self._container.demux(self._stream):
-                yield from packet.decode()
+            frames = (frame for packet in self._container.demux(self._stream) for frame in packet.decode())
+            yield from deinterlaced(frames, self._stream) if self.deinterlace else frames
         except av.error.FFmpegError as error:
             raise self._broken(str(error.strerror)) from error
         # With several threads FFmpeg's decoder may drop the error at a file's end: compare the lengths.
@@ -212,3 +224,23 @@ def rotation(frame: Any) -> Callable[[np.ndarray], np.ndarray]:
         return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])
 
     return upright
+
+
+def deinterlaced(frames: Iterator[Any], stream: Any) -> Iterator[Any]:
+    """FFmpeg's bwdif: a whole frame for each frame, from its own lines and the neighbours' of both fields."""
+    graph = av.filter.Graph()
+    graph.link_nodes(graph.add_buffer(template=stream), graph.add("bwdif", "mode=send_frame"), graph.add("buffersink"))
+    graph.configure()
+    for frame in frames:
+        graph.vpush(frame)
+        yield from _ready(graph)
+    graph.vpush(None)
+    yield from _ready(graph)
+
+
+def _ready(graph: Any) -> Iterator[Any]:
+    while True:
+        try:
+            yield graph.vpull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +23,7 @@ QUALITY = {
     "libsvtav1": ("crf",),
     "libvpx-vp9": ("crf",),
 }
+LOWEST_QUALITY = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63}
 
 
 def encoder(name: str, path: Path) -> Any:
@@ -53,7 +54,10 @@ def pixel_format(name: str, size: tuple[int, int], bits: int) -> str:
 
 
 def options(name: str, settings: Any) -> dict[str, str]:
-    """What the encoder called ``name`` takes from the config node ``video``."""
+    """What the encoder called ``name`` takes from the config node ``video``. Raises ConfigError for another quality."""
+    most = LOWEST_QUALITY.get(name)
+    if most is not None and settings["crf"] > most:
+        raise ConfigError(f"video.crf={settings['crf']}: {name} takes 0 (best) to {most}")
     values = {key: str(settings[key]) for key in QUALITY.get(name, ())}
     if name == "libvpx-vp9":
         values |= {"row-mt": "1", "cpu-used": "4"}  # ours: its own default takes ten times as long
@@ -85,13 +89,20 @@ class VideoWriter:
     """A video file that appears under its name when it is complete, or not at all.
 
     size: (H,W) of the frames. settings: the config node ``video`` (codec, crf, preset, pix_fmt). Frames must
-    come in order; time stamps and colour are those of ``video_format``.
+    come in order; time stamps and colour are those of ``video_format``, tags and chapters the input's.
     Raises ConfigError for an encoder or container that cannot do what is asked, RunError where nothing can be
     written; both before the first frame.
     """
 
     def __init__(
-        self, path: Path, size: tuple[int, int], video_format: VideoFormat, settings: Any, audio: Audio | None
+        self,
+        path: Path,
+        size: tuple[int, int],
+        video_format: VideoFormat,
+        settings: Any,
+        audio: Audio | None,
+        tags: Mapping[str, str] | None = None,
+        chapters: Sequence[Any] = (),
     ) -> None:
         self.path, self.format, self.audio = path, video_format, audio
         self.written = self._packets = 0
@@ -100,6 +111,9 @@ class VideoWriter:
         self._temporary = reserve(path)
         try:
             self._container = av.open(str(self._temporary), "w")
+            self._container.metadata.update(tags or {})
+            if chapters:
+                self._container.set_chapters(list(chapters))
             self._open(size, settings)
         except BaseException:
             self._temporary.unlink(missing_ok=True)
@@ -174,7 +188,9 @@ class VideoWriter:
             raise ConfigError(
                 f"{self.path.suffix} cannot hold the input's audio ({name}): write OUT.mkv, or set video.audio=false"
             )
-        return self._container.add_stream_from_template(stream)
+        track = self._container.add_stream_from_template(stream)
+        track.metadata.update({k: v for k, v in stream.metadata.items() if k in ("language", "title")})
+        return track
 
     def _mux(self, picture: Any) -> None:
         for packet in self._stream.encode(picture):

@@ -80,6 +80,7 @@ class Video(Section):
         "frame rate of a folder of frames, for instance 25 or 30000/1001", usual=True
     )
     audio: bool = setting("copy the input's audio")
+    deinterlace: bool = setting("interlaced input: whole frames of both fields (bwdif)")
 
 
 class Measure(Section):
