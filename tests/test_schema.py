@@ -100,7 +100,9 @@ def test_the_configuration_of_a_command_holds_what_it_reads(tmp_path: Path) -> N
 def test_a_command_with_settings_and_no_task_says_what_it_needs(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "vsrbench", "data", "data=sample"]
     told = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert told.returncode == 2 and told.stderr.startswith("error: data needs a task: check, pack or verify, for")
+    assert told.returncode == 2 and told.stderr.startswith(
+        "error: data needs a task: check, pack, degrade or verify, for"
+    )
 
 
 def test_the_schema_needs_no_torch() -> None:

@@ -56,7 +56,13 @@ def training(tmp_path_factory: pytest.TempPathFactory, logged_out: None) -> Logg
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "lpips_network", lambda metrics: Distance())
         patch.setattr(FakeModule, "losses", watched)
-        settings = ("logger=wandb", "ema.decay=0.9", "trainer.max_steps=2", f"validation.metrics=[{wanted}]")
+        settings = (
+            "logger=wandb",
+            "ema.decay=0.9",
+            "trainer.max_steps=2",
+            f"validation.metrics=[{wanted}]",
+            "validation.frames=3",
+        )
         folder = trained(tmp_path_factory.mktemp("training"), *settings)
     return read(offline_runs(folder)[0])
 

@@ -136,6 +136,8 @@ def settle(fit_loop: dict[str, Any], steps: int, accumulate: int) -> None:
     optimisers["step"]["current"] = dict(optimisers["step"]["total"])
     for counts in optimisers["zero_grad"].values():
         counts.update(dict.fromkeys(counts, optimisers["step"]["total"]["completed"]))
+    schedules = fit_loop["epoch_loop.scheduler_progress"]
+    schedules["current"] = dict(schedules["total"])
     validated = fit_loop["epoch_loop.val_loop.batch_progress"]
     validated["total"] = dict(validated["current"])
 
