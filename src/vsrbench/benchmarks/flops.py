@@ -44,15 +44,6 @@ def measure(cfg: "DictConfig") -> Report:
     return Report("flops", headline(cfg, size, []), COLUMNS, rows, NOTES, facts)
 
 
-def flops_per_frame(cfg: "DictConfig", size: tuple[int, int], frames: int) -> float | None:
-    """FLOPs of one output frame; None for a method that names no networks."""
-    method = fake(cfg)
-    if type(method).work is Method.work:
-        return None
-    work = method.work(random_clip(size, frames, int(cfg.scale)))
-    return sum(flops(item.run) * item.per_frame for item in work.values() if item.network)
-
-
 def fake(cfg: "DictConfig") -> Method:
     """The method with parameters that have shapes and no content: what meets them is not computed either."""
     with fake_tensors():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vsrbench.benchmarks import flops
+from vsrbench.benchmarks.flops import flops
 from vsrbench.benchmarks.report import Report, device_name, headline, numbers, steps
 from vsrbench.benchmarks.shapes import clip_length, lr_size, passes, random_clip, with_absent_as_random
 from vsrbench.benchmarks.speed import synchronise
@@ -70,7 +70,7 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
             times[name].append(device_seconds(partial(run, name), ours.device))
             if progress is not None:
                 progress.advance()
-    count = flops.flops_per_frame(cfg, size, clip.frames)
+    count = flops(partial(run, "reference")) / clip.frames
     peaks = {dtype: matrix_peak(ours.device, dtype) for dtype in {torch.float32, ours.precision}}
     rows: list[dict[str, Any]] = []
     for name, seconds in times.items():
@@ -78,7 +78,7 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
         ratios = [before / now for before, now in zip(times["reference"], seconds, strict=True)]
         error = (outputs[name] - outputs["reference"]).double()
         peak = peaks[ours.precision if name.endswith("auto") else torch.float32]
-        row = {"part": name, "frame": frame, "share": None if count is None else 100 * count / frame / peak}
+        row = {"part": name, "frame": frame, "share": 100 * count / frame / peak}
         if name != "reference":
             row |= {"ratio": median(ratios), "least": min(ratios), "most": max(ratios)}
             row |= {"difference": error.abs().max().item(), "psnr": psnr(error)}
@@ -87,7 +87,7 @@ def measure(cfg: "DictConfig", progress: Progress | None = None) -> Report:
         "device": device_name(ours.device), "auto": str(ours.precision), "turns": repeats,
         "frames of the clip": clip.frames, "frames per network call": batch, **steps(cfg),
         **{f"TFLOP/s of products in {dtype}": round(peak / 1e12, 3) for dtype, peak in peaks.items()},
-        "TFLOP per frame": None if count is None else round(count / 1e12, 4),
+        "TFLOP per frame": round(count / 1e12, 4),
     }  # fmt: skip
     return Report("speed", headline(cfg, size, absent), COLUMNS, rows, [], facts)
 
