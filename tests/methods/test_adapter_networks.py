@@ -373,3 +373,15 @@ def test_the_residual_layer_starts_as_nothing_and_adds() -> None:
     layer.conv.weight.data = random(3, 3, 3, 3)
     expected = frames + torch.stack([layer.conv(clip) for clip in frames])
     assert torch.allclose(layer(frames), expected, atol=1e-6)
+
+
+def test_relative_positions_count_from_the_query_to_the_key() -> None:
+    """T5: a key of the future has the upper half of the buckets."""
+    from vsrbench.methods.adapter.temporal import BUCKETS, RelativePositions
+
+    positions = RelativePositions(1)
+    with torch.no_grad():
+        positions.relative_attention_bias.weight[:, 0] = torch.arange(BUCKETS).float()
+    bias = positions(4)[0]
+    assert bias.diagonal().tolist() == [0, 0, 0, 0]
+    assert bias[0].tolist() == [0, *(BUCKETS // 2 + n for n in (1, 2, 3))] and bias[3].tolist() == [3, 2, 1, 0]
